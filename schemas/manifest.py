@@ -1,0 +1,92 @@
+"""The manifest: the signed description of a release's bytes for one architecture.
+
+It travels as a DSSE envelope, named by the SHA-256 of that envelope. Whoever holds the artifact and the manifest can
+check everything without asking anybody: size, digest, every file with its digest, version, architecture, device type.
+"""
+
+import re
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.ids import Name, Sha256
+
+SLOT_FOLDERS: Final = ("app", "models", "config")
+"""What a slot holds beside its ``.version``."""
+_SEGMENT: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
+PATH_DEPTH_MAX: Final = 16
+NOARCH: Final = "noarch"
+"""The architecture of an artifact that runs anywhere."""
+
+ArtifactPath = Annotated[str, Field(max_length=512)]
+
+
+class _Signed(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Signed):
+    """One regular file of the artifact, in the order in which it stands in the archive."""
+
+    path: ArtifactPath
+    size_bytes: Annotated[int, Field(ge=0, lt=2**53)]
+    mode: Literal[0o644, 0o755]
+    sha256: Sha256
+
+
+class Artifact(_Signed):
+    """The archive as it travels."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(gt=0, lt=2**53)]
+    arch: Name
+    format: Literal["tar.gz"] = "tar.gz"
+
+
+class Manifest(_Signed):
+    """What a release key vouches for.
+
+    Attributes:
+        release: Name of the release, application and version.
+        target_version: The version that the application must report once it runs.
+        release_counter: Grows with every release of the application; a device never installs a lower one.
+        artifact: The archive.
+        files: Every file in it, in archive order; nothing else may be in it.
+        command: Started in the slot's folder; ``{port}`` stands for the port to listen on. Never passed to a shell.
+        device_types: Types that may install it; empty means any.
+    """
+
+    release: Name
+    target_version: Name
+    release_counter: Annotated[int, Field(ge=0, lt=2**53)]
+    artifact: Artifact
+    files: Annotated[tuple[FileEntry, ...], Field(strict=False, min_length=1, max_length=20_000)]
+    command: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=64)]
+    device_types: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
+
+    @model_validator(mode="after")
+    def _paths_are_safe_and_unique(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        for path in paths:
+            check_artifact_path(path)
+        if len({path.casefold() for path in paths}) != len(paths):
+            raise ValueError("two files share a path, or differ only in case")
+        return self
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Bytes that all files take together."""
+        return sum(entry.size_bytes for entry in self.files)
+
+
+def check_artifact_path(path: str) -> None:
+    """Accept only relative paths of plain segments below app/, models/ or config/.
+
+    Raises:
+        ValueError: Absolute, with ``..``, control characters, too deep, or outside the three folders.
+    """
+    segments = path.split("/")
+    if segments[0] not in SLOT_FOLDERS or len(segments) == 1:
+        raise ValueError(f"{path[:80]!r} is not below {', '.join(SLOT_FOLDERS)}")
+    if len(segments) > PATH_DEPTH_MAX or not all(map(_SEGMENT.fullmatch, segments)):
+        raise ValueError(f"{path[:80]!r}: at most {PATH_DEPTH_MAX} segments of A-Z a-z 0-9 . _ -, none of them . or ..")

@@ -1,0 +1,395 @@
+"""Every message of the wire contract, one model each.
+
+Fields may be added and are never repurposed; receivers ignore what they do not know; ``null`` means unknown. Numbers
+are strict (no text for a number, no NaN), names end in their unit, times are RFC 3339 for people, because the
+receiver's clock judges. What is signed refuses unknown fields instead.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.ids import Id, Name, Nonce, Sha256
+from schemas.times import Timestamp
+from schemas.topics import Kind
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(max_length=1024)]
+Label = Annotated[str, Field(max_length=128)]
+Labels = Annotated[tuple[Label, ...], Field(strict=False, max_length=64)]
+Url = Annotated[str, Field(max_length=2048)]
+BootId = Annotated[str, Field(min_length=1, max_length=64)]
+
+Action = Literal["install", "rollback", "hold"]
+Strategy = Literal["blue_green", "rolling"]
+CommitOn = Literal["local_health", "round_trip", "gate"]
+Step = Literal["activate", "commit"]
+SlotName = Literal["blue", "green"]
+DeviceState = Literal[
+    "idle", "waiting", "downloading", "verifying", "installing", "ready", "draining", "switching", "trial",
+    "rolling_back", "rolled_back", "failed",
+]  # fmt: skip
+
+
+class Message(BaseModel):
+    """Ground rules of everything on the bus."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Info(Message):
+    """Birth document, published on every connect and on ``all/sync``."""
+
+    session: Count
+    boot_id: BootId
+    agent: Label
+    device_type: Label
+    arch: Label
+    region: Label
+    group: Id
+    site: Label | None = None
+    slots: Labels = ("blue", "green")
+    strategies: Labels = ("blue_green",)
+    encodings: Labels = ("json", "msgpack")
+    disk_free_bytes: Count | None = None
+    memory_total_bytes: Count | None = None
+    tags: Labels = ()
+    single_point_of_failure: bool = False
+    maintenance: bool = False
+    known_issues: Labels = ()
+    signals: Labels = ()
+    version: Name | None = None
+    peer_url: Url | None = None
+    sleeping_until: Timestamp | None = None
+    ts: Timestamp | None = None
+
+
+class ManifestRef(Message):
+    """Where the signed manifest is, and its digest."""
+
+    sha256: Sha256
+    size_bytes: Count
+    urls: Annotated[tuple[Url, ...], Field(strict=False, max_length=16)]
+
+
+class ArtifactRef(Message):
+    """Where the archive is, and its digest; the signed manifest says the same and wins."""
+
+    sha256: Sha256
+    size_bytes: Count
+    arch: Label
+    sources: Annotated[tuple[Url, ...], Field(strict=False, max_length=16)]
+
+
+class HealthCheck(Message):
+    """How a device asks its application for its health."""
+
+    path: Annotated[str, Field(pattern="^/[!-~]{0,255}$")] = "/health"
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    interval_seconds: Annotated[float, Field(gt=0, le=86400)] = 30.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    success_threshold: Annotated[int, Field(ge=1, le=1000)] = 3
+    failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 3
+
+
+class Fallback(Message):
+    """What the device ran before, as far as the orchestrator knows."""
+
+    version: Name
+    sha256: Sha256 | None = None
+
+
+class Desired(Message):
+    """What one device shall run. The generation only grows; a lower one changes nothing."""
+
+    generation: Count
+    epoch: Count
+    rollout: Id
+    wave: Id
+    action: Action
+    release: Name
+    version: Name
+    strategy: Strategy = "blue_green"
+    manifest: ManifestRef | None = None
+    artifact: ArtifactRef | None = None
+    health_check: HealthCheck = HealthCheck()
+    min_ready_seconds: Seconds = 60.0
+    progress_deadline_seconds: Seconds = 300.0
+    commit_on: CommitOn = "round_trip"
+    not_before: Timestamp | None = None
+    not_after: Timestamp | None = None
+    fallback: Fallback | None = None
+
+
+class ErrorReport(Message):
+    """Why a device is where it is."""
+
+    code: Id
+    step: Id
+    message: Text
+    retryable: bool = False
+
+
+class Reported(Message):
+    """What a device runs and where it is in the generation it has observed."""
+
+    observed_generation: Count
+    seq: Count
+    state: DeviceState
+    installed_version: Name | None = None
+    latest_version: Name | None = None
+    in_progress: bool = False
+    update_percentage: Annotated[float, Field(ge=0, le=100)] | None = None
+    slot: SlotName | None = None
+    previous_version: Name | None = None
+    boot_id: BootId
+    error: ErrorReport | None = None
+    ts: Timestamp | None = None
+
+
+class Ready(Message):
+    """A device asks: may I take this step? The nonce is fresh for every request and used once."""
+
+    generation: Count
+    step: Step
+    nonce: Nonce
+    manifest_sha256: Sha256 | None = None
+
+
+class Grant(Message):
+    """The signed answer; the payload of a DSSE envelope, so unknown fields are refused.
+
+    The device judges freshness by the age of its own nonce against ``ttl_seconds`` and needs no clock for it.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    device: Id
+    generation: Count
+    step: Step
+    epoch: Count
+    seq: Count
+    nonce: Nonce
+    decision: Literal["go", "wait"]
+    desired_sha256: Sha256
+    ttl_seconds: Seconds
+    server_time: Timestamp
+    retry_after_seconds: Seconds | None = None
+    reason: Label | None = None
+
+
+class DeviceEvent(Message):
+    """Something that happened on a device; the kind stands in the topic."""
+
+    generation: Count | None = None
+    version: Name | None = None
+    slot: SlotName | None = None
+    message: Text = ""
+    error: ErrorReport | None = None
+    ts: Timestamp | None = None
+
+
+class LatencySketch(Message):
+    """A mergeable histogram of the last interval's latencies.
+
+    Count ``i`` is for latencies in ``(gamma^(offset+i-1), gamma^(offset+i)]`` seconds, so every value is known within a
+    factor of ``gamma``.
+
+    Source:
+        DDSketch (Masson, Rim, Lee; VLDB 2019), logarithmic mapping.
+    """
+
+    gamma: Annotated[float, Field(gt=1.0, le=4.0)]
+    offset: Annotated[int, Field(ge=-100_000, le=100_000)]
+    counts: Annotated[tuple[Count, ...], Field(strict=False, max_length=1024)]
+
+
+class HealthSample(Message):
+    """One sample of a device's health. Counters since boot and never rates, so that loss and repetition do no harm."""
+
+    seq: Count
+    boot_id: BootId
+    version: Name | None = None
+    uptime_seconds: Seconds | None = None
+    requests_total: Count | None = None
+    errors_total: Count | None = None
+    latency: LatencySketch | None = None
+    latency_p50_seconds: Seconds | None = None
+    latency_p95_seconds: Seconds | None = None
+    latency_p99_seconds: Seconds | None = None
+    memory_bytes: Count | None = None
+    cpu_ratio: Annotated[float, Field(ge=0, le=1024)] | None = None
+    disk_free_bytes: Count | None = None
+    temperature_celsius: Annotated[float, Field(ge=-100, le=300)] | None = None
+    throttle_events_total: Count | None = None
+    restarts_total: Count | None = None
+    healthy: bool | None = None
+    endpoint_up: bool | None = None
+    log_errors_total: Count | None = None
+    quality: Mapping[Label, float] | None = None
+
+
+class Hold(Message):
+    """The emergency brake; while it is retained, no device activates an install."""
+
+    reason: Text = ""
+    by: Label = ""
+
+
+class Sync(Message):
+    """All devices send ``info`` and ``reported`` again, spread over the given time."""
+
+    spread_seconds: Seconds = 10.0
+
+
+class CheckResult(Message):
+    """One check of a gate with the numbers behind its verdict."""
+
+    check: Label
+    limit_expr: Label
+    observed: float | None
+    baseline: float | None
+    limit: float | None
+    samples: Count
+    verdict: Literal["pass", "caution", "inconclusive", "fail"]
+    why: Text
+
+
+class GateResult(Message):
+    """A gate's verdict: the worst of its checks. What the rollout does about it stands in ``decision``."""
+
+    gate: Id
+    verdict: Literal["pass", "caution", "inconclusive", "fail"]
+    decision: Id
+    evaluated_at: Timestamp
+    devices: Count
+    checks: Annotated[tuple[CheckResult, ...], Field(strict=False)]
+
+
+class RolloutEvent(Message):
+    """A fact about a rollout; the kind stands in the topic, the rest depends on it."""
+
+    rollout: Id
+    wave: Id | None = None
+    device: Id | None = None
+    message: Text = ""
+    detail: Mapping[str, Any] = {}
+    ts: Timestamp
+
+
+class RollbackOrder(Message):
+    """An evaluator's or a person's order to go back, with its evidence; the scope stands in the topic."""
+
+    trigger: Label
+    scope: Literal["device", "wave", "fleet"]
+    action: Id
+    devices: Annotated[tuple[Id, ...], Field(strict=False)]
+    device_count: Count
+    evidence: tuple[CheckResult, ...] = ()
+    ts: Timestamp
+
+
+class WaveDocument(Message):
+    """The wave command and where its members are."""
+
+    rollout: Id
+    wave: Id
+    release: Name
+    version: Name
+    device_count: Count
+    members: Annotated[tuple[Id, ...], Field(strict=False)] | None
+    members_sha256: Sha256
+    state: Id
+    counts: Mapping[str, int]
+    started_at: Timestamp | None = None
+
+
+class StatusDocument(Message):
+    """Where a rollout is, why, and what may be commanded now."""
+
+    rollout: Id
+    release: Name
+    version: Name
+    phase: Id
+    wave: Id | None
+    paused: bool
+    counts: Mapping[str, int]
+    reasons: Labels
+    allowed: Labels
+    next_decision_at: Timestamp | None = None
+    started_at: Timestamp
+    started_by: Id
+    ts: Timestamp
+
+
+class OrchestratorInfo(Message):
+    """Who orchestrates, and the public keys it signs with (raw Ed25519, hex)."""
+
+    version: Label
+    started_at: Timestamp
+    epoch: Count
+    command_keys: Labels
+    release_keys: Labels
+
+
+class ReplyError(Message):
+    """What was wrong with a command and what to do about it."""
+
+    code: Literal[
+        "invalid_payload", "unknown_command", "not_found", "not_allowed", "four_eyes", "wrong_phase", "conflict",
+        "expired", "retained_command", "lint_failed", "busy", "internal",
+    ]  # fmt: skip
+    message: Text
+    field: Label | None = None
+    allowed: Labels | None = None
+    phase: Label | None = None
+    did_you_mean: Labels | None = None
+
+
+class Reply(Message):
+    """The answer to one command."""
+
+    status: Literal["ok", "error"]
+    data: Mapping[str, Any] | None = None
+    error: ReplyError | None = None
+    transaction: Label | None = None
+
+
+class AuditRecord(Message):
+    """One journal entry as it is published: each holds the hash of the one before."""
+
+    seq: Count
+    at: Timestamp
+    epoch: Count
+    kind: Label
+    body: Mapping[str, Any]
+    previous_hash: Sha256
+    hash: Sha256
+
+
+MODELS: Final[Mapping[Kind, type[Message]]] = {
+    Kind.INFO: Info,
+    Kind.DESIRED: Desired,
+    Kind.REPORTED: Reported,
+    Kind.READY: Ready,
+    Kind.DEVICE_EVENT: DeviceEvent,
+    Kind.HEALTH: HealthSample,
+    Kind.HOLD: Hold,
+    Kind.SYNC: Sync,
+    Kind.STATUS: StatusDocument,
+    Kind.WAVE: WaveDocument,
+    Kind.GATE: GateResult,
+    Kind.ROLLBACK: RollbackOrder,
+    Kind.ROLLOUT_EVENT: RolloutEvent,
+    Kind.REPLY: Reply,
+    Kind.ORCHESTRATOR_INFO: OrchestratorInfo,
+    Kind.AUDIT: AuditRecord,
+}
+"""What each kind's payload is, for the kinds whose payload is one document.
+
+Availability is the plain text ``online`` or ``offline``; a grant is a DSSE envelope around ``Grant``; a command's
+payload depends on its verb; a plan is the accepted policy with its waves.
+"""
