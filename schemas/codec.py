@@ -93,7 +93,7 @@ def decode_object(payload: bytes, bounds: Bounds = MESSAGE) -> dict[str, Any]:
 
 
 def _is_msgpack_map(first: int) -> bool:
-    return 0x80 <= first <= 0x8F or first in (0xDE, 0xDF)  # noqa: PLR2004 - fixmap, map 16, map 32
+    return 0x80 <= first <= 0x8F or first in {0xDE, 0xDF}  # noqa: PLR2004 - format
 
 
 def _parse_json(payload: bytes) -> object:

@@ -1,7 +1,8 @@
 """Signed documents: the DSSE envelope with Ed25519.
 
 Verify raw bytes first, parse after, and parse exactly what was verified. The payload type is bound into the
-signature, so a manifest can never be taken for a grant. There is one algorithm and no field to choose it; a key id is only a hint.
+signature, so a manifest can never be taken for a grant. There is one algorithm and no field to choose it; a key id is
+only a hint.
 
 Source:
     Dead Simple Signing Envelope 1.0 (secure-systems-lab/dsse), section "Signature Definition"; RFC 8032.

@@ -1,0 +1,101 @@
+"""Policy files: YAML text to a ``Policy``, with file, line, column, a caret and a suggestion for whatever is wrong."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from schemas.errors import PolicyError
+from schemas.policy import Policy
+
+_TEXT_LENGTH_MAX = 64 * 1024
+
+
+def parse_policy(text: str, *, source: str = "policy") -> Policy:
+    """Parse a policy file.
+
+    Args:
+        text: YAML 1.2, at most 64 KiB.
+        source: File name for messages.
+
+    Raises:
+        PolicyError: It does not parse or breaks a rule; the author's fault. The message names file, line and column,
+            shows the line with a caret, and suggests the nearest name for an unknown one.
+    """
+    if len(text) > _TEXT_LENGTH_MAX:
+        raise PolicyError(f"{source}: {len(text)} characters, at most {_TEXT_LENGTH_MAX} are allowed")
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = (mark.line, mark.column) if mark is not None else (0, 0)
+        raise PolicyError(_pointing(source, text, place, str(error.problem))) from error
+    except YAMLError as error:
+        raise PolicyError(f"{source}: no YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise PolicyError(f"{source}:1:1: expected a mapping with the key 'rollout'")
+    try:
+        return Policy.model_validate(_plain(tree))
+    except ValidationError as error:
+        # A misspelt key is also a missing one; the misspelling is what helps.
+        first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+        raise PolicyError(_pointing(source, text, _position(tree, first["loc"]), _explain(first))) from error
+
+
+def _plain(node: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    match node:
+        case dict():
+            return {str(key): _plain(value) for key, value in node.items()}
+        case list():
+            return [_plain(value) for value in node]
+        case _:
+            return node
+
+
+def _position(tree: Any, location: Sequence[int | str]) -> tuple[int, int]:  # noqa: ANN401 - YAML holds anything
+    """Return line and column, from 0, of the deepest node on the way to ``location`` that the file holds."""
+    place = (0, 0)
+    for key in location:
+        if isinstance(tree, CommentedMap) and key in tree:
+            place = tree.lc.key(key)
+        elif isinstance(tree, CommentedSeq) and isinstance(key, int) and key < len(tree):
+            place = tree.lc.item(key)
+        else:
+            break
+        tree = tree[key]
+    return place
+
+
+def _explain(error: ErrorDetails) -> str:
+    name = str(error["loc"][-1]) if error["loc"] else ""
+    match error["type"]:
+        case "extra_forbidden":
+            near = get_close_matches(name, _known_keys(), n=1)
+            return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        case "missing":
+            return f"the key {name!r} is missing"
+        case "literal_error":
+            near = get_close_matches(str(error["input"]), error["ctx"]["expected"].replace("'", "").split(), n=1)
+            hint = f"; did you mean {near[0].strip(',')!r}?" if near else ""
+            return f"{name}: {error['input']!r} is none of {error['ctx']['expected']}{hint}"
+        case _:
+            message = error["msg"].removeprefix("Value error, ")
+            return message if name.isdigit() or not name else f"{name}: {message}"
+
+
+def _known_keys() -> list[str]:
+    schema = Policy.model_json_schema(by_alias=True)
+    blocks = [schema, *schema["$defs"].values()]
+    return sorted({key for block in blocks for key in block.get("properties", {})})
+
+
+def _pointing(source: str, text: str, place: tuple[int, int], message: str) -> str:
+    line, column = place
+    lines = text.splitlines() or [""]
+    shown = lines[min(line, len(lines) - 1)]
+    return f"{source}:{line + 1}:{column + 1}: {message}\n{shown}\n{' ' * column}^"
