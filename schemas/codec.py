@@ -17,6 +17,8 @@ from schemas.errors import DecodeError
 DEPTH_MAX: Final = 16
 MAP_LENGTH_MAX: Final = 256
 INTEGER_MAX: Final = 2**53 - 1
+_MSGPACK_MAPS: Final = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
+"""First bytes of fixmap, map 16 and map 32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def decode(model: type[Model], payload: bytes, bounds: Bounds = MESSAGE) -> Mode
         bounds: What it may cost; the size is checked before parsing.
 
     Raises:
-        DecodeError: Too large, undecodable, out of bounds or not a ``model``; the peer's fault. The text names the field.
+        DecodeError: Too large, undecodable, out of bounds or not a ``model``; the peer's fault. The text names the
+        field.
     """
     tree = decode_object(payload, bounds)
     try:
@@ -93,7 +96,7 @@ def decode_object(payload: bytes, bounds: Bounds = MESSAGE) -> dict[str, Any]:
 
 
 def _is_msgpack_map(first: int) -> bool:
-    return 0x80 <= first <= 0x8F or first in {0xDE, 0xDF}  # noqa: PLR2004 - format
+    return first in _MSGPACK_MAPS
 
 
 def _parse_json(payload: bytes) -> object:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.ids import Id, Name, Nonce, Sha256
 from schemas.times import Timestamp
 from schemas.topics import Kind
+from schemas.verdicts import VerdictWord
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
@@ -254,7 +255,7 @@ class CheckResult(Message):
     baseline: float | None
     limit: float | None
     samples: Count
-    verdict: Literal["pass", "caution", "inconclusive", "fail"]
+    verdict: VerdictWord
     why: Text
 
 
@@ -262,7 +263,7 @@ class GateResult(Message):
     """A gate's verdict: the worst of its checks. What the rollout does about it stands in ``decision``."""
 
     gate: Id
-    verdict: Literal["pass", "caution", "inconclusive", "fail"]
+    verdict: VerdictWord
     decision: Id
     evaluated_at: Timestamp
     devices: Count

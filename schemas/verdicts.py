@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Final, Literal
+
+
+VerdictWord = Literal["pass", "caution", "inconclusive", "fail"]
 
 
 class Verdict(IntEnum):
@@ -15,9 +19,9 @@ class Verdict(IntEnum):
     FAIL = 3
 
     @property
-    def word(self) -> str:
+    def word(self) -> VerdictWord:
         """The verdict as it stands on the wire."""
-        return self.name.lower()
+        return _WORDS[self]
 
     @classmethod
     def from_word(cls, word: str) -> "Verdict":
@@ -28,3 +32,11 @@ class Verdict(IntEnum):
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Fold to the worst verdict; of nothing it is INCONCLUSIVE, because nothing was shown."""
     return max(verdicts, default=Verdict.INCONCLUSIVE)
+
+
+_WORDS: Final[dict[Verdict, VerdictWord]] = {
+    Verdict.PASS: "pass",
+    Verdict.CAUTION: "caution",
+    Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.FAIL: "fail",
+}

@@ -1,0 +1,25 @@
+"""What the core may look at beside its state: telemetry, and what the operator has put on the shelf."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.core.releases import StoredRelease
+from orchestrator.telemetry.monitor import Monitor
+from schemas.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Evidence and materials for decisions.
+
+    Attributes:
+        monitor: The fleet's telemetry as folded so far.
+        releases: Releases that may be rolled out, by name.
+        policies: Policies that a command may name.
+        registry_url: Where devices fetch from.
+    """
+
+    monitor: Monitor
+    releases: Mapping[str, StoredRelease]
+    policies: Mapping[str, Policy]
+    registry_url: str

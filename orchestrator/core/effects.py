@@ -1,0 +1,169 @@
+"""What the shell must do after a fact: a mapping without rules.
+
+Every effect is idempotent, so performing one twice after a crash is harmless. Documents are levels: an effect names the
+document, and what is published is its state at that moment, so ten facts in one turn publish it once.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.core import events as e
+from orchestrator.core.state import Rollout, State
+from schemas.messages import GateResult, Grant, Message, RollbackOrder, RolloutEvent
+from schemas.times import format_timestamp
+from schemas.topics import Kind
+
+DEVICES_SHOWN_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PublishDesired:
+    """Write a device's desired state."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishStatus:
+    """Write a rollout's status and the wave documents that changed."""
+
+    rollout: str
+    waves: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishPlan:
+    """Write a rollout's accepted plan."""
+
+    rollout: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishMessage:
+    """Publish one message once."""
+
+    kind: Kind
+    ids: Mapping[str, str] = field(hash=False)
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendGrant:
+    """Sign a grant and send it to its device."""
+
+    grant: Grant
+
+
+Effect = PublishDesired | PublishStatus | PublishPlan | PublishMessage | SendGrant
+
+
+def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
+    """Name the effects of ``event``, which has been applied to ``state``."""
+    match event:
+        case e.DevicesOrdered(rollout=name, devices=devices):
+            return [*(PublishDesired(device) for device in devices), PublishStatus(name, _waves(state, name, devices))]
+        case e.GrantIssued():
+            return []  # The answer is made where it is asked for; a lost one is asked for again.
+        case e.RolloutStarted(rollout=name, plan=plan):
+            return [
+                PublishPlan(name),
+                PublishStatus(name, tuple(range(len(plan.waves)))),
+                _notice(event, at, "started"),
+            ]
+        case e.GateJudged(rollout=name, wave=wave):
+            ids = {"rollout": name, "wave": state.rollouts[name].plan.waves[wave].name}
+            return [PublishMessage(Kind.GATE, ids, _gate(event, at)), PublishStatus(name)]
+        case e.RollbackOrdered(rollout=name, scope=scope):
+            order = PublishMessage(Kind.ROLLBACK, {"rollout": name, "scope": scope}, _order(event, at))
+            return [order, PublishStatus(name, (state.rollouts[name].wave,)), _notice(event, at, "rollback_ordered")]
+        case e.DeviceCommitted(rollout=name, device=device) | e.DeviceReturned(rollout=name, device=device):
+            return [PublishStatus(name, _waves(state, name, [device]))]
+        case e.DeviceFailed(rollout=name, device=device):
+            return [PublishStatus(name, _waves(state, name, [device])), _notice(event, at, "device_failed")]
+        case e.WaveStarted(rollout=name, wave=wave):
+            waves = tuple(sorted({max(wave - 1, 0), wave}))
+            return [PublishStatus(name, waves), _notice(event, at, "wave_started")]
+        case e.RolloutApproved() | e.RolloutPaused() | e.RolloutResumed() | e.RolloutHalted() | e.RolloutEnded():
+            rollout = state.rollouts[event.rollout]
+            notice = _notice(event, at, event.kind.removeprefix("rollout_"))
+            return [PublishStatus(rollout.id, (rollout.wave,)), notice]
+        case e.SoakStarted(rollout=name, wave=wave) | e.SoakExtended(rollout=name, wave=wave):
+            return [PublishStatus(name, (wave,)), _notice(event, at, event.kind)]
+        case _:
+            return []
+
+
+def reassert(state: State) -> list[Effect]:
+    """Name the effects that write every retained document again: after each connect the broker may have lost them."""
+    ordered = [PublishDesired(device.id) for device in state.devices.values() if device.rollout is not None]
+    rollouts: list[Effect] = []
+    for rollout in state.rollouts.values():
+        rollouts += [PublishPlan(rollout.id), PublishStatus(rollout.id, tuple(range(len(rollout.plan.waves))))]
+        rollouts += [_gate_again(rollout, judged) for judged in rollout.gates.values()]
+    return [*ordered, *rollouts]
+
+
+def merge(effects: Iterable[Effect]) -> list[Effect]:
+    """Fold repeated documents into one, each at the place of its last mention; messages stay as they are."""
+    waves: dict[str, set[int]] = {}
+    last: dict[object, Effect] = {}
+    for number, effect in enumerate(effects):
+        match effect:
+            case PublishStatus(rollout=rollout, waves=changed):
+                waves.setdefault(rollout, set()).update(changed)
+                key: object = ("status", rollout)
+                effect = PublishStatus(rollout, tuple(sorted(waves[rollout])))  # noqa: PLW2901 - the merged one
+            case PublishDesired() | PublishPlan():
+                key = effect
+            case _:
+                key = number
+        last.pop(key, None)
+        last[key] = effect
+    return list(last.values())
+
+
+def _waves(state: State, rollout: str, devices: Iterable[str]) -> tuple[int, ...]:
+    members = state.rollouts[rollout].members
+    return tuple(sorted({members[device].wave for device in devices}))
+
+
+def _gate_again(rollout: Rollout, judged: e.GateJudged) -> Effect:
+    ids = {"rollout": rollout.id, "wave": rollout.plan.waves[judged.wave].name}
+    return PublishMessage(Kind.GATE, ids, _gate(judged, rollout.gates_at[judged.wave]))
+
+
+def _gate(event: e.GateJudged, at: float) -> GateResult:
+    return GateResult(
+        gate=event.gate,
+        verdict=event.verdict,
+        decision=event.decision,
+        evaluated_at=format_timestamp(at),
+        devices=event.devices,
+        checks=event.checks,
+    )
+
+
+def _order(event: e.RollbackOrdered, at: float) -> RollbackOrder:
+    return RollbackOrder(
+        trigger=event.trigger,
+        scope=event.scope,
+        action=event.action,
+        devices=event.devices[:DEVICES_SHOWN_MAX],
+        device_count=len(event.devices),
+        evidence=event.evidence,
+        ts=format_timestamp(at),
+    )
+
+
+def _notice(event: e.Event, at: float, kind: str) -> PublishMessage:
+    """Tell the fact to whoever listens; the whole of it stands in the audit."""
+    body = event.model_dump(mode="json", include={"by", "reason", "code", "message", "device", "trigger", "extension"})
+    rollout = str(getattr(event, "rollout", ""))
+    notice = RolloutEvent(
+        rollout=rollout,
+        device=body.pop("device", None),
+        message=str(body.get("reason") or body.get("message") or ""),
+        detail=body,
+        ts=format_timestamp(at),
+    )
+    return PublishMessage(Kind.ROLLOUT_EVENT, {"rollout": rollout, "kind": kind}, notice)

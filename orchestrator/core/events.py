@@ -1,0 +1,289 @@
+"""Facts, in the past tense: what the journal holds and the state is folded from.
+
+Every decision of the orchestrator is one of these, with what is needed to account for it. A fact is never changed once
+it is written; fields may be added with a default, so that an old journal always replays.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from orchestrator.core.plan import Plan
+from orchestrator.core.releases import StoredRelease
+from orchestrator.telemetry.baseline import Baseline
+from schemas.messages import Action, CheckResult, Info, Step
+from schemas.policy import Policy
+from schemas.verdicts import VerdictWord
+
+Outcome = Literal["completed", "aborted", "rolled_back"]
+RollbackScope = Literal["device", "wave", "fleet"]
+
+
+class Event(BaseModel):
+    """One fact. When it happened stands in the journal's entry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EpochOpened(Event):
+    """This orchestrator took over; whatever carries a lower epoch is stale."""
+
+    kind: Literal["epoch_opened"] = "epoch_opened"
+    epoch: int
+
+
+class DeviceAnnounced(Event):
+    """A device introduced itself, or what it is has changed."""
+
+    kind: Literal["device_announced"] = "device_announced"
+    device: str
+    info: Info
+
+
+class DeviceQuarantined(Event):
+    """A device is kept out of all waves until a person releases it."""
+
+    kind: Literal["device_quarantined"] = "device_quarantined"
+    device: str
+    by: str
+    reason: str
+
+
+class DeviceReleased(Event):
+    """A person let a device back into waves."""
+
+    kind: Literal["device_released"] = "device_released"
+    device: str
+    by: str
+    reason: str
+
+
+class RolloutStarted(Event):
+    """A person started a rollout; the plan, the policy and the baselines are frozen with it."""
+
+    kind: Literal["rollout_started"] = "rollout_started"
+    rollout: str
+    by: str
+    reason: str
+    release: StoredRelease
+    registry_url: str
+    policy: Policy
+    plan: Plan
+    baselines: Mapping[str, Baseline]
+
+
+class WaveStarted(Event):
+    """A wave may begin; wave 0 is the canary."""
+
+    kind: Literal["wave_started"] = "wave_started"
+    rollout: str
+    wave: int
+
+
+class DevicesOrdered(Event):
+    """Devices were given a new desired state.
+
+    Attributes:
+        devices: Each device with the version it ran when it was ordered (None: unknown).
+    """
+
+    kind: Literal["devices_ordered"] = "devices_ordered"
+    rollout: str
+    action: Action
+    generation: int
+    epoch: int
+    devices: Mapping[str, str | None]
+
+
+class GrantIssued(Event):
+    """A device may take one step, once."""
+
+    kind: Literal["grant_issued"] = "grant_issued"
+    rollout: str
+    device: str
+    generation: int
+    step: Step
+    nonce: str
+    seq: int
+
+
+class DeviceCommitted(Event):
+    """A device runs the new version and has proven its health."""
+
+    kind: Literal["device_committed"] = "device_committed"
+    rollout: str
+    device: str
+    generation: int
+    version: str
+
+
+class DeviceFailed(Event):
+    """A device did not get there; ``version`` is what it runs now (None: unknown)."""
+
+    kind: Literal["device_failed"] = "device_failed"
+    rollout: str
+    device: str
+    generation: int
+    code: str
+    message: str
+    version: str | None
+
+
+class DeviceReturned(Event):
+    """A device that was ordered back runs the version it had before."""
+
+    kind: Literal["device_returned"] = "device_returned"
+    rollout: str
+    device: str
+    generation: int
+    version: str
+
+
+class SoakStarted(Event):
+    """The last online member of the wave has committed or failed."""
+
+    kind: Literal["soak_started"] = "soak_started"
+    rollout: str
+    wave: int
+
+
+class SoakProgressed(Event):
+    """So much soak has been watched, in seconds; what was not watched does not count."""
+
+    kind: Literal["soak_progressed"] = "soak_progressed"
+    rollout: str
+    wave: int
+    soaked_seconds: float
+
+
+class SoakExtended(Event):
+    """The evidence was not good enough to go on and not bad enough to go back."""
+
+    kind: Literal["soak_extended"] = "soak_extended"
+    rollout: str
+    wave: int
+    extension: int
+    until_seconds: float
+    reason: str
+
+
+class GateJudged(Event):
+    """A gate's verdict changed or was acted upon."""
+
+    kind: Literal["gate_judged"] = "gate_judged"
+    rollout: str
+    wave: int
+    gate: str
+    verdict: VerdictWord
+    decision: str
+    devices: int
+    checks: tuple[CheckResult, ...]
+
+
+class RolloutApproved(Event):
+    """A person approved going on after a wave, on this plan and this evidence."""
+
+    kind: Literal["rollout_approved"] = "rollout_approved"
+    rollout: str
+    wave: int
+    by: str
+    reason: str
+    plan_digest: str
+
+
+class RolloutPaused(Event):
+    """A person stopped the rollout for now."""
+
+    kind: Literal["rollout_paused"] = "rollout_paused"
+    rollout: str
+    by: str
+    reason: str
+
+
+class RolloutResumed(Event):
+    """A person let the rollout go on, in spite of the failures that are excused by name."""
+
+    kind: Literal["rollout_resumed"] = "rollout_resumed"
+    rollout: str
+    by: str
+    reason: str
+    excused: tuple[str, ...]
+
+
+class RolloutHalted(Event):
+    """The system stopped the rollout for a person."""
+
+    kind: Literal["rollout_halted"] = "rollout_halted"
+    rollout: str
+    reason: str
+
+
+class RollbackOrdered(Event):
+    """Somebody or something ordered devices back, with the evidence for it."""
+
+    kind: Literal["rollback_ordered"] = "rollback_ordered"
+    rollout: str
+    scope: RollbackScope
+    trigger: str
+    action: str
+    by: str
+    reason: str
+    devices: tuple[str, ...]
+    evidence: tuple[CheckResult, ...]
+
+
+class RolloutEnded(Event):
+    """Nothing more is decided in this rollout."""
+
+    kind: Literal["rollout_ended"] = "rollout_ended"
+    rollout: str
+    outcome: Outcome
+    by: str
+    reason: str
+
+
+class CommandAnswered(Event):
+    """A person's or a tool's command and what came of it."""
+
+    kind: Literal["command_answered"] = "command_answered"
+    actor: str
+    verb: str
+    subject: str
+    status: Literal["ok", "error"]
+    code: str
+    reason: str
+    transaction: str | None
+
+
+AnyEvent = Annotated[
+    EpochOpened
+    | DeviceAnnounced
+    | DeviceQuarantined
+    | DeviceReleased
+    | RolloutStarted
+    | WaveStarted
+    | DevicesOrdered
+    | GrantIssued
+    | DeviceCommitted
+    | DeviceFailed
+    | DeviceReturned
+    | SoakStarted
+    | SoakProgressed
+    | SoakExtended
+    | GateJudged
+    | RolloutApproved
+    | RolloutPaused
+    | RolloutResumed
+    | RolloutHalted
+    | RollbackOrdered
+    | RolloutEnded
+    | CommandAnswered,
+    Field(discriminator="kind"),
+]
+_EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+def event_from_json(body: str) -> AnyEvent:
+    """Read a fact as the journal holds it; raises pydantic's ``ValidationError`` for anything else."""
+    return _EVENTS.validate_json(body)

@@ -1,0 +1,57 @@
+"""Answers to devices and people that are not documents: grants, waits, refused commands."""
+
+import hashlib
+from typing import Final
+
+from orchestrator.core.documents import desired_bytes
+from orchestrator.core.events import CommandAnswered, GrantIssued
+from orchestrator.core.grants import Wait
+from orchestrator.core.inputs import CommandRefused
+from orchestrator.core.state import Device, State
+from schemas.messages import Grant, Ready, Reply
+from schemas.times import format_timestamp
+
+GRANT_TTL_SECONDS: Final = 120.0
+"""A device uses a grant only while its own question is younger than this."""
+
+
+def make_grant(state: State, device: Device, ready: Ready, issued: GrantIssued, now: float) -> Grant:
+    """Write the go that ``issued`` records."""
+    return _answer(state, device, ready, issued.seq, now).model_copy(update={"decision": "go"})
+
+
+def make_wait(state: State, device: Device, ready: Ready, wait: Wait, now: float) -> Grant:
+    """Write a refusal; it changes nothing on the device but when it asks again."""
+    assert device.rollout is not None, "only an ordered device is answered"
+    retry = state.rollouts[device.rollout].policy.rolling_update.health_check.interval_seconds
+    update = {"retry_after_seconds": retry, "reason": wait.reason.value}
+    return _answer(state, device, ready, state.grant_seq, now).model_copy(update=update)
+
+
+def _answer(state: State, device: Device, ready: Ready, seq: int, now: float) -> Grant:
+    return Grant(
+        device=device.id,
+        generation=ready.generation,
+        step=ready.step,
+        epoch=state.epoch,
+        seq=seq,
+        nonce=ready.nonce,
+        decision="wait",
+        desired_sha256=hashlib.sha256(desired_bytes(state, device)).hexdigest(),
+        ttl_seconds=GRANT_TTL_SECONDS,
+        server_time=format_timestamp(now),
+    )
+
+
+def refused_command(given: CommandRefused) -> tuple[Reply, CommandAnswered]:
+    """Answer a command that is none, and note that it was refused."""
+    event = CommandAnswered(
+        actor=given.actor,
+        verb=given.verb,
+        subject="",
+        status="error",
+        code=given.error.code,
+        reason=given.error.message[:200],
+        transaction=None,
+    )
+    return Reply(status="error", error=given.error), event

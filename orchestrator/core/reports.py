@@ -1,0 +1,89 @@
+"""What a device's own words mean for the rollout it is in.
+
+Reports are levels: repeated, late and out of order they change nothing twice. Only the generation that was ordered last
+counts, and only a change becomes a fact.
+"""
+
+from orchestrator.core import events as e
+from orchestrator.core.state import Device, Member, Progress, Rollout, State
+from schemas.messages import Info, Reported
+
+_VOLATILE_INFO = {"session": 0, "boot_id": "-", "ts": None, "version": None, "disk_free_bytes": None}
+
+
+def decide_announced(state: State, name: str, info: Info) -> list[e.AnyEvent]:
+    """Register a new device, or note that what it is has changed."""
+    known = state.devices.get(name)
+    if known is not None and _lasting(known.info) == _lasting(info):
+        return []
+    return [e.DeviceAnnounced(device=name, info=info)]
+
+
+def _lasting(info: Info) -> Info:
+    """Leave out what changes with every connect."""
+    return info.model_copy(update=_VOLATILE_INFO)
+
+
+def decide_reported(state: State, name: str, reported: Reported) -> list[e.AnyEvent]:
+    """Turn a report on the current order into a fact, if it says something new."""
+    device = state.devices.get(name)
+    if device is None or device.rollout is None or reported.observed_generation != device.generation:
+        return []
+    rollout = state.rollouts[device.rollout]
+    member = rollout.members[name]
+    match device.action:
+        case "install":
+            return _installed(device, rollout, member, reported)
+        case "rollback":
+            return _returned(device, rollout, member, reported)
+        case _:
+            return _went_on_anyway(device, rollout, member, reported)
+
+
+def _installed(device: Device, rollout: Rollout, member: Member, reported: Reported) -> list[e.AnyEvent]:
+    target = rollout.release.version
+    if reported.state == "idle" and reported.installed_version == target:
+        return [] if member.progress is Progress.COMMITTED else [_committed(device, rollout, target)]
+    if reported.state in {"failed", "rolled_back"} and member.progress is not Progress.FAILED:
+        return [_failed(device, rollout, reported), _quarantine(device, reported)]
+    return []
+
+
+def _returned(device: Device, rollout: Rollout, member: Member, reported: Reported) -> list[e.AnyEvent]:
+    if member.progress is not Progress.RETURNING:
+        return []
+    if reported.state in {"idle", "rolled_back"} and reported.installed_version != rollout.release.version:
+        version = reported.installed_version or "unknown"
+        return [e.DeviceReturned(rollout=rollout.id, device=device.id, generation=device.generation, version=version)]
+    if reported.state == "failed":
+        return [_failed(device, rollout, reported), _quarantine(device, reported)]
+    return []
+
+
+def _went_on_anyway(device: Device, rollout: Rollout, member: Member, reported: Reported) -> list[e.AnyEvent]:
+    """A held device that runs the new version all the same had its grant before: it is deployed."""
+    target = rollout.release.version
+    if member.progress is Progress.HELD and reported.state == "idle" and reported.installed_version == target:
+        return [_committed(device, rollout, target)]
+    return []
+
+
+def _committed(device: Device, rollout: Rollout, version: str) -> e.DeviceCommitted:
+    return e.DeviceCommitted(rollout=rollout.id, device=device.id, generation=device.generation, version=version)
+
+
+def _failed(device: Device, rollout: Rollout, reported: Reported) -> e.DeviceFailed:
+    error = reported.error
+    return e.DeviceFailed(
+        rollout=rollout.id,
+        device=device.id,
+        generation=device.generation,
+        code=error.code if error else reported.state,
+        message=error.message if error else "",
+        version=reported.installed_version,
+    )
+
+
+def _quarantine(device: Device, reported: Reported) -> e.DeviceQuarantined:
+    code = reported.error.code if reported.error else reported.state
+    return e.DeviceQuarantined(device=device.id, by="orchestrator", reason=code)

@@ -1,0 +1,299 @@
+"""The engine: decide, journal, then act.
+
+One loop feeds it inputs in order. Each batch is decided, written to the journal in one transaction, and only then
+turned into messages to publish. It holds no rule and does no I/O of its own: the journal, the signer and the bus
+belong to whoever runs it, which is the orchestrator's process or the simulator.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from orchestrator.core import events as e
+from orchestrator.core.context import Context
+from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
+from orchestrator.core.effects import (
+    Effect,
+    PublishDesired,
+    PublishMessage,
+    PublishPlan,
+    PublishStatus,
+    SendGrant,
+    merge,
+    react,
+    reassert,
+)
+from orchestrator.core.grants import Wait, decide_grant
+from orchestrator.core.inputs import (
+    Announced,
+    CommandReceived,
+    CommandRefused,
+    DeviceReady,
+    DeviceReported,
+    Input,
+    SampleReceived,
+    Tick,
+)
+from orchestrator.core.interpret import Received, Refused, interpret
+from orchestrator.core.observe import observe
+from orchestrator.core.operator import decide_command
+from orchestrator.core.progress import step, watch
+from orchestrator.core.replies import make_grant, make_wait, refused_command
+from orchestrator.core.reports import decide_announced, decide_reported
+from orchestrator.core.state import State, evolve
+from orchestrator.telemetry.summary import summarise
+from schemas.codec import encode
+from schemas.messages import AuditRecord, Grant, Message, Reply, Sync
+from schemas.topics import RULES, Kind, TopicTree
+
+STEPS_MAX: Final = 1000
+"""Steps that may follow from one tick; more is a defect, and the process stops rather than spin."""
+SUMMARY_INTERVAL_SECONDS: Final = 10.0
+
+
+class StoredEntry(Protocol):
+    """One entry of the journal: its number, when it was written, and the fact as JSON."""
+
+    @property
+    def seq(self) -> int: ...  # noqa: D102 - see the class
+    @property
+    def at(self) -> float: ...  # noqa: D102 - see the class
+    @property
+    def body(self) -> str: ...  # noqa: D102 - see the class
+
+
+class Journal(Protocol):
+    """Where facts are kept. What ``append`` has returned from survives a power cut."""
+
+    @property
+    def performed_seq(self) -> int:
+        """Number of the last entry whose effects were handed to the broker."""
+
+    def open_epoch(self, at: float) -> int:
+        """Take over: return an epoch above every earlier one and keep older holders from appending."""
+
+    def read(self, after_seq: int = 0) -> Iterator[StoredEntry]:
+        """Yield the entries after ``after_seq`` in order."""
+
+    def append(self, rows: Sequence[tuple[str, str]], at: float) -> tuple[AuditRecord, ...]:
+        """Write facts (kind, JSON) in one transaction and return their audit records."""
+
+    def mark_performed(self, seq: int) -> None:
+        """Note that the effects of all entries up to ``seq`` were handed to the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to publish."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    qos: int = 1
+    correlation: bytes | None = None
+
+
+class Engine:
+    """The orchestrator without its process.
+
+    Args:
+        journal: Replayed at ``start``, appended to by ``handle``.
+        context: Telemetry and materials.
+        sign: Seals a grant's payload into an envelope with the command key.
+        tree: Where things are published.
+    """
+
+    def __init__(self, journal: Journal, context: Context, sign: Callable[[bytes], bytes], tree: TopicTree) -> None:
+        self.state = State()
+        self.context = context
+        self.refused_total: Counter[str] = Counter()
+        self._journal = journal
+        self._sign = sign
+        self._tree = tree
+        self._last_seq = 0
+        self._summarised_at = float("-inf")
+
+    def start(self, now: float) -> list[Outgoing]:
+        """Replay the journal, take over with a new epoch, and return what must be published again.
+
+        Raises:
+            ValidationError: The journal holds a fact that this version does not know.
+        """
+        pending: list[Effect] = []
+        performed = self._journal.performed_seq
+        for entry in self._journal.read():
+            event = e.event_from_json(entry.body)
+            evolve(self.state, event, entry.at)
+            self._last_seq = entry.seq
+            if entry.seq > performed:
+                pending += [each for each in react(self.state, event, entry.at) if isinstance(each, PublishMessage)]
+        epoch = self._journal.open_epoch(now)
+        opened = self._commit([e.EpochOpened(epoch=epoch)], now)
+        return [*self._publish([*pending, *reassert(self.state)], now), *opened, self._message(Kind.SYNC, Sync())]
+
+    def reconnected(self, now: float) -> list[Outgoing]:
+        """Return every retained document again, and ask all devices to do the same."""
+        return [*self._publish(reassert(self.state), now), self._message(Kind.SYNC, Sync())]
+
+    def receive(self, received: Received, now: float) -> list[Outgoing]:
+        """Take one message from the bus."""
+        given = interpret(self._tree, received)
+        match given:
+            case None:
+                return []
+            case Refused(reason=reason):
+                self.refused_total[reason] += 1
+                return []
+            case _:
+                return self.handle(given, now)
+
+    def handle(self, given: Input, now: float) -> list[Outgoing]:
+        """Decide on one input; what is returned may be published, because it is in the journal."""
+        match given:
+            case SampleReceived():
+                self._fold(given, now)
+                return []
+            case DeviceReady():
+                return self._answer_ready(given, now)
+            case CommandReceived():
+                outcome = decide_command(self.state, given, self.context, now)
+                replies = self._reply(given, outcome.reply)
+                return [*self._commit(outcome.events, now), *self._settle(now), *replies]
+            case CommandRefused():
+                return self._refuse(given, now)
+            case Tick():
+                return [*self._tick(now), *self._summaries(now)]
+            case Announced(device=device, info=info):
+                outgoing = self._commit(decide_announced(self.state, device, info), now)
+            case DeviceReported(device=device, reported=reported):
+                outgoing = self._commit(decide_reported(self.state, device, reported), now)
+            case _:
+                outgoing = []
+        observe(self.state, given, now)
+        return outgoing
+
+    def performed(self) -> None:
+        """Note that everything returned so far has been handed to the broker."""
+        self._journal.mark_performed(self._last_seq)
+
+    def _fold(self, given: SampleReceived, now: float) -> None:
+        device = self.state.devices.get(given.device)
+        if device is None:
+            self.refused_total["unknown_device"] += 1
+            return
+        serves = device.rollout is None or device.version != self.state.rollouts[device.rollout].release.version
+        self.context.monitor.observe(
+            device.id, device.info.group, given.sample, now, counts_for_baseline=serves and not device.quarantine
+        )
+
+    def _tick(self, now: float) -> list[Outgoing]:
+        outgoing: list[Outgoing] = []
+        for rollout in list(self.state.active):
+            outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
+        return [*outgoing, *self._settle(now)]
+
+    def _settle(self, now: float) -> list[Outgoing]:
+        """Take every step that follows, to the fixed point."""
+        outgoing: list[Outgoing] = []
+        for rollout in list(self.state.active):
+            for _ in range(STEPS_MAX):
+                events = step(self.state, rollout, self.context, now)
+                if not events:
+                    break
+                outgoing += self._commit(events, now)
+            else:
+                raise AssertionError(f"{rollout.id} takes no end of steps in {rollout.phase}")
+        return outgoing
+
+    def _commit(self, events: Sequence[e.AnyEvent], now: float) -> list[Outgoing]:
+        """Write facts down, apply them, and return their effects and audit records as messages."""
+        if not events:
+            return []
+        records = self._journal.append([(event.kind, event.model_dump_json()) for event in events], now)
+        self._last_seq = records[-1].seq
+        effects: list[Effect] = []
+        for event in events:
+            evolve(self.state, event, now)
+            effects += react(self.state, event, now)
+        return [*self._publish(effects, now), *(self._message(Kind.AUDIT, record) for record in records)]
+
+    def _publish(self, effects: Iterable[Effect], now: float) -> list[Outgoing]:
+        return [outgoing for effect in merge(effects) for outgoing in self._perform(effect, now)]
+
+    def _perform(self, effect: Effect, now: float) -> list[Outgoing]:
+        match effect:
+            case PublishDesired(device=name):
+                payload = desired_bytes(self.state, self.state.devices[name])
+                return [self._bytes(Kind.DESIRED, payload, device=name)]
+            case PublishPlan(rollout=name):
+                return [self._bytes(Kind.PLAN, plan_document(self.state.rollouts[name]), rollout=name)]
+            case PublishStatus(rollout=name, waves=waves):
+                rollout = self.state.rollouts[name]
+                names = [(wave, rollout.plan.waves[wave].name) for wave in waves]
+                documents = [
+                    self._message(Kind.WAVE, wave_document(rollout, wave), rollout=name, wave=title)
+                    for wave, title in names
+                ]
+                return [*documents, self._message(Kind.STATUS, status_document(rollout, now), rollout=name)]
+            case PublishMessage(kind=kind, ids=ids, message=message):
+                return [self._message(kind, message, **ids)]
+            case SendGrant(grant=grant):
+                return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
+
+    def _answer_ready(self, given: DeviceReady, now: float) -> list[Outgoing]:
+        decision = decide_grant(self.state, given.device, given.ready)
+        device = self.state.devices.get(given.device)
+        if device is None or device.rollout is None:
+            self.refused_total["ready_without_order"] += 1
+            return []
+        grant: Grant
+        if isinstance(decision, Wait):
+            self.state.grant_seq += 1  # A refusal is no fact; its number only has to be new.
+            grant = make_wait(self.state, device, given.ready, decision, now)
+            return self._publish([SendGrant(grant)], now)
+        committed = self._commit([decision], now)
+        grant = make_grant(self.state, device, given.ready, decision, now)
+        return [*committed, *self._publish([SendGrant(grant)], now)]
+
+    def _refuse(self, given: CommandRefused, now: float) -> list[Outgoing]:
+        reply, event = refused_command(given)
+        cleared = [Outgoing(given.topic, b"", retain=True)] if given.error.code == "retained_command" else []
+        return [*cleared, *self._commit([event], now), *self._reply(given, reply)]
+
+    def _reply(self, given: CommandReceived | CommandRefused, reply: Reply) -> list[Outgoing]:
+        replies = [self._message(Kind.REPLY, reply, actor=given.actor, verb=given.verb)]
+        topic = given.response_topic
+        if topic is None:
+            return replies
+        if not self._may_answer_to(topic, given.actor):
+            self.refused_total["foreign_response_topic"] += 1
+            return replies
+        direct = Outgoing(topic, replies[0].payload, correlation=given.correlation)
+        return [direct] if topic == replies[0].topic else [*replies, direct]
+
+    def _may_answer_to(self, topic: str, actor: str) -> bool:
+        """Inside our tree an answer goes to its asker only, or anybody could write there in our name."""
+        if not topic.startswith(f"{self._tree.root}/"):
+            return not topic.startswith("$") and "+" not in topic and "#" not in topic
+        return topic.startswith(f"{self._tree.root}/ops/{actor}/reply/")
+
+    def _summaries(self, now: float) -> list[Outgoing]:
+        if now - self._summarised_at < SUMMARY_INTERVAL_SECONDS:
+            return []
+        self._summarised_at = now
+        groups: dict[str, list[str]] = {}
+        for device in self.state.devices.values():
+            groups.setdefault(device.info.group, []).append(device.id)
+        monitor = self.context.monitor
+        return [
+            self._message(Kind.GROUP_SUMMARY, summarise(group, devices, monitor, now), group=group)
+            for group, devices in groups.items()
+        ]
+
+    def _message(self, kind: Kind, message: Message, **ids: str) -> Outgoing:
+        return self._bytes(kind, encode(message), **ids)
+
+    def _bytes(self, kind: Kind, payload: bytes, **ids: str) -> Outgoing:
+        rule = RULES[kind]
+        return Outgoing(self._tree.build(kind, **ids), payload, rule.retained, rule.qos)
