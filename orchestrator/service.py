@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from pydantic import BaseModel
+
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
@@ -42,14 +44,13 @@ from orchestrator.core.progress import step, watch
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_reported
 from orchestrator.core.state import State, evolve
-from orchestrator.telemetry.summary import summarise
+from orchestrator.telemetry.summary import summarize
 from schemas.codec import encode
-from schemas.messages import AuditRecord, Grant, Message, Reply, Sync
+from schemas.messages import AuditRecord, Grant, Reply, Sync
 from schemas.topics import RULES, Kind, TopicTree
 
 STEPS_MAX: Final = 1000
 """Steps that may follow from one tick; more is a defect, and the process stops rather than spin."""
-SUMMARY_INTERVAL_SECONDS: Final = 10.0
 
 
 class StoredEntry(Protocol):
@@ -102,9 +103,20 @@ class Engine:
         context: Telemetry and materials.
         sign: Seals a grant's payload into an envelope with the command key.
         tree: Where things are published.
+        settle_seconds: How long after each connect nothing goes on, because the fleet has not spoken again yet.
+        summary_seconds: How often the groups' summaries are published; ``inf`` for never.
     """
 
-    def __init__(self, journal: Journal, context: Context, sign: Callable[[bytes], bytes], tree: TopicTree) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        context: Context,
+        sign: Callable[[bytes], bytes],
+        tree: TopicTree,
+        *,
+        settle_seconds: float = 5.0,
+        summary_seconds: float = 10.0,
+    ) -> None:
         self.state = State()
         self.context = context
         self.refused_total: Counter[str] = Counter()
@@ -112,7 +124,10 @@ class Engine:
         self._sign = sign
         self._tree = tree
         self._last_seq = 0
-        self._summarised_at = float("-inf")
+        self._settle_seconds = settle_seconds
+        self._summary_seconds = summary_seconds
+        self._blind_until = float("inf")
+        self._summarized_at = 0.0
 
     def start(self, now: float) -> list[Outgoing]:
         """Replay the journal, take over with a new epoch, and return what must be published again.
@@ -128,12 +143,14 @@ class Engine:
             self._last_seq = entry.seq
             if entry.seq > performed:
                 pending += [each for each in react(self.state, event, entry.at) if isinstance(each, PublishMessage)]
+        self._blind_until = now + self._settle_seconds
         epoch = self._journal.open_epoch(now)
         opened = self._commit([e.EpochOpened(epoch=epoch)], now)
         return [*self._publish([*pending, *reassert(self.state)], now), *opened, self._message(Kind.SYNC, Sync())]
 
     def reconnected(self, now: float) -> list[Outgoing]:
         """Return every retained document again, and ask all devices to do the same."""
+        self._blind_until = now + self._settle_seconds
         return [*self._publish(reassert(self.state), now), self._message(Kind.SYNC, Sync())]
 
     def receive(self, received: Received, now: float) -> list[Outgoing]:
@@ -159,7 +176,7 @@ class Engine:
             case CommandReceived():
                 outcome = decide_command(self.state, given, self.context, now)
                 replies = self._reply(given, outcome.reply)
-                return [*self._commit(outcome.events, now), *self._settle(now), *replies]
+                return [*self._commit(outcome.events, now), *replies]
             case CommandRefused():
                 return self._refuse(given, now)
             case Tick():
@@ -188,6 +205,8 @@ class Engine:
         )
 
     def _tick(self, now: float) -> list[Outgoing]:
+        if now < self._blind_until:
+            return []
         outgoing: list[Outgoing] = []
         for rollout in list(self.state.active):
             outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
@@ -279,19 +298,14 @@ class Engine:
         return topic.startswith(f"{self._tree.root}/ops/{actor}/reply/")
 
     def _summaries(self, now: float) -> list[Outgoing]:
-        if now - self._summarised_at < SUMMARY_INTERVAL_SECONDS:
+        if now - self._summarized_at < self._summary_seconds:
             return []
-        self._summarised_at = now
-        groups: dict[str, list[str]] = {}
-        for device in self.state.devices.values():
-            groups.setdefault(device.info.group, []).append(device.id)
-        monitor = self.context.monitor
-        return [
-            self._message(Kind.GROUP_SUMMARY, summarise(group, devices, monitor, now), group=group)
-            for group, devices in groups.items()
-        ]
+        self._summarized_at = now
+        group_of = {device.id: device.info.group for device in self.state.devices.values()}
+        summaries = summarize(group_of, self.context.monitor, now=now)
+        return [self._message(Kind.GROUP_SUMMARY, each, group=group) for group, each in summaries.items()]
 
-    def _message(self, kind: Kind, message: Message, **ids: str) -> Outgoing:
+    def _message(self, kind: Kind, message: BaseModel, **ids: str) -> Outgoing:
         return self._bytes(kind, encode(message), **ids)
 
     def _bytes(self, kind: Kind, payload: bytes, **ids: str) -> Outgoing:

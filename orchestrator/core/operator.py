@@ -23,6 +23,7 @@ from orchestrator.core.state import TERMINAL, Phase, Progress, Rollout, State
 from orchestrator.core.status import plan_summary, rollout_summary
 from orchestrator.core.targets import Refusal, make_plan, take_baselines
 from schemas.commands import DeviceCommand, QueryCommand, RolloutCommand, StartCommand
+from schemas.errors import PolicyError
 from schemas.messages import Reply, ReplyError
 from schemas.policy import Policy
 from schemas.verdicts import Verdict
@@ -122,7 +123,10 @@ def _start(state: State, received: CommandReceived, command: StartCommand, conte
 
 def _policy(command: StartCommand, context: Context) -> Policy | Reply:
     if isinstance(command.policy, str):
-        policy = context.policies.get(command.policy)
+        try:
+            policy = context.policies.get(command.policy)
+        except PolicyError as error:
+            return refuse("invalid_payload", str(error), field="policy")
         if policy is None:
             near = tuple(get_close_matches(command.policy, context.policies, n=3))
             return refuse("not_found", f"no policy {command.policy!r}", did_you_mean=near)

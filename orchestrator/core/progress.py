@@ -11,7 +11,6 @@ Source:
     4-6.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from orchestrator.core import events as e
@@ -117,7 +116,6 @@ def _fire_triggers(state: State, rollout: Rollout, context: Context, now: float)
 def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
     why = firing.evidence[0].why if firing.evidence else "no evidence given"
     reason = f"{firing.trigger}: {why}"
-    names: Sequence[str]
     scope: e.RollbackScope
     match firing.action:
         case "halt_and_assess":

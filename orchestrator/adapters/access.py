@@ -1,0 +1,118 @@
+"""Users, passwords and the access list of a broker that tidegate starts itself.
+
+The access list is ``broker-config/acl``, the same file that a production mosquitto uses, with one copy of its operator
+block for each operator. Passwords are made up once and kept in ``credentials.json``, readable by its owner only.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from schemas.errors import FleetError
+from schemas.ids import is_id
+
+SERVICES: Final = ("orchestrator", "evaluator", "viewer")
+"""The roles whose user is named like the role."""
+OPERATOR: Final = "operator"
+"""The role that has a block for each person."""
+_CREDENTIALS: Final = "credentials.json"
+_SALT_BYTES: Final = 12  # what mosquitto 2.0 expects
+_ITERATIONS: Final = 101  # mosquitto's default; the passwords are 144 random bits, which no guessing finds
+
+
+class AccessError(FleetError):
+    """The operator's fault: a name that cannot be a user, or a folder that cannot hold secrets. Names the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a broker needs to tell its users apart, and what the users need to connect.
+
+    Attributes:
+        passwords: Of every user.
+        acl_file: Access list for the broker.
+        password_file: Hashed passwords for the broker.
+    """
+
+    passwords: Mapping[str, str] = field(repr=False)
+    acl_file: Path
+    password_file: Path
+
+
+def find_broker_config() -> Path:
+    """Return the folder with ``acl`` and ``mosquitto.conf``: beside this module when installed, else the checkout's."""
+    installed = Path(__file__).with_name("broker-config")
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "broker-config"
+
+
+def create_access(folder: Path, *, operators: Iterable[str], devices: Iterable[str]) -> Access:
+    """Write what a broker in ``folder`` needs for these users; who was there before keeps the password.
+
+    Raises:
+        AccessError: A name is not allowed or used twice, or the folder cannot be written.
+    """
+    people, things = tuple(operators), tuple(devices)
+    users = (*SERVICES, *people, *things)
+    _check_names(users)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        passwords = _keep_passwords(folder / _CREDENTIALS, users)
+        access = Access(passwords, folder / "acl", folder / "passwords")
+        _write_private(access.acl_file, write_acl((find_broker_config() / "acl").read_text(), people))
+        _write_private(access.password_file, "".join(map(_hash_line, passwords, passwords.values())))
+    except OSError as error:
+        raise AccessError(f"{error.filename}: {error.strerror}; choose a folder that is writable") from error
+    return access
+
+
+def write_acl(template: str, operators: Iterable[str]) -> str:
+    """Return ``template`` with its operator block once for each of ``operators``."""
+    head, *blocks = re.split(r"^(?=user )", template, flags=re.MULTILINE)
+    parts = [head]
+    for block in blocks:
+        if block.startswith(f"user {OPERATOR}\n"):
+            parts += [re.sub(rf"(?<=[ /]){OPERATOR}(?=[/\n])", name, block) for name in operators]
+        else:
+            parts.append(block)
+    return "".join(parts)
+
+
+def _check_names(users: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for user in users:
+        if not is_id(user):
+            raise AccessError(f"{user[:80]!r} is no name for a user: 1 to 64 of A-Z a-z 0-9 _ -; rename it")
+        if user in seen:
+            raise AccessError(f"two users are named {user!r}, or a device is named like a role; rename one")
+        seen.add(user)
+
+
+def _keep_passwords(path: Path, users: tuple[str, ...]) -> dict[str, str]:
+    known: object = json.loads(path.read_bytes()) if path.exists() else {}
+    if not isinstance(known, dict):
+        known = {}
+    passwords = {user: str(known.get(user) or secrets.token_urlsafe(18)) for user in users}
+    _write_private(path, json.dumps(passwords, indent=1))
+    return passwords
+
+
+def _hash_line(user: str, password: str) -> str:
+    """Return a line of mosquitto's password file: PBKDF2 with SHA-512."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    return f"{user}:$7${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
+
+
+def _write_private(path: Path, text: str) -> None:
+    pending = path.with_name(f".{path.name}.pending")
+    pending.unlink(missing_ok=True)
+    with os.fdopen(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    pending.replace(path)

@@ -1,0 +1,111 @@
+"""The artifact registry: the release store over HTTP, for devices that fetch manifests and archives by digest.
+
+What is addressed by its digest never changes, so every answer may be cached for ever, and a download that was cut off
+goes on with a Range request. Nothing here is secret or trusted: a device checks signature and digest itself.
+"""
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from orchestrator.adapters.releases import ARTIFACTS, MANIFESTS
+from schemas.errors import FleetError
+
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+_CONNECTIONS_MAX: Final = 1000  # more are answered 503, and devices come back later
+_GRACE_SECONDS: Final = 2
+_PORT_MAX: Final = 65535
+_WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not bound by default
+
+
+class RegistryError(FleetError):
+    """The operator's fault: an address that cannot be listened on. Names it and the setting to change."""
+
+
+def create_app(store_folder: Path) -> Starlette:
+    """Return the application that serves the release store in ``store_folder``."""
+    return Starlette(
+        routes=[
+            Route("/manifests/{sha256}", _serve_from(store_folder / MANIFESTS, "application/json")),
+            Route("/artifacts/{sha256}", _serve_from(store_folder / ARTIFACTS, "application/gzip")),
+            Route("/healthz", _answer_healthy),
+        ]
+    )
+
+
+@contextlib.asynccontextmanager
+async def serve_registry(store_folder: Path, host: str, port: int) -> AsyncIterator[str]:
+    """Serve the release store inside the running loop and yield its base URL.
+
+    Args:
+        store_folder: Where releases are published.
+        host: A name or address that devices reach; it is listened on and stands in the URL. For all interfaces
+            (``0.0.0.0`` or ``::``) the URL holds this machine's host name.
+        port: To listen on; 0 takes a free one.
+
+    Raises:
+        RegistryError: Host and port cannot be listened on.
+    """
+    with _listen(host, port) as listener:
+        name = socket.gethostname() if host in _WILDCARDS else host
+        config = uvicorn.Config(
+            create_app(store_folder),
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            limit_concurrency=_CONNECTIONS_MAX,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the program it runs in."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    remedy = "set --registry-host to an address of this machine and --registry-port to a free port (0 takes any)"
+    if not 0 <= port <= _PORT_MAX:
+        raise RegistryError(f"the registry cannot listen on {host} port {port}: no such port; {remedy}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise RegistryError(f"the registry cannot listen on {host} port {port}: {reason}; {remedy}") from error
+
+
+def _serve_from(folder: Path, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        digest = request.path_params["sha256"]
+        if _DIGEST.fullmatch(digest) is None or not (folder / digest).is_file():
+            raise HTTPException(404)
+        headers = {"ETag": f'"{digest}"', "Cache-Control": "public, max-age=31536000, immutable"}
+        return FileResponse(folder / digest, headers=headers, media_type=media_type)
+
+    return serve
+
+
+async def _answer_healthy(_request: Request) -> Response:
+    return PlainTextResponse("ok")

@@ -1,0 +1,93 @@
+"""The orchestrator's process: journal, registry and broker wired to the engine."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from orchestrator.adapters import clock
+from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.journal import Journal
+from orchestrator.adapters.keys import load_private, load_public
+from orchestrator.adapters.mqtt import MqttBus
+from orchestrator.adapters.registry import serve_registry
+from orchestrator.adapters.releases import ReleaseStore
+from orchestrator.core.context import Context
+from orchestrator.service import Engine
+from orchestrator.shelf import Policies, Releases
+from orchestrator.telemetry.monitor import Monitor
+from orchestrator.version import VERSION
+from schemas.codec import encode
+from schemas.dsse import GRANT_TYPE, seal
+from schemas.messages import OrchestratorInfo
+from schemas.times import format_timestamp
+from schemas.topics import TOPIC_ROOT, TopicTree
+
+JOURNAL_NAME: Final = "journal.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an orchestrator is started.
+
+    Attributes:
+        broker: Where to connect, with the orchestrator's own user.
+        folder: Holds ``keys/``, ``releases/``, ``policies/`` and the journal.
+        registry_url: What devices are told to fetch from; None takes the address it listens on.
+        tick_seconds: How often decisions by time are taken.
+        settle_seconds: How long after a connect nothing goes on.
+    """
+
+    broker: BrokerUrl
+    folder: Path
+    registry_host: str = "127.0.0.1"
+    registry_port: int = 0
+    registry_url: str | None = None
+    topic_root: str = TOPIC_ROOT
+    tick_seconds: float = 1.0
+    settle_seconds: float = 5.0
+
+
+async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until cancelled; ``announce`` gets one line of JSON when the first connection is up.
+
+    Raises:
+        FleetError: Keys, journal, port or broker are not what they must be; the message names the remedy.
+    """
+    started_at = clock.now()
+    keys = settings.folder / "keys"
+    command_key, release_key = load_private(keys / "command.key"), load_public(keys / "release.pub")
+    store = ReleaseStore(settings.folder / "releases")
+    store.verify([release_key])
+    journal = Journal(settings.folder / JOURNAL_NAME)
+    tree = TopicTree(settings.topic_root)
+    try:
+        async with serve_registry(
+            settings.folder / "releases", settings.registry_host, settings.registry_port
+        ) as local_url:
+            url = settings.registry_url or local_url
+            context = Context(Monitor(), Releases(store), Policies(settings.folder / "policies"), url)
+            sign = partial(seal, GRANT_TYPE, key=command_key)
+            engine = Engine(journal, context, sign, tree, settle_seconds=settings.settle_seconds)
+
+            def greet() -> bytes:
+                info = OrchestratorInfo(
+                    version=VERSION,
+                    started_at=format_timestamp(started_at),
+                    epoch=engine.state.epoch,
+                    command_keys=(command_key.public_key().public_bytes_raw().hex(),),
+                    release_keys=(release_key.hex(),),
+                )
+                return encode(info)
+
+            async def ready() -> None:
+                announce(json.dumps({"ready": True, "epoch": engine.state.epoch, "registry": url}))
+
+            bus = MqttBus(
+                engine, settings.broker, tree, clock=clock.now, tick_seconds=settings.tick_seconds, greet=greet
+            )
+            await bus.run(ready)
+    finally:
+        journal.close()
