@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli import audit, ops, release
-from orchestrator.cli.exits import reported
+from orchestrator.cli.exits import Exit, reported
+from orchestrator.demo.story import Options, tell
+from orchestrator.demo.summary import closing_words
 from orchestrator.run import Settings, run_orchestrator
 from orchestrator.version import VERSION
 
@@ -62,6 +66,41 @@ async def _until_stopped(settings: Settings) -> None:
         loop.add_signal_handler(number, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+
+
+@app.command("demo")
+def demo(
+    broker: Annotated[
+        str,
+        typer.Option("--broker", help="embedded, mosquitto (starts a found one), or mqtt://user:password@host:port"),
+    ] = "embedded",
+    folder: Annotated[Path | None, typer.Option("--folder", help="Keep everything here.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as one JSON object.")] = False,
+) -> None:
+    """See it work on this machine: a bad release is stopped at the canary, a good one reaches the fleet."""
+    with reported():
+        kind: Literal["embedded", "mosquitto"] = "mosquitto" if broker == "mosquitto" else "embedded"
+        url = None if broker in {"embedded", "mosquitto"} else broker
+        asks = sys.stdin.isatty() and not yes and not as_json
+        options = Options(url=url, kind=kind, folder=folder, asks=asks, quiet=as_json)
+        summary = asyncio.run(_interruptible(tell(options)))
+    if summary is None:
+        raise typer.Exit(Exit.OK)
+    print(json.dumps(summary) if as_json else closing_words(summary))
+
+
+async def _interruptible(story: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any] | None:
+    """Run the story; Ctrl-C and SIGTERM end it, and with it every process it started."""
+    task = asyncio.ensure_future(story)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        print("stopped; nothing was left running", file=sys.stderr)
+        return None
 
 
 @app.command("broker", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

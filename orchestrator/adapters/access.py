@@ -2,15 +2,20 @@
 
 The access list is ``broker-config/acl``, the same file that a production mosquitto uses, with one copy of its operator
 block for each operator. Passwords are made up once and kept in ``credentials.json``, readable by its owner only.
+
+``python -m orchestrator.adapters.access FOLDER --operator NAME... --device ID...`` does the same for a mosquitto that
+somebody else starts.
 """
 
+import argparse
 import base64
 import hashlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -95,9 +100,10 @@ def _check_names(users: tuple[str, ...]) -> None:
 
 
 def _keep_passwords(path: Path, users: tuple[str, ...]) -> dict[str, str]:
-    known: object = json.loads(path.read_bytes()) if path.exists() else {}
-    if not isinstance(known, dict):
-        known = {}
+    try:
+        known = dict(json.loads(path.read_bytes())) if path.exists() else {}
+    except (ValueError, TypeError) as error:
+        raise AccessError(f"{path}: damaged; remove it, and everybody gets a new password") from error
     passwords = {user: str(known.get(user) or secrets.token_urlsafe(18)) for user in users}
     _write_private(path, json.dumps(passwords, indent=1))
     return passwords
@@ -116,3 +122,23 @@ def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     pending.replace(path)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the files for the users named in ``arguments``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.adapters.access",
+        description="Write acl, passwords and credentials.json for a broker; who is named again keeps the password.",
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--operator", action="append", default=[], metavar="NAME", help="a person; repeat it for more")
+    parser.add_argument("--device", action="append", default=[], metavar="ID", help="a device; repeat it for more")
+    options = parser.parse_args(arguments)
+    try:
+        create_access(options.folder, operators=options.operator, devices=options.device)
+    except AccessError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -140,10 +140,9 @@ class MqttBus:
     async def _read(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
             properties = message.properties
-            payload = message.payload
             received = Received(
                 topic=str(message.topic),
-                payload=payload if isinstance(payload, bytes) else b"",
+                payload=message.payload,
                 retained=bool(message.retain),
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),

@@ -57,7 +57,6 @@ def build(
             device_types=device_type or (),
         )
         ReleaseStore(folder / "releases").publish(built)
-    print(
-        f"{release}: {len(built.manifest.files)} files, {len(built.artifact)} bytes, sha256 {built.manifest.artifact.sha256}"
-    )
+    artifact = built.manifest.artifact
+    print(f"{release}: {len(built.manifest.files)} files, {artifact.size_bytes} bytes, sha256 {artifact.sha256}")
     print(f"next: tidegate start {folder}/policies/careful.yaml --release {release}")

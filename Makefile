@@ -1,0 +1,60 @@
+# Needs nothing but make and Python 3.11 or newer. Everything is installed into .venv, from exact versions with hashes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that is new enough and can make environments; `make PYTHON=/path/to/python` overrides.
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+SEEDS ?= 2000
+
+.PHONY: help demo test test-mosquitto check format sim lock clean
+
+help: ## Show this list.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a good one reaches the fleet.
+	$(BIN)/tidegate demo $(DEMO)
+
+test: $(VENV)/dev ## All tests that need nothing installed.
+	$(BIN)/pytest -n auto -m "not mosquitto" $(TESTS)
+
+test-mosquitto: $(VENV)/dev ## Tests against Debian's mosquitto and mosquitto-clients.
+	$(BIN)/pytest -m mosquitto $(TESTS)
+
+check: $(VENV)/dev ## Style, types and layers.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev ## Bring the code into shape.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+sim: $(VENV)/demo ## Simulate SEEDS worlds with faults; stops at the first violated invariant.
+	$(BIN)/tidegate simulate --seeds $(SEEDS)
+
+lock: $(VENV)/dev ## Resolve the exact versions anew.
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --output-file=requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --extra=dev --output-file=requirements-dev.lock pyproject.toml
+
+LOCK_OPTIONS := --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	--strip-extras --extra=orchestrator --extra=build
+
+$(VENV)/demo: requirements.lock pyproject.toml
+	$(call make_environment,requirements.lock)
+
+$(VENV)/dev: requirements-dev.lock pyproject.toml
+	$(call make_environment,requirements-dev.lock)
+
+define make_environment
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer with venv; on Debian: apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+clean: ## Remove the environment and caches.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
