@@ -23,6 +23,7 @@ from orchestrator.version import VERSION
 
 app = typer.Typer(
     no_args_is_help=True,
+    pretty_exceptions_enable=False,  # They would print local values, and with them secrets, into logs.
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Roll software out to a fleet of edge devices over MQTT, in waves, with a gate on live evidence.",
 )

@@ -305,9 +305,9 @@ class Engine:
         summaries = summarize(group_of, self.context.monitor, now=now)
         return [self._message(Kind.GROUP_SUMMARY, each, group=group) for group, each in summaries.items()]
 
-    def _message(self, kind: Kind, message: BaseModel, **ids: str) -> Outgoing:
+    def _message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:
         return self._bytes(kind, encode(message), **ids)
 
-    def _bytes(self, kind: Kind, payload: bytes, **ids: str) -> Outgoing:
+    def _bytes(self, kind: Kind, payload: bytes, /, **ids: str) -> Outgoing:
         rule = RULES[kind]
         return Outgoing(self._tree.build(kind, **ids), payload, rule.retained, rule.qos)

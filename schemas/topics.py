@@ -119,7 +119,7 @@ class TopicTree:
             check_id(level)
         self.root = root
 
-    def build(self, kind: Kind, **ids: str) -> str:
+    def build(self, kind: Kind, /, **ids: str) -> str:
         """Build the topic of ``kind``; for health the shard follows from the device.
 
         Raises:
@@ -129,7 +129,7 @@ class TopicTree:
             ids = {**ids, "shard": shard_of(ids["device"])}
         return f"{self.root}/{self._fill(kind, ids)}"
 
-    def filter(self, kind: Kind, **ids: str) -> str:
+    def filter(self, kind: Kind, /, **ids: str) -> str:
         """Build a subscription for ``kind``: every id that is not given becomes ``+``."""
         return f"{self.root}/{_FIELD.sub(lambda m: check_id(ids[m[1]]) if m[1] in ids else '+', RULES[kind].pattern)}"
 

@@ -12,7 +12,6 @@ import re
 import select
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -75,13 +74,6 @@ class BrokerUrl:
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
         )
-
-    def tls_context(self) -> ssl.SSLContext | None:
-        """Return how to check the broker's certificate, or None without TLS.
-
-        It must be issued by an authority this machine trusts; ``SSL_CERT_FILE`` names the file of a private one.
-        """
-        return ssl.create_default_context() if self.is_tls else None
 
     def __str__(self) -> str:
         user = f"{self.username}@" if self.username else ""

@@ -63,6 +63,7 @@ async def serve_registry(store_folder: Path, host: str, port: int) -> AsyncItera
             create_app(store_folder),
             access_log=False,
             log_config=None,
+            log_level="warning",
             lifespan="off",
             limit_concurrency=_CONNECTIONS_MAX,
             timeout_graceful_shutdown=_GRACE_SECONDS,

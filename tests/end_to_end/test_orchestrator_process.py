@@ -1,0 +1,175 @@
+"""The orchestrator's process on a real broker: it decides, it is killed, it goes on where it was."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from light_fleet import LightDevice, living
+from stage import POLICY, Stage, make_stage
+
+from orchestrator.cli.ops import request
+from orchestrator.core import events as e
+
+DEVICES = [f"d-{number:02d}" for number in range(8)]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+        yield make_stage(stack, tmp_path, DEVICES)
+
+
+def make_devices(stage: Stage, *, bad: frozenset[str] = frozenset()) -> list[LightDevice]:
+    return [LightDevice(name, stage.command_key, bad) for name in DEVICES]
+
+
+async def command(stage: Stage, verb: str, **body: object) -> dict[str, Any]:
+    reply = await request(stage.operator(), verb, body, timeout_seconds=10)
+    assert reply.error is None, reply.error
+    return dict(reply.data or {})
+
+
+async def start(stage: Stage, release: str) -> None:
+    """Start as soon as the fleet has announced itself and has a baseline."""
+    body = {"release": release, "policy": POLICY, "rollout": "r-1", "time_scale": 60}
+    for _ in range(100):
+        reply = await request(stage.operator(), "start", body, timeout_seconds=10)
+        if reply.error is None and reply.data is not None:
+            assert sum(wave["devices"] for wave in reply.data["waves"]) == len(DEVICES)
+            return
+        assert reply.error is not None
+        assert reply.error.code == "conflict", reply.error
+        await asyncio.sleep(0.1)
+    pytest.fail("the rollout could not be started")
+
+
+async def until_phase(stage: Stage, *phases: str, seconds: float = 40) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for _ in range(int(seconds * 10)):
+        summary = await command(stage, "get", rollout="r-1")
+        if summary["phase"] in phases:
+            return summary
+        await asyncio.sleep(0.1)
+    pytest.fail(f"waited in vain for {phases}: {summary}")
+
+
+async def all_online(stage: Stage) -> None:
+    for _ in range(200):
+        if (await command(stage, "list"))["devices"] == len(DEVICES):
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("the fleet did not announce itself")
+
+
+async def test_good_release_reaches_every_device_after_approval(stage: Stage) -> None:
+    stage.start()
+    devices = make_devices(stage)
+    async with living(devices, stage.broker):
+        await all_online(stage)
+        await start(stage, "lab-1.2.0")
+        await until_phase(stage, "awaiting_approval")
+        assert sum(device.version == "1.2.0" for device in devices) == 2
+        await command(stage, "approve", rollout="r-1", reason="looks good")
+        await until_phase(stage, "completed")
+
+    assert {device.version for device in devices} == {"1.2.0"}
+    assert all(len(device.activations) == 1 for device in devices)
+    stage.stop()
+    assert stage.verify() == len(stage.facts())
+
+
+async def test_bad_release_is_rolled_back_and_only_canaries_ever_ran_it(stage: Stage) -> None:
+    stage.start()
+    devices = make_devices(stage, bad=frozenset({"1.1.0"}))
+    async with living(devices, stage.broker):
+        await all_online(stage)
+        await start(stage, "lab-1.1.0")
+        await until_phase(stage, "rolled_back")
+
+    exposed = [device for device in devices if any(version == "1.1.0" for _, version in device.activations)]
+    assert len(exposed) == 2
+    assert {device.version for device in devices} == {"1.0.0"}
+    ordered = [fact for fact in stage.facts() if isinstance(fact, e.RollbackOrdered)]
+    assert [order.trigger for order in ordered] in (["error_rate_spike"], ["canary_gate"])
+    assert all(order.evidence for order in ordered)
+
+
+async def test_rollout_ends_as_it_would_have_when_the_orchestrator_is_killed_in_the_middle_of_a_wave(
+    stage: Stage,
+) -> None:
+    stage.start()
+    devices = make_devices(stage)
+    async with living(devices, stage.broker):
+        await all_online(stage)
+        await start(stage, "lab-1.2.0")
+        await until_phase(stage, "awaiting_approval")
+        await command(stage, "approve", rollout="r-1")
+        await third_device_switched(devices)
+        stage.kill()
+        stage.start()
+        await until_phase(stage, "completed")
+
+    assert {device.version for device in devices} == {"1.2.0"}
+    assert all(len(device.activations) == 1 for device in devices), "no device was switched twice"
+    stage.stop()
+    facts = stage.facts()
+    assert stage.verify() == len(facts)
+    assert_each_decision_stands_once(facts)
+    assert [fact.epoch for fact in facts if isinstance(fact, e.EpochOpened)] == [1, 2]
+
+
+async def test_rollout_survives_a_kill_at_random_moments_again_and_again(stage: Stage) -> None:
+    stage.start()
+    devices = make_devices(stage)
+    async with living(devices, stage.broker):
+        await all_online(stage)
+        await start(stage, "lab-1.2.0")
+        for pause_seconds in (0.4, 1.3, 0.7):
+            await asyncio.sleep(pause_seconds)
+            stage.kill()
+            stage.start()
+        await until_phase(stage, "awaiting_approval")
+        await command(stage, "approve", rollout="r-1")
+        for pause_seconds in (0.5, 1.1):
+            await asyncio.sleep(pause_seconds)
+            stage.kill()
+            stage.start()
+        await until_phase(stage, "completed")
+
+    assert {device.version for device in devices} == {"1.2.0"}
+    stage.stop()
+    facts = stage.facts()
+    assert stage.verify() == len(facts)
+    assert_each_decision_stands_once(facts)
+
+
+async def third_device_switched(devices: list[LightDevice]) -> None:
+    for _ in range(2000):
+        if sum(device.version == "1.2.0" for device in devices) >= 3:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("no device of the first wave switched")
+
+
+def assert_each_decision_stands_once(facts: list[e.AnyEvent]) -> None:
+    """No wave starts twice, no device is committed or granted the same thing twice, nothing ends twice."""
+    decisions: Counter[tuple[object, ...]] = Counter()
+    for fact in facts:
+        match fact:
+            case e.RolloutStarted() | e.RolloutEnded():
+                decisions[fact.kind, fact.rollout] += 1
+            case e.WaveStarted() | e.SoakStarted() | e.RolloutApproved():
+                decisions[fact.kind, fact.wave] += 1
+            case e.DeviceCommitted():
+                decisions[fact.kind, fact.device, fact.generation] += 1
+            case e.GrantIssued():
+                decisions[fact.kind, fact.nonce] += 1
+            case e.DevicesOrdered():
+                decisions[fact.kind, fact.generation] += 1
+            case _:
+                pass
+    assert {key: count for key, count in decisions.items() if count > 1} == {}
