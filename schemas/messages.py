@@ -289,7 +289,7 @@ class RollbackOrder(Message):
     action: Id
     devices: Annotated[tuple[Id, ...], Field(strict=False)]
     device_count: Count
-    evidence: tuple[CheckResult, ...] = ()
+    evidence: Annotated[tuple[CheckResult, ...], Field(strict=False)] = ()
     ts: Timestamp
 
 

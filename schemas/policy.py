@@ -148,7 +148,7 @@ class Check(_Block):
 
     Attributes:
         threshold: What must hold.
-        window: Seconds of telemetry that are judged; None takes the latest sample of each device.
+        window: Seconds of telemetry that are judged; None takes all that is kept since the version started.
         min_samples: Requests (rates and latencies) or samples (the others) below which it is inconclusive.
     """
 
@@ -170,6 +170,12 @@ class Check(_Block):
         except PolicyError as error:
             raise ValueError(f"threshold: {error}") from error
 
+    @model_validator(mode="after")
+    def _is_about_its_metric(self) -> Self:
+        if self.threshold.metric is not CHECK_METRICS[self.type]:
+            raise ValueError(f"threshold: is about {self.threshold.metric}, a {self.type} check is not")
+        return self
+
 
 class Gate(_Block):
     """A checkpoint: it passes only if each of its checks passes."""
@@ -186,6 +192,11 @@ class HealthGates(_Block):
     wave_gate: Gate
     completion_gate: Gate | None = None
 
+
+TRIGGER_METRICS: Final = frozenset(
+    {Metric.DEVICE_RESTARTS, Metric.ENDPOINT_DOWN, Metric.FAILED_PERCENTAGE, Metric.ERROR_RATE}
+)
+"""What a trigger may watch. A new trigger starts here."""
 
 Scope = Literal["single_device", "current_wave", "all_deployed", "affected_devices"]
 TriggerAction = Literal["rollback_device", "rollback_wave", "rollback_all", "rollback_affected", "halt_and_assess"]
@@ -210,6 +221,12 @@ class Trigger(_Block):
             return {**data, "condition": parse_trigger(data["condition"])}
         except PolicyError as error:
             raise ValueError(f"condition: {error}") from error
+
+    @model_validator(mode="after")
+    def _can_be_watched(self) -> Self:
+        if self.condition.metric not in TRIGGER_METRICS:
+            raise ValueError(f"condition: no trigger watches {self.condition.metric}")
+        return self
 
     @property
     def window_seconds(self) -> float | None:

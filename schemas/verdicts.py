@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, Literal
 
-
 VerdictWord = Literal["pass", "caution", "inconclusive", "fail"]
 
 

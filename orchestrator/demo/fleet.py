@@ -1,6 +1,7 @@
 """The demo's twelve devices: three types in three regions, each with its own folder, ports and agent configuration."""
 
 import json
+import platform
 import shutil
 import socket
 from collections.abc import Sequence
@@ -65,6 +66,7 @@ def write_config(
     settings: dict[str, object] = {
         "device": device.id,
         "device_type": device.device_type,
+        "arch": platform.machine(),
         "region": device.region,
         "group": "demo",
         "site": device.region,

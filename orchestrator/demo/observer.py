@@ -16,7 +16,7 @@ from schemas.topics import Address, Kind, TopicTree
 
 ACTOR: Final = "operator"
 _WATCHED: Final = (
-    Kind.REPORTED, Kind.AVAILABILITY, Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ROLLBACK, Kind.ROLLOUT_EVENT,
+    Kind.REPORTED, Kind.AVAILABILITY, Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ROLLBACK,
     Kind.DEVICE_EVENT, Kind.AUDIT,
 )  # fmt: skip
 
@@ -45,7 +45,6 @@ class Observed:
     gates: dict[str, dict[str, GateResult]] = field(default_factory=dict)
     rollbacks: dict[str, list[RollbackOrder]] = field(default_factory=dict)
     exposures: dict[str, list[Exposure]] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
     audit_count: int = 0
 
 
@@ -117,9 +116,6 @@ class Observer:
                     self.seen.gates.setdefault(ids["rollout"], {})[ids["wave"]] = decode(GateResult, payload)
                 case Kind.ROLLBACK:
                     self.seen.rollbacks.setdefault(ids["rollout"], []).append(decode(RollbackOrder, payload))
-                case Kind.ROLLOUT_EVENT:
-                    body = decode_object(payload)
-                    self.seen.notices.append(f"{ids['rollout']} {ids['kind']} {body.get('message', '')}".strip())
                 case Kind.REPLY:
                     waiting = self._replies.pop(ids["verb"], None)
                     if waiting is not None and not waiting.done():
@@ -129,7 +125,7 @@ class Observer:
                 case _:
                     pass
         except DecodeError as error:
-            self.seen.notices.append(f"undecodable {address.kind}: {error}")
+            raise DemoError(f"{address.kind} does not decode: {error}") from error
 
     def _expose(self, device: str, version: str) -> None:
         now = self._clock()

@@ -54,7 +54,7 @@ class Screen:
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line that stays, with the time since the start."""
-        self._console.print(Text(f"{self._elapsed():6.1f} s  ", style="dim") + Text(text, style=style))
+        self._console.print(Text(f"{self._elapsed():6.1f} s  ", style="dim") + Text(text, style=style), soft_wrap=True)
 
     def refresh(self) -> None:
         """Without a terminal, print the state of the rollout when it has changed."""

@@ -27,8 +27,8 @@ from schemas.messages import Reply
 from schemas.times import format_duration
 
 FIRST, BAD, GOOD = "1.0.0", "1.1.0", "1.2.0"
-TIME_SCALE: Final = 150.0
-"""An hour becomes 24 seconds."""
+TIME_SCALE: Final = 120.0
+"""An hour becomes 30 seconds."""
 SAMPLE_INTERVAL_SECONDS: Final = 0.25
 BASELINE_SECONDS: Final = 8.0
 APPROVAL_SECONDS: Final = 5.0
@@ -115,9 +115,13 @@ async def _play(stage: _Stage, images: dict[str, BuiltRelease]) -> dict[str, Any
 async def _act(stage: _Stage, images: dict[str, BuiltRelease], connected: asyncio.Event) -> dict[str, Any]:
     await connected.wait()
     say, observer = stage.screen.say, stage.observer
-    say(f"broker: {stage.broker.url}; everything of this demo lies in {stage.folder}", "dim")
+    say(f"everything of this demo lies in {stage.folder}", "dim")
+    say(f"to look for yourself meanwhile: {_look(stage.broker)}", "dim")
     _start_orchestrator(stage)
-    await asyncio.to_thread(_start_agents, stage, images[FIRST])
+    await asyncio.to_thread(_provision, stage, images[FIRST])
+    # From this thread, because Linux ends a child with the thread that started it.
+    for device in stage.devices:
+        stage.processes.start(device.id, ["device_client", "run", "--config", str(device.config_path)])
     say(f"{len(stage.devices)} agents are starting, each with {FIRST} in its blue slot")
     await observer.until(lambda seen: _count(seen, FIRST) == len(stage.devices), seconds=60, what="all devices report")
     memory = sum(stage.processes.memory_bytes().values())
@@ -175,7 +179,7 @@ def _start_orchestrator(stage: _Stage) -> None:
     )
 
 
-def _start_agents(stage: _Stage, image: BuiltRelease) -> None:
+def _provision(stage: _Stage, image: BuiltRelease) -> None:
     keys = stage.folder / "keys"
     release_key, command_key = ((keys / name).read_text().strip() for name in ("release.pub", "command.pub"))
     for device in stage.devices:
@@ -196,8 +200,6 @@ def _start_agents(stage: _Stage, image: BuiltRelease) -> None:
          "--artifact", str(artifact)],
     )  # fmt: skip
     clone_image(first, stage.devices)
-    for device in stage.devices:
-        stage.processes.start(device.id, ["device_client", "run", "--config", str(device.config_path)])
 
 
 async def _roll_out(stage: _Stage, rollout: str, version: str) -> None:
@@ -278,21 +280,26 @@ def _count(seen: Observed, version: str) -> int:
 def _finish(stage: _Stage, memory_bytes: int) -> dict[str, Any]:
     seconds = stage.clock()
     report = stage.folder / "report.json"
-    url = stage.broker.url_for(ACTOR)
-    secret = f" -u {url.username} -P {url.password}" if url.password else ""
     facts = {
         "bad_version": BAD,
         "seconds": round(seconds, 1),
         "time_scale": TIME_SCALE,
         "memory_bytes": memory_bytes,
-        "broker": str(url),
+        "broker": str(stage.broker.url_for(ACTOR)),
         "report": str(report),
         "journal": str(stage.folder / JOURNAL_NAME),
-        "look": f"mosquitto_sub -h {url.host} -p {url.port}{secret} -v -t 'fleet/v1/rollout/#'",
+        "look": _look(stage.broker),
     }
     summary = summarize(stage.observer.seen, [device.id for device in stage.devices], now=seconds, facts=facts)
     report.write_text(json.dumps(summary, indent=2), encoding="utf-8")
     return summary
+
+
+def _look(broker: Broker) -> str:
+    """Return the line that shows every rollout on the bus."""
+    url = broker.url_for(ACTOR)
+    secret = f" -u {url.username} -P {url.password}" if url.password else ""
+    return f"mosquitto_sub -h {url.host} -p {url.port}{secret} -v -t 'fleet/v1/rollout/#'"
 
 
 async def _refresh(screen: Screen) -> None:

@@ -75,6 +75,6 @@ def closing_words(summary: Mapping[str, Any]) -> str:
             f"Now: {final}, after {summary['seconds']:.0f} s.",
             f"Report: {summary['report']}",
             f"Audit: tidegate audit verify --folder {Path(summary['journal']).parent}",
-            f"To look for yourself while it runs: {summary['look']}",
+            f"Next time, look for yourself while it runs: {summary['look']}",
         )
     )

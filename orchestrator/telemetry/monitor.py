@@ -95,9 +95,9 @@ class Monitor:
             self._numbers[device] = self._free_numbers.pop() if self._free_numbers else len(self._numbers)
         self._group_of[device] = group
         outcome, difference, latency = series.observe(sample, received_at)
-        if counts_for_baseline and outcome is SampleOutcome.ACCEPTED and series.version is not None:
+        if counts_for_baseline and outcome is SampleOutcome.ACCEPTED and sample.version is not None:
             self._history(group, received_at).add(
-                series.version,
+                sample.version,
                 self._numbers[device],
                 requests=difference.requests,
                 errors=difference.errors,
@@ -174,7 +174,7 @@ class Monitor:
         return None if series is None else series.last_seen
 
     def version_of(self, device: str) -> str | None:
-        """Return the version of the device's last sample; None when it is not known."""
+        """Return the version that the device named last; None when it is not known."""
         series = self._series.get(device)
         return None if series is None else series.version
 

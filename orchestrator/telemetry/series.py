@@ -6,12 +6,14 @@ Rules of the fold, in the order in which they apply:
   changes anything.
 * Another ``version`` starts all anew. Its first sample says how the device is, but brings no differences: its counters
   and its latencies may hold what the version before did.
+* A sample without a version, after one with, is of an application that may be down, or of another one. Only its bad
+  news is believed: restarts, ill health, an endpoint that is down. Nothing good, no traffic, no latencies.
 * Inside one boot, the differences to the sample before are counted when the sample arrives.
 * The first sample of a new boot of the same version is compared with zero: counters are since boot, and that boot began
   after the last sample we know. The boot itself is one restart, because a device that goes down with its software has
   crashed as well. The very first sample of a device brings no differences: its boot may be days old.
-* Requests and errors are compared only together; requests whose errors nobody counted would dilute the rate. A counter
-  that is missing is compared with the last one known in this boot.
+* Requests and errors count only together; requests whose errors nobody counted would dilute the rate. Where counters
+  are missing, the next ones are compared with the last known in this boot.
 * A counter that falls inside one boot makes a bad sample: it is counted, its restarts are counted if they rose, nothing
   else of it is believed, and its counters are what the next sample is compared with.
 """
@@ -81,7 +83,7 @@ class Sums(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one sample brought: nothing unless it was accepted or bad."""
+    """What one sample brought: nothing when it was late or a duplicate."""
 
     outcome: SampleOutcome
     difference: Sums = Sums()
@@ -89,10 +91,9 @@ class Step(NamedTuple):
 
 
 class _Counters(NamedTuple):
-    """The last counters known in this boot; None: not known."""
+    """Requests with errors, and restarts, as last known in this boot; None: not known."""
 
-    requests: int | None = None
-    errors: int | None = None
+    traffic: tuple[int, int] | None = None
     restarts: int | None = None
 
 
@@ -100,7 +101,7 @@ class Series:
     """The samples of one device, of the version it runs.
 
     Attributes:
-        version: The version of the last sample; None: not known.
+        version: The version of the last sample that named one; None: not known.
         last_seen: When the last sample came that was neither late nor a duplicate.
         reports_traffic: Whether the last good sample counts requests and errors.
         reports_restarts: Whether it counts restarts.
@@ -142,11 +143,11 @@ class Series:
             return Step(SampleOutcome.DUPLICATE if sample.seq == self._seq else SampleOutcome.LATE)
         self._seq = sample.seq
         self.last_seen = at
-        if sample.version != self.version:
+        if sample.version not in (None, self.version):
             self._start(sample.version)
         step = self._compare(sample, is_new_boot=is_new_boot)
         self._record(step, at)
-        if step.outcome is not SampleOutcome.BAD:
+        if step.difference.good:
             self._believe(sample, at)
         return step
 
@@ -154,25 +155,26 @@ class Series:
         """Take the differences to the sample before and make this one's counters the next ones' start."""
         is_first = not self._times
         if is_new_boot and not is_first:
-            self._counters = _Counters(0, 0, 0)
-        before = self._counters
-        requests = _difference(before.requests, sample.requests_total)
-        errors = _difference(before.errors, sample.errors_total)
-        restarts = _difference(before.restarts, sample.restarts_total)
+            self._counters = _Counters((0, 0), 0)
+        is_attributed = sample.version == self.version
+        before, now = self._counters, _counters(sample, with_traffic=is_attributed)
         self._counters = _Counters(
-            before.requests if sample.requests_total is None else sample.requests_total,
-            before.errors if sample.errors_total is None else sample.errors_total,
-            before.restarts if sample.restarts_total is None else sample.restarts_total,
+            before.traffic if now.traffic is None else now.traffic,
+            before.restarts if now.restarts is None else now.restarts,
         )
         if is_first:
             return Step(SampleOutcome.RESET, Sums(good=1))
-        crashes = max(restarts or 0, 0) + is_new_boot
-        if min(requests or 0, errors or 0, restarts or 0) < 0:
+        requests = errors = restarts = 0
+        if before.traffic is not None and now.traffic is not None:
+            requests, errors = now.traffic[0] - before.traffic[0], now.traffic[1] - before.traffic[1]
+        if before.restarts is not None and now.restarts is not None:
+            restarts = now.restarts - before.restarts
+        crashes = max(restarts, 0) + is_new_boot
+        if min(requests, errors, restarts) < 0:
             return Step(SampleOutcome.BAD, Sums(crashes=crashes, bad=1))
-        if requests is None or errors is None:
-            requests = errors = 0
-        latency = None if sample.latency is None else Sketch.from_wire(sample.latency)
-        return Step(SampleOutcome.ACCEPTED, Sums(requests, errors, crashes, good=1), latency)
+        is_believed = is_attributed or sample.healthy is False or sample.endpoint_up is False
+        latency = Sketch.from_wire(sample.latency) if is_attributed and sample.latency is not None else None
+        return Step(SampleOutcome.ACCEPTED, Sums(requests, errors, crashes, good=int(is_believed)), latency)
 
     def _record(self, step: Step, at: float) -> None:
         if len(self._sums) == SAMPLES_MAX:
@@ -228,5 +230,8 @@ class Series:
         return (sketch for _, sketch in islice(self._latencies, first, None))
 
 
-def _difference(before: int | None, now: int | None) -> int | None:
-    return None if before is None or now is None else now - before
+def _counters(sample: HealthSample, *, with_traffic: bool) -> _Counters:
+    requests, errors = sample.requests_total, sample.errors_total
+    if not with_traffic or requests is None or errors is None:
+        return _Counters(None, sample.restarts_total)
+    return _Counters((requests, errors), sample.restarts_total)

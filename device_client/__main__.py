@@ -1,0 +1,203 @@
+"""``tidegate-agent``: keeps one device's application at the version it was ordered to run.
+
+Exit codes: 0 ended as told, 1 something of this device is broken, 2 wrong usage or settings.
+"""
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Final
+
+from device_client.adapters.artifact import Artifacts, Identity
+from device_client.adapters.clock import boot_id, boot_seconds, timestamp
+from device_client.adapters.health import Observer, disk_free_bytes, memory_total_bytes
+from device_client.adapters.journal import Journal
+from device_client.adapters.mqtt import Bus
+from device_client.adapters.performer import Performer
+from device_client.adapters.processes import find
+from device_client.adapters.runtime import Runtime
+from device_client.adapters.slots import Slots
+from device_client.adapters.worker import Worker
+from device_client.agent import Agent, Inbox
+from device_client.core.events import Facts
+from device_client.core.record import Record
+from device_client.provision import provision
+from device_client.settings import Settings, SettingsError, broker_of, load_settings
+from schemas.errors import FleetError
+from schemas.messages import Info
+from schemas.topics import TopicTree
+
+EXIT_ERROR: Final = 1
+EXIT_USAGE: Final = 2
+RECORD: Final = "record.json"
+LOCK: Final = "lock"
+
+_log = logging.getLogger(__name__)
+
+
+class BusyError(FleetError):
+    """The operator's fault: another agent already runs on this folder."""
+
+
+def main() -> int:
+    """Run the command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="tidegate-agent", description="Keeps one device at its ordered version.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, does in (("run", "run the agent until SIGTERM"), ("status", "print what this device remembers, as JSON")):
+        verbs.add_parser(verb, help=does).add_argument("--config", type=Path, required=True, help="TOML file")
+    first = verbs.add_parser("provision", help="put a first release on an empty device, from files")
+    for option, what in (("--config", "TOML file"), ("--manifest", "signed manifest"), ("--artifact", "its archive")):
+        first.add_argument(option, type=Path, required=True, help=what)
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings(arguments.config)
+        if arguments.verb == "provision":
+            return _provision(settings, arguments.manifest, arguments.artifact)
+        return _run(settings) if arguments.verb == "run" else _status(settings)
+    except SettingsError as error:
+        print(f"tidegate-agent: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except (FleetError, OSError) as error:
+        print(f"tidegate-agent: {error}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
+    """Wire an agent, and find out how things stand on this device.
+
+    Returns:
+        The agent, and what its ``run`` needs.
+
+    Raises:
+        SettingsError: The broker's password cannot be read.
+        OSError: The folder cannot be used.
+    """
+    slots = Slots(Path(settings.root))
+    journal = Journal(slots.state / RECORD)
+    record = journal.load()
+    boot = boot_id()
+    inbox = Inbox()
+    runtime = Runtime(slots, settings.port, boot_seconds)
+    identity = Identity(settings.arch, settings.device_type, settings.release_keys)
+    worker = Worker(slots, Artifacts(slots, identity), runtime, settings.standby_port, inbox.post)
+    worker.start()
+    bus = Bus(
+        broker_of(settings),
+        TopicTree(settings.topic_root),
+        settings.device,
+        command_keys=settings.command_keys,
+        clock=boot_seconds,
+        post=inbox.post,
+    )
+    # On the wire a boot is one life of the agent: its counters begin at zero with it.
+    observer = Observer(
+        slots.root,
+        f"{boot[:8]}-{record.session + 1}",
+        settings.sample_interval_seconds,
+        boot_seconds,
+        inbox.post,
+    )
+    performer = Performer(journal, slots, runtime, worker, bus, partial(_introduce, settings, slots, boot))
+    agent = Agent(
+        settings.device,
+        inbox=inbox,
+        performer=performer,
+        runtime=runtime,
+        observer=observer,
+        bus=bus,
+        port=settings.port,
+        encoding=settings.encoding,
+        clock=boot_seconds,
+    )
+    facts = Facts(boot, slots.active(), slots.verified(), runtime.take_over())
+    return agent, record, facts
+
+
+def lock(settings: Settings) -> IO[str]:
+    """Make sure that this is the only agent on its folder, for as long as the returned file is open.
+
+    Raises:
+        BusyError: It is not.
+    """
+    path = Slots(Path(settings.root)).state / LOCK
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise BusyError(f"{path}: another agent runs here; stop it first") from None
+    return file
+
+
+def _run(settings: Settings) -> int:
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    with lock(settings):
+        agent, record, facts = build_agent(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: agent.end())
+        _log.info("agent.started device=%s root=%s pid=%d", settings.device, settings.root, os.getpid())
+        agent.run(record, facts)
+    return 0
+
+
+def _provision(settings: Settings, manifest: Path, archive: Path) -> int:
+    with lock(settings):
+        slots = Slots(Path(settings.root))
+        content = provision(settings, slots, Journal(slots.state / RECORD), manifest, archive)
+    print(f"{settings.device}: {content.release} is active in blue")
+    return 0
+
+
+def _status(settings: Settings) -> int:
+    root = Path(settings.root)
+    slots = Slots(root)
+    record = Journal(slots.state / RECORD).load()
+    running = [{"pid": process.pid, "slot": slot, "role": role} for process, slot, role in find(root)]
+    verified = {slot: content.version for slot, content in slots.verified().items()}
+    answer = {
+        "device": settings.device,
+        "phase": record.phase,
+        "generation": record.generation,
+        "active": slots.active(),
+        "verified": verified,
+        "running": running,
+        "error": record.error.model_dump() if record.error is not None else None,
+    }
+    print(json.dumps(answer, indent=1))
+    return 0
+
+
+def _introduce(settings: Settings, slots: Slots, boot: str, session: int, serving: str | None) -> Info:
+    return Info(
+        session=session,
+        boot_id=f"{boot[:8]}-{session}",
+        agent=f"tidegate-agent/{version('tidegate')}",
+        device_type=settings.device_type,
+        arch=settings.arch,
+        region=settings.region,
+        group=settings.group,
+        site=settings.site,
+        strategies=("blue_green", "rolling"),
+        disk_free_bytes=disk_free_bytes(slots.root),
+        memory_total_bytes=memory_total_bytes(),
+        tags=settings.tags,
+        single_point_of_failure=settings.single_point_of_failure,
+        maintenance=settings.maintenance,
+        known_issues=settings.known_issues,
+        signals=("error_rate", "latency", "memory", "cpu", "disk", "temperature"),
+        version=serving,
+        ts=timestamp(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""A release on its way to the device: fetched, then believed only as far as it is proven.
+
+The order of the proofs is fixed: size and digest of the manifest, its signature by a release key, then what it says
+about version, architecture, device type and release counter, then disk space, and the archive last. Nothing is parsed
+before it is verified, and nothing reaches a slot before everything is.
+
+Source:
+    Reference, "Artifact Integrity Verification".
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from device_client.adapters.archive import unpack
+from device_client.adapters.download import Progress, download
+from device_client.adapters.failure import StepError
+from device_client.adapters.slots import Slots, file_digest
+from device_client.core.codes import ErrorCode
+from device_client.core.effects import Source
+from device_client.core.record import SlotContent
+from schemas.codec import MANIFEST, decode
+from schemas.dsse import MANIFEST_TYPE, unseal
+from schemas.errors import DecodeError, SignatureError
+from schemas.manifest import NOARCH, Manifest
+from schemas.messages import HealthCheck, SlotName
+
+_UNSEALED: Final = "0" * 64
+"""Stands for a digest that sealing will replace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a release must fit to.
+
+    Attributes:
+        arch: Of this device.
+        device_type: Of this device.
+        release_keys: Raw public keys that are trusted.
+    """
+
+    arch: str
+    device_type: str
+    release_keys: tuple[bytes, ...]
+
+
+class Artifacts:
+    """Fetches, verifies and installs releases.
+
+    Args:
+        slots: Where they go.
+        identity: What they must fit to.
+    """
+
+    def __init__(self, slots: Slots, identity: Identity) -> None:
+        self._slots = slots
+        self._identity = identity
+
+    def fetch(self, source: Source, is_cancelled: Callable[[], bool], on_progress: Progress) -> None:
+        """Bring the manifest, and if it is good the archive, into the staging folder.
+
+        Raises:
+            StepError: It cannot be had, or is not what this device may install.
+            CancelledError: Nobody wants it any more.
+        """
+        self._forget_others(source)
+        path = self._manifest_path(source)
+        wanted = source.manifest
+        if wanted.size_bytes > MANIFEST.bytes_max:
+            raise StepError(ErrorCode.SIZE_MISMATCH, f"a manifest of {wanted.size_bytes} bytes is not accepted")
+        download(wanted.urls, path, size_bytes=wanted.size_bytes, sha256=wanted.sha256, is_cancelled=is_cancelled)
+        manifest = self._open_manifest(source)
+        archive = self._archive_path(manifest)
+        self._check_space(manifest, archive)
+        download(
+            source.artifact.sources,
+            archive,
+            size_bytes=manifest.artifact.size_bytes,
+            sha256=manifest.artifact.sha256,
+            is_cancelled=is_cancelled,
+            on_progress=on_progress,
+        )
+
+    def stage(self, source: Source, manifest: Path, archive: Path) -> None:
+        """Copy manifest and archive into the staging folder from files, instead of fetching them.
+
+        Raises:
+            OSError: They cannot be read or copied.
+            StepError: The manifest is not what this device may install.
+        """
+        shutil.copyfile(manifest, self._manifest_path(source))
+        shutil.copyfile(archive, self._archive_path(self._open_manifest(source)))
+
+    def verify(self, source: Source) -> Manifest:
+        """Prove everything from the files as they are on disk.
+
+        Raises:
+            StepError: The first proof that fails.
+        """
+        manifest = self._open_manifest(source)
+        archive = self._archive_path(manifest)
+        self._check_space(manifest, archive)
+        if not archive.is_file() or archive.stat().st_size != manifest.artifact.size_bytes:
+            raise StepError(ErrorCode.SIZE_MISMATCH, f"{archive.name}: is not {manifest.artifact.size_bytes} bytes")
+        if file_digest(archive) != manifest.artifact.sha256:
+            archive.unlink()
+            raise StepError(ErrorCode.CHECKSUM_MISMATCH, f"{archive.name}: has another digest")
+        return manifest
+
+    def install(self, source: Source, slot: SlotName, health_check: HealthCheck) -> SlotContent:
+        """Unpack into ``slot`` and mark it as verified.
+
+        Raises:
+            StepError: The slot is left without a marker.
+        """
+        manifest = self.verify(source)
+        folder = self._slots.open(slot)
+        unpack(self._archive_path(manifest), manifest, folder)
+        content = SlotContent(
+            release=manifest.release,
+            version=manifest.target_version,
+            manifest_sha256=source.manifest.sha256,
+            release_counter=manifest.release_counter,
+            command=manifest.command,
+            health_check=health_check,
+            tree_digest=_UNSEALED,
+        )
+        return self._slots.seal(slot, content)
+
+    def _open_manifest(self, source: Source) -> Manifest:
+        """Verify the raw bytes first and parse exactly those."""
+        path = self._manifest_path(source)
+        if not path.is_file() or path.stat().st_size != source.manifest.size_bytes:
+            raise StepError(ErrorCode.SIZE_MISMATCH, f"manifest: is not {source.manifest.size_bytes} bytes")
+        if file_digest(path) != source.manifest.sha256:
+            path.unlink()
+            raise StepError(ErrorCode.CHECKSUM_MISMATCH, "manifest: has another digest")
+        try:
+            payload = unseal(MANIFEST_TYPE, path.read_bytes(), self._identity.release_keys, MANIFEST)
+            manifest = decode(Manifest, payload, MANIFEST)
+        except (SignatureError, DecodeError) as error:
+            raise StepError(ErrorCode.SIGNATURE_INVALID, f"manifest: {error}") from error
+        self._check_fit(manifest, source)
+        return manifest
+
+    def _check_fit(self, manifest: Manifest, source: Source) -> None:
+        identity = self._identity
+        if (manifest.target_version, manifest.release) != (source.version, source.release):
+            says = f"{manifest.release} {manifest.target_version}"
+            raise StepError(ErrorCode.VERSION_MISMATCH, f"manifest: is for {says}, ordered is {source.version}")
+        if manifest.artifact.arch not in (identity.arch, NOARCH):
+            raise StepError(ErrorCode.ARCH_MISMATCH, f"manifest: is for {manifest.artifact.arch}, not {identity.arch}")
+        if manifest.device_types and identity.device_type not in manifest.device_types:
+            raise StepError(ErrorCode.DEVICE_TYPE_MISMATCH, f"manifest: is not for a {identity.device_type}")
+        if manifest.release_counter < source.release_counter_min:
+            counters = f"{manifest.release_counter} after {source.release_counter_min}"
+            raise StepError(ErrorCode.DOWNGRADE, f"manifest: its release counter falls: {counters}")
+
+    def _check_space(self, manifest: Manifest, archive: Path) -> None:
+        """Want room for the archive twice and for its files once; what is already fetched counts."""
+        there = archive.stat().st_size if archive.is_file() else 0
+        needed_bytes = 2 * manifest.artifact.size_bytes + manifest.unpacked_bytes - there
+        free_bytes = shutil.disk_usage(self._slots.root).free
+        if free_bytes < needed_bytes:
+            raise StepError(ErrorCode.NO_SPACE, f"{needed_bytes} bytes are needed and {free_bytes} are free")
+
+    def _forget_others(self, source: Source) -> None:
+        """Keep in staging only what belongs to this order."""
+        kept = {source.manifest.sha256, source.artifact.sha256}
+        for entry in self._slots.staging.iterdir():
+            if entry.name.split(".")[0] not in kept:
+                entry.unlink()
+
+    def _manifest_path(self, source: Source) -> Path:
+        return self._slots.staging / f"{source.manifest.sha256}.json"
+
+    def _archive_path(self, manifest: Manifest) -> Path:
+        return self._slots.staging / f"{manifest.artifact.sha256}.tar.gz"

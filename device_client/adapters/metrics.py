@@ -1,0 +1,118 @@
+"""What an application says about itself in Prometheus's text format, and what becomes of it in a health sample.
+
+Source:
+    Prometheus documentation, "Exposition formats", text-based format; DDSketch for the buckets.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.messages import LatencySketch
+
+GAMMA: Final = 1.1
+REQUESTS: Final = "app_requests_total"
+ERRORS: Final = "app_errors_total"
+LATENCY: Final = "app_request_duration_seconds_bucket"
+LINES_MAX: Final = 5_000
+_LINE: Final = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
+_BOUND: Final = re.compile(r'(?:^|,)\s*le="([^"]*)"')
+_SKETCH_LENGTH_MAX: Final = 1024
+_BOUND_SECONDS_MIN: Final = 1e-6
+_OVERFLOW_FACTOR: Final = 2.0
+"""What is slower than the last bucket counts as so much slower: the format does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Counters since the application's start.
+
+    Attributes:
+        requests: Requests served; None if it does not say.
+        errors: Requests that failed.
+        buckets: Upper bound in seconds to the requests at most that slow.
+    """
+
+    requests: int | None
+    errors: int | None
+    buckets: Mapping[float, int]
+
+
+def parse_metrics(text: str) -> Metrics:
+    """Read the counters we know; every other line, and every line that makes no sense, is skipped."""
+    sums: dict[str, int] = {}
+    buckets: dict[float, int] = {}
+    for line in text.splitlines()[:LINES_MAX]:
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        name, labels, written = match[1], match[2] or "", match[3]
+        value = _number(written)
+        if value is None or not 0 <= value < 2**53:
+            continue
+        if name in (REQUESTS, ERRORS):
+            sums[name] = sums.get(name, 0) + int(value)
+        elif name == LATENCY and (bound := _BOUND.search(labels)) is not None:
+            upper = _number(bound[1], infinity=True)
+            if upper is not None and upper > 0:
+                buckets[upper] = buckets.get(upper, 0) + int(value)
+    return Metrics(sums.get(REQUESTS), sums.get(ERRORS), buckets)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counters that never fall while the agent runs, whatever the application does.
+
+    ``update`` folds in what the application says; a counter that falls has been started again and counts from zero.
+    """
+
+    requests_total: int = 0
+    errors_total: int = 0
+    _last: Metrics | None = None
+
+    def update(self, metrics: Metrics) -> LatencySketch | None:
+        """Add what is new and return the latencies of the requests since the last call."""
+        before = self._last or Metrics(0, 0, {})
+        self._last = metrics
+        restarted = (metrics.requests or 0) < (before.requests or 0)
+        if restarted:
+            before = Metrics(0, 0, {})
+        self.requests_total += max(0, (metrics.requests or 0) - (before.requests or 0))
+        self.errors_total += max(0, (metrics.errors or 0) - (before.errors or 0))
+        return sketch_of(metrics.buckets, before.buckets)
+
+    def forget(self) -> None:
+        """Another process answers from now on; its counters begin at zero."""
+        self._last = None
+
+
+def sketch_of(now: Mapping[float, int], before: Mapping[float, int]) -> LatencySketch | None:
+    """Return the latencies between two readings of a histogram; None if there were none."""
+    finite = [bound for bound in now if math.isfinite(bound)]
+    counts: dict[int, int] = {}
+    below = 0
+    for bound in sorted(now):
+        added = max(0, now[bound] - before.get(bound, 0))
+        count, below = max(0, added - below), max(added, below)
+        if count:
+            seconds = bound if math.isfinite(bound) else _OVERFLOW_FACTOR * max(finite, default=1.0)
+            index = math.ceil(math.log(max(seconds, _BOUND_SECONDS_MIN), GAMMA) - 1e-9)
+            counts[index] = counts.get(index, 0) + count
+    if not counts:
+        return None
+    offset = min(counts)
+    length = min(max(counts) - offset + 1, _SKETCH_LENGTH_MAX)
+    dense = tuple(counts.get(offset + position, 0) for position in range(length))
+    return LatencySketch(gamma=GAMMA, offset=offset, counts=dense)
+
+
+def _number(text: str, *, infinity: bool = False) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if math.isnan(value) or (math.isinf(value) and not infinity):
+        return None
+    return value

@@ -1,0 +1,180 @@
+"""The agent: one loop that takes events from one bounded queue, asks the core, and does what it says.
+
+Everything else posts into the queue: the bus, the worker, the observer. The loop itself watches the application's
+process and the time. Nothing but this loop touches the device's state, so there are no locks.
+"""
+
+import logging
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from device_client.adapters.health import Observer, ProbeTaken, SampleTaken, Target
+from device_client.adapters.mqtt import Bus
+from device_client.adapters.performer import Performer
+from device_client.adapters.runtime import Runtime
+from device_client.core.device import Device, advance, next_wake
+from device_client.core.events import (
+    ApplicationExited,
+    Event,
+    Facts,
+    Progressed,
+    Started,
+    StepFailed,
+    StepSucceeded,
+    Tick,
+)
+from device_client.core.record import Record
+from schemas.codec import encode, encode_msgpack
+from schemas.topics import Kind
+
+QUEUE_LENGTH_MAX: Final = 256
+POLL_SECONDS: Final = 0.2
+
+Posted = Event | ProbeTaken | SampleTaken
+_log = logging.getLogger(__name__)
+
+
+class Inbox:
+    """The bounded queue before the loop.
+
+    What repeats itself (probes, samples, progress) is dropped when the loop does not keep up; everything else waits.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Posted] = queue.Queue(QUEUE_LENGTH_MAX)
+
+    def post(self, posted: Posted) -> None:
+        """Hand something to the loop."""
+        if not isinstance(posted, ProbeTaken | SampleTaken | Progressed):
+            self._queue.put(posted)
+            return
+        try:
+            self._queue.put_nowait(posted)
+        except queue.Full:
+            _log.warning("inbox.dropped kind=%s", type(posted).__name__)
+
+    def take(self, timeout_seconds: float) -> Posted | None:
+        """Return the next thing, None if there is none in time."""
+        try:
+            return self._queue.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+
+
+class Agent:
+    """Runs one device.
+
+    Args:
+        device_id: Its id.
+        inbox: What the others post into.
+        performer: Does what the core says.
+        runtime: Runs the application.
+        observer: Asks the application how it is.
+        bus: Carries samples.
+        port: On which the application serves.
+        encoding: Of samples.
+        clock: Seconds on the boot clock.
+    """
+
+    def __init__(
+        self,
+        device_id: str,
+        *,
+        inbox: Inbox,
+        performer: Performer,
+        runtime: Runtime,
+        observer: Observer,
+        bus: Bus,
+        port: int,
+        encoding: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self.device = Device(device_id)
+        self._inbox = inbox
+        self._performer = performer
+        self._runtime = runtime
+        self._observer = observer
+        self._bus = bus
+        self._port = port
+        self._encode = encode if encoding == "json" else encode_msgpack
+        self._clock = clock
+        self._target: Target | None = None
+        self._is_ending = False
+
+    def end(self) -> None:
+        """Let ``run`` return soon; safe in a signal handler."""
+        self._is_ending = True
+
+    def run(self, record: Record, facts: Facts) -> None:
+        """Live until somebody calls ``end``; then stop the application and say goodbye.
+
+        Raises:
+            OSError: The record cannot be made durable. The application goes on serving.
+        """
+        self.handle(Started(record, facts))
+        self._watch()
+        self._observer.start()
+        self._bus.start()
+        while not self._is_ending:
+            self.turn()
+        _log.info("agent.ending")
+        self._observer.end()
+        self._runtime.stop()
+        self._bus.end()
+
+    def turn(self) -> None:
+        """Take one thing from the queue, or see what time it is."""
+        wake_at = next_wake(self.device)
+        patience_seconds = POLL_SECONDS if wake_at is None else min(POLL_SECONDS, max(0.0, wake_at - self._clock()))
+        posted = self._inbox.take(max(patience_seconds, 0.001))
+        match posted:
+            case None:
+                self.handle(Tick())
+            case ProbeTaken(target, probed):
+                if target is self._target:  # otherwise it is about what served before
+                    self.handle(probed)
+            case SampleTaken(sample):
+                self._bus.publish(Kind.HEALTH, self._encode(sample))
+            case _:
+                self.handle(posted)
+        if self._runtime.poll():
+            self.handle(ApplicationExited())
+        self._watch()
+
+    def handle(self, event: Event) -> None:
+        """Let the core decide about ``event`` and about everything that its effects answer at once."""
+        waiting: deque[Event] = deque([event])
+        while waiting:
+            event = waiting.popleft()
+            before = self.device.phase
+            _log_event(event)
+            self.device, effects = advance(self.device, event, self._clock())
+            if self.device.phase is not before:
+                _log.info("phase.changed from=%s to=%s", before, self.device.phase)
+            for effect in effects:
+                _log.debug("effect %s", type(effect).__name__)
+                answer = self._performer.perform(effect, self.device.record)
+                if answer is not None:
+                    waiting.append(answer)
+
+    def _watch(self) -> None:
+        """Point the observer at what serves now."""
+        serving = self.device.record.serving
+        target = None if serving is None else Target(self._port, serving.health_check, self._runtime.group)
+        if target != self._target:
+            self._target = target
+        self._observer.watch(self._target, self._runtime.exits_total)
+
+
+def _log_event(event: Event) -> None:
+    match event:
+        case StepFailed():
+            _log.warning("step.failed step=%s code=%s message=%s", event.step, event.code, event.message)
+        case StepSucceeded():
+            _log.info("step.succeeded step=%s", event.step)
+        case ApplicationExited():
+            _log.warning("application.exited")
+        case _:
+            _log.debug("event %s", type(event).__name__)

@@ -1,0 +1,54 @@
+"""Why a step failed: one closed list, and which of it is worth another attempt."""
+
+from enum import StrEnum
+from typing import Final
+
+from schemas.messages import ErrorReport
+
+MESSAGE_LENGTH_MAX: Final = 512
+
+
+class ErrorCode(StrEnum):
+    """The codes of ``reported.error``."""
+
+    ARCHIVE_INVALID = "archive_invalid"
+    ARCH_MISMATCH = "arch_mismatch"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
+    CRASH_LOOP = "crash_loop"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    DEVICE_TYPE_MISMATCH = "device_type_mismatch"
+    DOWNGRADE = "downgrade"
+    DOWNLOAD_FAILED = "download_failed"
+    EXPIRED = "expired"
+    INTEGRITY_FAILED = "integrity_failed"
+    INTERRUPTED = "interrupted"
+    INVALID_ORDER = "invalid_order"
+    IO_ERROR = "io_error"
+    NO_SAFE_ROLLBACK = "no_safe_rollback"
+    NO_SPACE = "no_space"
+    REFUSED_RELEASE = "refused_release"
+    ROLLBACK_FAILED = "rollback_failed"
+    SIGNATURE_INVALID = "signature_invalid"
+    SIZE_MISMATCH = "size_mismatch"
+    SMOKE_TEST_FAILED = "smoke_test_failed"
+    START_FAILED = "start_failed"
+    UNHEALTHY = "unhealthy"
+    VERSION_MISMATCH = "version_mismatch"
+    WRONG_VERSION = "wrong_version"
+
+
+RETRYABLE: Final = frozenset(
+    {
+        ErrorCode.CHECKSUM_MISMATCH,  # damaged on the way; a forged release fails the same way until attempts run out
+        ErrorCode.DOWNLOAD_FAILED,
+        ErrorCode.IO_ERROR,
+        ErrorCode.NO_SPACE,
+        ErrorCode.SIZE_MISMATCH,
+    }
+)
+"""Failures that may pass by themselves."""
+
+
+def describe(code: ErrorCode, step: str, message: str, *, retryable: bool = False) -> ErrorReport:
+    """Return the error as it is reported; the message is cut to what the wire allows."""
+    return ErrorReport(code=code.value, step=step, message=message[:MESSAGE_LENGTH_MAX], retryable=retryable)

@@ -1,0 +1,175 @@
+"""What a device observes: a closed union of frozen facts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from device_client.core.codes import ErrorCode
+from device_client.core.record import Record, SlotContent
+from schemas.messages import Desired, Grant, SlotName
+from schemas.messages import Step as GrantedStep
+
+
+class Step(StrEnum):
+    """Work that the shell does and answers."""
+
+    FETCH = "fetch"
+    VERIFY = "verify"
+    INSTALL = "install"
+    SMOKE_TEST = "smoke_test"
+    CHECK = "check"
+    STOP = "stop"
+    SWITCH = "switch"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a start finds on the device, whatever the record says.
+
+    Attributes:
+        boot_id: Of this boot.
+        active: Where the ``active`` link points; None if it is missing or points elsewhere.
+        verified: What the slots hold whose marker matches their files.
+        running: The slot whose application still runs, left by an agent that was killed.
+    """
+
+    boot_id: str
+    active: SlotName | None = None
+    verified: Mapping[SlotName, SlotContent] = field(default_factory=dict)
+    running: SlotName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The agent starts with what it remembered and what it finds."""
+
+    record: Record
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker has accepted the session and the subscriptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The session is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredReceived:
+    """An order arrived; ``sha256`` is that of its bytes. A cleared retained order is no event."""
+
+    desired: Desired
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantReceived:
+    """A grant arrived and its signature is that of a command key."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class HoldReceived:
+    """The fleet's brake is on."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldCleared:
+    """The fleet's brake is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReceived:
+    """Everybody shall report again within ``spread_seconds``."""
+
+    spread_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AvailabilityEchoed:
+    """The broker shows this text as our availability."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The download has come this far, 0..100."""
+
+    percentage: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    """The step with this ticket is done; ``content`` is what an install put into the slot."""
+
+    step: Step
+    ticket: int
+    content: SlotContent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """The step with this ticket failed."""
+
+    step: Step
+    ticket: int
+    code: ErrorCode
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NonceDrawn:
+    """Fresh random bytes for a question, in hex."""
+
+    nonce: str
+    step: GrantedStep
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The application was asked for its health.
+
+    Attributes:
+        ok: It answered 200 and says it is well.
+        version: What it says it is; None if it did not say.
+    """
+
+    ok: bool
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationExited:
+    """The application ended without being told to; the shell starts it again by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Started
+    | Connected
+    | Disconnected
+    | DesiredReceived
+    | GrantReceived
+    | HoldReceived
+    | HoldCleared
+    | SyncReceived
+    | AvailabilityEchoed
+    | Progressed
+    | StepSucceeded
+    | StepFailed
+    | NonceDrawn
+    | Probed
+    | ApplicationExited
+    | Tick
+)

@@ -1,0 +1,188 @@
+"""What a device must remember through a power cut: one document, replaced as a whole.
+
+Journal and decision are the same document, so they cannot contradict each other. It is written before anything is done
+that it describes. Moments in it are on the boot clock and mean something only together with ``boot_id``.
+"""
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from device_client.core.machine import Phase
+from schemas.ids import Name, Sha256
+from schemas.messages import CommitOn, Count, Desired, ErrorReport, HealthCheck, Seconds, SlotName
+
+REFUSALS_KEPT: Final = 16
+BOOTS_PER_TRIAL: Final = 3
+
+
+class _Remembered(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SlotContent(_Remembered):
+    """What a verified slot holds; it also stands in the slot itself, so that a lost record can be rebuilt.
+
+    Attributes:
+        release: Name of the release.
+        version: What its application reports.
+        manifest_sha256: Digest of the signed manifest, the release's name for machines.
+        release_counter: From the manifest.
+        command: From the manifest.
+        health_check: How its order said to ask for its health.
+        tree_digest: Digest over every file of the slot.
+    """
+
+    release: Name
+    version: Name
+    manifest_sha256: Sha256
+    release_counter: Count
+    command: tuple[str, ...]
+    health_check: HealthCheck
+    tree_digest: Sha256
+
+
+class Marks(_Remembered):
+    """High-water marks; none of them ever falls."""
+
+    epoch: Count = 0
+    seq: Count = 0
+    generation: Count = 0
+
+
+class Trial(_Remembered):
+    """A new version that serves and is not committed. It carries its own terms, because orders may move on.
+
+    Attributes:
+        slot: Where the new version is.
+        previous: Where to go back to; None on a device that had nothing before.
+        generation: The order that brought it.
+        manifest_sha256: The release on trial.
+        commit_on: What committing takes; becomes ``local_health`` when the order is superseded.
+        min_ready_seconds: Continuous health it must show.
+        progress_deadline_seconds: What it has for that since the switch, and again after each reboot.
+        deadline_at: When it goes back by itself.
+        boots_left: Reboots it may still see.
+        healthy: It was locally healthy once and waits for its wave's gate.
+    """
+
+    slot: SlotName
+    previous: SlotName | None
+    generation: Count
+    manifest_sha256: Sha256
+    commit_on: CommitOn
+    min_ready_seconds: Seconds
+    progress_deadline_seconds: Seconds
+    deadline_at: float
+    boots_left: Annotated[int, Field(ge=0)] = BOOTS_PER_TRIAL
+    healthy: bool = False
+
+
+class Return(_Remembered):
+    """A rollback under way.
+
+    Attributes:
+        slot: Where it goes.
+        error: Why, if the device decided by itself; None if it was ordered.
+        patience_seconds: What the old version has to show its health.
+        deadline_at: When that is over; None before the switch.
+    """
+
+    slot: SlotName
+    error: ErrorReport | None
+    patience_seconds: Seconds
+    deadline_at: float | None = None
+
+
+class Refusal(_Remembered):
+    """A release that failed here under a generation and is not taken again under it."""
+
+    generation: Count
+    manifest_sha256: Sha256
+
+
+class Record(_Remembered):
+    """Everything a device remembers. The default is a device that has never run.
+
+    Attributes:
+        phase: Where it is.
+        boot_id: The boot in which the moments in this record are meant.
+        desired: The order it accepted last.
+        desired_sha256: Digest of that order's bytes as received; a grant names it.
+        marks: What it has seen.
+        active: The slot that serves; None before the first install.
+        blue: What the slot holds; None unless verified.
+        green: The same for the other slot.
+        previous: The slot with the version that ran before the active one.
+        trial: Set from the grant until commit or return.
+        going_back: Set while a rollback is under way.
+        installed_generation: The order that installed what serves; None after a rollback.
+        deferred: The order has yet to be followed, after the change or the trial that is under way.
+        refused: The last releases that failed here.
+        attempts: Failed attempts at the present step.
+        error: Why it is where it is.
+        reported_seq: Number of the last report.
+        session: Number of starts.
+    """
+
+    phase: Phase = Phase.IDLE
+    boot_id: str = ""
+    desired: Desired | None = None
+    desired_sha256: Sha256 | None = None
+    marks: Marks = Marks()
+    active: SlotName | None = None
+    blue: SlotContent | None = None
+    green: SlotContent | None = None
+    previous: SlotName | None = None
+    trial: Trial | None = None
+    going_back: Return | None = None
+    installed_generation: Count | None = None
+    deferred: bool = False
+    refused: Annotated[tuple[Refusal, ...], Field(max_length=REFUSALS_KEPT)] = ()
+    attempts: Count = 0
+    error: ErrorReport | None = None
+    reported_seq: Count = 0
+    session: Count = 0
+
+    @property
+    def generation(self) -> int:
+        """The generation it has observed; 0 before the first."""
+        return 0 if self.desired is None else self.desired.generation
+
+    @property
+    def standby(self) -> SlotName:
+        """The slot that may be written."""
+        return "green" if self.active == "blue" else "blue"
+
+    @property
+    def serving(self) -> SlotContent | None:
+        """What serves."""
+        return self.content(self.active)
+
+    def content(self, slot: SlotName | None) -> SlotContent | None:
+        """Return what ``slot`` holds."""
+        match slot:
+            case "blue":
+                return self.blue
+            case "green":
+                return self.green
+            case None:
+                return None
+
+    def slot_holding(self, version: str) -> SlotName | None:
+        """Return the verified slot that holds ``version``; the active one first."""
+        candidates: tuple[SlotName | None, ...] = (self.active, self.standby)
+        for slot in candidates:
+            content = self.content(slot)
+            if content is not None and content.version == version:
+                return slot
+        return None
+
+    def is_refused(self, generation: int, manifest_sha256: str) -> bool:
+        """Say whether that release already failed here under ``generation``."""
+        return Refusal(generation=generation, manifest_sha256=manifest_sha256) in self.refused
+
+    def refusing(self, generation: int, manifest_sha256: str) -> tuple[Refusal, ...]:
+        """Return the list of refusals with one more, the oldest dropped."""
+        refusal = Refusal(generation=generation, manifest_sha256=manifest_sha256)
+        return (*(known for known in self.refused if known != refusal), refusal)[-REFUSALS_KEPT:]

@@ -1,0 +1,133 @@
+"""What a device makes of what a power cut left: a pure function of the record and of what is on disk.
+
+The ``active`` link is the truth about what serves, the markers are the truth about the slots, and the record is the
+truth about what was intended. Afterwards exactly one verified slot is active, if there is any: the one that served, or
+the other one if that is damaged. A switch that was permitted and not done is not done later: the device asks again.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from device_client.core.codes import ErrorCode, describe
+from device_client.core.events import Facts
+from device_client.core.machine import IN_PROGRESS, Phase, Signal, follow
+from device_client.core.record import Record, Return, Trial
+from schemas.messages import ErrorReport, SlotName
+
+_OTHER: Final[Mapping[SlotName, SlotName]] = {"blue": "green", "green": "blue"}
+
+
+def recover(record: Record, facts: Facts, now: float) -> Record:
+    """Return what the record must say after a start.
+
+    Args:
+        record: As it was last made durable; the default if it was lost.
+        facts: As found.
+        now: Seconds on the boot clock of this boot.
+    """
+    seen = record.model_copy(
+        update={
+            "session": record.session + 1,
+            "reported_seq": record.reported_seq + 1,
+            "blue": facts.verified.get("blue"),
+            "green": facts.verified.get("green"),
+        }
+    )
+    if facts.boot_id != record.boot_id:
+        seen = _in_new_boot(seen, facts.boot_id, now)
+    elif seen.trial is not None and seen.trial.healthy:
+        seen = seen.model_copy(update={"trial": _prove_again(seen.trial, now)})
+    match seen.phase:
+        case Phase.ROLLING_BACK:
+            return _recover_return(seen, facts)
+        case Phase.DRAINING:
+            return _recover_resting(_without_trial(seen), facts)
+        case Phase.SWITCHING if seen.trial is None or facts.active != seen.trial.slot:
+            return _recover_resting(_without_trial(seen), facts)
+        case _ if seen.trial is not None:
+            return _recover_trial(seen, seen.trial, facts, now)
+        case Phase.INSTALLING:
+            return _recover_resting(seen.model_copy(update={"attempts": seen.attempts + 1}), facts)
+        case _:
+            return _recover_resting(seen, facts)
+
+
+def _in_new_boot(record: Record, boot_id: str, now: float) -> Record:
+    """Move what was meant on the last boot's clock to this one's."""
+    trial, going_back = record.trial, record.going_back
+    if trial is not None:
+        trial = _prove_again(trial, now).model_copy(update={"boots_left": max(0, trial.boots_left - 1)})
+    if going_back is not None and going_back.deadline_at is not None:
+        going_back = going_back.model_copy(update={"deadline_at": now + going_back.patience_seconds})
+    return record.model_copy(update={"boot_id": boot_id, "trial": trial, "going_back": going_back})
+
+
+def _prove_again(trial: Trial, now: float) -> Trial:
+    """Forget the health that nobody remembers; only a healthy version may wait for its gate."""
+    return trial.model_copy(update={"deadline_at": now + trial.progress_deadline_seconds, "healthy": False})
+
+
+def _without_trial(record: Record) -> Record:
+    """Take back a permission that was not used: what served still serves."""
+    return record.model_copy(update={"trial": None, "phase": follow(record.phase, Signal.INTERRUPTED)})
+
+
+def _recover_trial(record: Record, trial: Trial, facts: Facts, now: float) -> Record:
+    """Let the trial go on, or turn it back."""
+    is_there = facts.active == trial.slot and record.content(trial.slot) is not None
+    if is_there and trial.boots_left > 0 and now < trial.deadline_at:
+        phase = Phase.TRIAL if record.phase is Phase.SWITCHING else record.phase
+        return record.model_copy(update={"active": trial.slot, "previous": trial.previous, "phase": phase})
+    if is_there:
+        error = describe(ErrorCode.DEADLINE_EXCEEDED, "trial", "not committed before its time or its reboots ran out")
+    else:
+        error = describe(ErrorCode.INTEGRITY_FAILED, "trial", "the slot on trial is damaged or not active any more")
+    record = record.model_copy(
+        update={
+            "active": trial.slot if is_there else None,
+            "trial": None,
+            "installed_generation": None,
+            "refused": record.refusing(trial.generation, trial.manifest_sha256),
+        }
+    )
+    return _return_to(record, trial.previous, error, trial.progress_deadline_seconds, facts)
+
+
+def _recover_return(record: Record, facts: Facts) -> Record:
+    going_back = record.going_back
+    assert going_back is not None, "a return has somewhere to go"
+    active = facts.active if record.content(facts.active) is not None else None
+    record = record.model_copy(update={"active": active})
+    return _return_to(record, going_back.slot, going_back.error, going_back.patience_seconds, facts)
+
+
+def _return_to(
+    record: Record, slot: SlotName | None, error: ErrorReport | None, patience_seconds: float, facts: Facts
+) -> Record:
+    """Begin or go on with a return; without a verified slot to go to, stay at what there is."""
+    if slot is None or record.content(slot) is None:
+        code, reason = ErrorCode.NO_SAFE_ROLLBACK, error.message if error else "ordered"
+        stays = describe(code, "recovery", f"{reason}; there is no verified version to go back to")
+        record = record.model_copy(update={"phase": Phase.FAILED, "going_back": None, "error": stays})
+        return _recover_resting(record, facts)
+    going_back = record.going_back or Return(slot=slot, error=error, patience_seconds=patience_seconds)
+    return record.model_copy(update={"phase": Phase.ROLLING_BACK, "going_back": going_back, "error": error})
+
+
+def _recover_resting(record: Record, facts: Facts) -> Record:
+    """Keep what served active; if it is damaged, take the other slot and say so."""
+    linked = facts.active
+    if linked is not None and record.content(linked) is not None:
+        previous = record.previous if record.previous != linked and record.content(record.previous) else None
+        return record.model_copy(update={"active": linked, "previous": previous})
+    had_one = record.active is not None or linked is not None
+    if not had_one and record.desired is not None:
+        return record.model_copy(update={"active": None})  # what lies there was never permitted to serve
+    candidates: tuple[SlotName | None, ...] = (record.previous, _OTHER[linked] if linked else None, "blue", "green")
+    left = next((slot for slot in candidates if record.content(slot) is not None), None)
+    update: dict[str, object] = {"active": left, "previous": None, "installed_generation": None}
+    if had_one:
+        where = f"{left} serves instead" if left else "and nothing else is verified"
+        update["error"] = describe(ErrorCode.INTEGRITY_FAILED, "recovery", f"the active slot is damaged, {where}")
+        update["phase"] = record.phase if record.phase in IN_PROGRESS else Phase.FAILED
+    return record.model_copy(update=update)

@@ -1,0 +1,130 @@
+"""A device as a value, and the few moves that every rule is made of.
+
+``move`` is the only way to another phase and ``note`` the only way to other durable contents; both persist first and
+report after.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+from zlib import crc32
+
+from device_client.core.effects import Effect, EventKind, Persist, PublishEvent, PublishReported
+from device_client.core.events import Step
+from device_client.core.grant import Question
+from device_client.core.machine import IN_PROGRESS, Phase, Signal, follow
+from device_client.core.probe import Health
+from device_client.core.record import Record
+from schemas.messages import DeviceEvent, ErrorReport, Reported
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a device knows: what it remembers through a power cut, and what it may forget.
+
+    Attributes:
+        id: Its id; seeds its jitter.
+        record: What it remembers; as of the last ``Persist``.
+        connected: A session with the broker is up.
+        hold: The fleet's brake is on.
+        question: What it asked and has no answer to.
+        ask_at: When it asks (again); None if there is nothing to ask or the nonce is being drawn.
+        asked_count: Questions without an answer in a row.
+        step: The step under way.
+        ticket: Number of the last step.
+        retry_at: When a failed step is tried again.
+        health: What the probes of the application say.
+        exits: When it ended by itself, the last few.
+        report_at: When a sync is answered.
+        percentage: How far the download is.
+    """
+
+    id: str
+    record: Record = field(default_factory=Record)
+    connected: bool = False
+    hold: bool = False
+    question: Question | None = None
+    ask_at: float | None = None
+    asked_count: int = 0
+    step: Step | None = None
+    ticket: int = 0
+    retry_at: float | None = None
+    health: Health = field(default_factory=Health)
+    exits: tuple[float, ...] = ()
+    report_at: float | None = None
+    percentage: float | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is."""
+        return self.record.phase
+
+
+Outcome = tuple[Device, tuple[Effect, ...]]
+"""The device after something happened, and what its shell shall do, in order."""
+
+NOTHING: Final[tuple[Effect, ...]] = ()
+
+
+def move(device: Device, signal: Signal, **changes: object) -> Outcome:
+    """Follow ``signal`` and change the record in the same write.
+
+    Raises:
+        IllegalTransitionError: Our own fault.
+    """
+    return note(device, **{**changes, "phase": follow(device.phase, signal)})
+
+
+def note(device: Device, **changes: object) -> Outcome:
+    """Change the record, make it durable, then report."""
+    changes["reported_seq"] = device.record.reported_seq + 1
+    device = replace(device, record=device.record.model_copy(update=changes))
+    return device, (Persist(device.record), PublishReported(report(device)))
+
+
+def keep(device: Device, **changes: object) -> Outcome:
+    """Change the record and make it durable; there is nothing to tell anybody."""
+    device = replace(device, record=device.record.model_copy(update=changes))
+    return device, (Persist(device.record),)
+
+
+def begin(device: Device, step: Step) -> Device:
+    """Start a step; only an answer with the new ticket will be heard."""
+    return replace(device, step=step, ticket=device.ticket + 1, retry_at=None)
+
+
+def report(device: Device) -> Reported:
+    """Say where the device is, as the wire wants it."""
+    record = device.record
+    serving, before = record.serving, record.content(record.previous)
+    return Reported(
+        observed_generation=record.generation,
+        seq=record.reported_seq,
+        state=record.phase.value,
+        installed_version=serving.version if serving else None,
+        latest_version=record.desired.version if record.desired else None,
+        in_progress=record.phase in IN_PROGRESS,
+        update_percentage=device.percentage if record.phase is Phase.DOWNLOADING else None,
+        slot=record.active,
+        previous_version=before.version if before else None,
+        boot_id=record.boot_id or "unknown",
+        error=record.error,
+    )
+
+
+def tell(device: Device, kind: EventKind, message: str, error: ErrorReport | None = None) -> PublishEvent:
+    """Return the event ``kind`` about what serves now."""
+    record = device.record
+    serving = record.serving
+    event = DeviceEvent(
+        generation=record.generation,
+        version=serving.version if serving else None,
+        slot=record.active,
+        message=message,
+        error=error,
+    )
+    return PublishEvent(kind, event)
+
+
+def spread(device: Device, salt: int) -> float:
+    """Return 0..1, the same for the same device and salt, so that a fleet does not act in step."""
+    return crc32(f"{device.id}:{salt}".encode()) / 2**32

@@ -1,0 +1,247 @@
+"""Changing what serves: check the slot, stop the old, switch, start the new. Forwards and back it is the same walk.
+
+The commit wait
+===============
+
+How long an uncommitted version may serve depends on what committing takes:
+
+* ``local_health`` and ``round_trip``: ``progress_deadline_seconds`` since the switch, answer included. A device that
+  cannot ask any more has perhaps been cut off by the new version, so it goes back; the wave bounds how many can.
+* ``gate``: that deadline only until it is locally healthy. Then it waits for the wave's soak, at most
+  ``GATE_WAIT_SECONDS_MAX``: long enough for a weekend without an orchestrator, short enough that no device is on trial
+  for ever. ``not_after`` limits when an install may be activated; going back at that moment would be a change that
+  nobody asked for.
+
+A reboot starts the deadline again, since the boot clock does, and uses up one of ``BOOTS_PER_TRIAL``.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from device_client.core.codes import ErrorCode, describe
+from device_client.core.effects import (
+    CheckSlot,
+    ClearStaging,
+    Effect,
+    EventKind,
+    StartApplication,
+    StopApplication,
+    SwitchSlot,
+)
+from device_client.core.events import Step, StepFailed
+from device_client.core.machine import CHANGING, Phase, Signal
+from device_client.core.probe import Health
+from device_client.core.record import Return, Trial
+from device_client.core.state import Device, Outcome, begin, move, note, tell
+from schemas.messages import Desired, ErrorReport, SlotName
+
+GATE_WAIT_SECONDS_MAX: Final = 7 * 86400.0
+RETRY_SECONDS: Final = 5.0
+RETURN_ATTEMPTS_MAX: Final = 2
+
+
+def activate(device: Device, desired: Desired, now: float) -> Outcome:
+    """Begin the change to what was installed; the permission for it is used up."""
+    record = device.record
+    assert desired.manifest is not None, "an install without a manifest is refused when it is accepted"
+    trial = Trial(
+        slot=record.standby,
+        previous=record.active,
+        generation=desired.generation,
+        manifest_sha256=desired.manifest.sha256,
+        commit_on=desired.commit_on,
+        min_ready_seconds=desired.min_ready_seconds,
+        progress_deadline_seconds=desired.progress_deadline_seconds,
+        deadline_at=now + desired.progress_deadline_seconds,
+    )
+    device, told = move(device, Signal.GRANTED, trial=trial, error=None)
+    device = begin(device, Step.CHECK)
+    return device, (*told, CheckSlot(device.ticket, trial.slot))
+
+
+def roll_back_as_ordered(device: Device) -> Outcome:
+    """Begin the ordered change to the slot that holds the ordered version."""
+    record = device.record
+    desired = record.desired
+    assert desired is not None, "only an order makes a device ask"
+    slot = record.slot_holding(desired.version)
+    assert slot not in (None, record.active), "a device asks only for what it can do"
+    going_back = Return(slot=slot, error=None, patience_seconds=desired.progress_deadline_seconds)
+    return _go_back(device, Signal.ROLLBACK_GRANTED, going_back, error=None)
+
+
+def turn_back(device: Device, code: ErrorCode, message: str) -> Outcome:
+    """Leave what serves for the version before it, without asking anybody.
+
+    Without a verified version to go back to the device stays where it is and says so.
+    """
+    record = device.record
+    trial = record.trial
+    previous = record.previous if trial is None else trial.previous
+    serving = record.serving
+    generation = record.generation if trial is None else trial.generation
+    manifest_sha256 = serving.manifest_sha256 if trial is None and serving is not None else None
+    bad = trial.manifest_sha256 if trial is not None else manifest_sha256
+    refused = record.refused if bad is None else record.refusing(generation, bad)
+    if previous is None or record.content(previous) is None:
+        stays = describe(ErrorCode.NO_SAFE_ROLLBACK, "trial", f"{code}: {message}; there is no verified version before")
+        device, told = move(device, Signal.GAVE_UP, trial=None, installed_generation=None, refused=refused, error=stays)
+        return device, told
+    patience_seconds = _patience_seconds(device)
+    error = describe(code, "trial", message)
+    going_back = Return(slot=previous, error=error, patience_seconds=patience_seconds)
+    return _go_back(device, Signal.TURNED_BACK, going_back, error=error, refused=refused)
+
+
+def resume_return(device: Device) -> Outcome:
+    """Go on with a rollback that a power cut or a failed step interrupted."""
+    going_back = _going_back(device)
+    device = begin(device, Step.CHECK)
+    return device, (CheckSlot(device.ticket, going_back.slot),)
+
+
+def commit(device: Device) -> Outcome:
+    """Accept what is on trial."""
+    record = device.record
+    trial = record.trial
+    assert trial is not None, "only a trial is committed"
+    device, told = move(device, Signal.COMMITTED, trial=None, installed_generation=trial.generation, error=None)
+    return device, (*told, ClearStaging())
+
+
+def on_changed(device: Device, step: Step, now: float) -> Outcome:
+    """Take the next step of the walk after ``step``."""
+    if device.phase not in CHANGING:
+        return replace(device, step=None), ()  # a start that put back what ought to serve
+    match step:
+        case Step.CHECK:
+            device = begin(device, Step.STOP)
+            return device, (StopApplication(device.ticket),)
+        case Step.STOP:
+            told: tuple[Effect, ...] = ()
+            if device.phase is Phase.DRAINING:
+                device, told = move(device, Signal.STOPPED)
+            device = begin(device, Step.SWITCH)
+            return device, (*told, SwitchSlot(device.ticket, _target(device)))
+        case Step.SWITCH:
+            return _arrive(device, now)
+        case _:
+            return replace(device, step=None), ()
+
+
+def on_change_failed(device: Device, event: StepFailed, now: float) -> Outcome:
+    """Stop the walk where something serves: forwards at the old version, back at what there is."""
+    device = replace(device, step=None)
+    match device.phase:
+        case Phase.DRAINING | Phase.SWITCHING:
+            return _stay(device, event)
+        case Phase.ROLLING_BACK:
+            return _return_failed(device, event, now)
+        case Phase.TRIAL:
+            return turn_back(device, event.code, event.message)
+        case _:
+            return device, ()  # the supervisor keeps trying, and every exit is counted
+
+
+def _go_back(device: Device, signal: Signal, going_back: Return, **changes: object) -> Outcome:
+    device, told = move(
+        device, signal, going_back=going_back, trial=None, installed_generation=None, attempts=0, **changes
+    )
+    device, effects = resume_return(device)
+    return device, (*told, *effects)
+
+
+def _arrive(device: Device, now: float) -> Outcome:
+    """The link points to the new slot: remember that first, then start what is there."""
+    record, target = device.record, _target(device)
+    trial, going_back = record.trial, record.going_back
+    if record.phase is Phase.ROLLING_BACK:
+        assert going_back is not None, "a return has somewhere to go"
+        going_back = going_back.model_copy(update={"deadline_at": now + going_back.patience_seconds})
+    else:
+        assert trial is not None, "a switch has a trial"
+        trial = trial.model_copy(update={"deadline_at": now + trial.progress_deadline_seconds})
+    device = replace(device, health=Health(), exits=())
+    device, told = move(
+        device,
+        Signal.SWITCHED,
+        active=target,
+        previous=trial.previous if trial is not None else None,
+        trial=trial,
+        going_back=going_back,
+        attempts=0,
+    )
+    device = begin(device, Step.START)
+    event = tell(device, EventKind.SLOT_SWITCHED, f"{target} serves")
+    return device, (*told, StartApplication(device.ticket, target), event)
+
+
+def _stay(device: Device, event: StepFailed) -> Outcome:
+    """Give up on the way forwards and let the old version serve again."""
+    trial = device.record.trial
+    assert trial is not None, "a switch has a trial"
+    was_switching = device.phase is Phase.SWITCHING
+    changes: dict[str, object] = {"trial": None, "error": _error(event)}
+    is_damaged = event.code is ErrorCode.INTEGRITY_FAILED
+    if is_damaged:
+        changes[trial.slot] = None
+    device, told = move(device, Signal.GAVE_UP, **changes)
+    effects: tuple[Effect, ...] = (*told, ClearStaging())
+    if is_damaged:
+        effects = (*effects, tell(device, EventKind.INTEGRITY_FAILED, event.message, device.record.error))
+    return _serve(device, effects, relink=was_switching)
+
+
+def _return_failed(device: Device, event: StepFailed, now: float) -> Outcome:
+    """Try a failed return once more; a damaged slot is never switched to."""
+    going_back, attempts = _going_back(device), device.record.attempts + 1
+    if event.code is ErrorCode.INTEGRITY_FAILED:
+        error = describe(ErrorCode.NO_SAFE_ROLLBACK, "rolling_back", event.message)
+        changes: dict[str, object] = {going_back.slot: None, "previous": None}
+        device, told = move(device, Signal.GAVE_UP, going_back=None, error=error, **changes)
+        damaged = tell(device, EventKind.INTEGRITY_FAILED, event.message, error)
+        return device, (*told, damaged)
+    if event.step is not Step.START and attempts < RETURN_ATTEMPTS_MAX:
+        device, told = note(device, attempts=attempts, error=_error(event))
+        return replace(device, retry_at=now + RETRY_SECONDS), told
+    error = describe(ErrorCode.ROLLBACK_FAILED, "rolling_back", event.message)
+    device, told = move(device, Signal.GAVE_UP, going_back=None, error=error)
+    return _serve(device, told, relink=event.step is Step.SWITCH)
+
+
+def _serve(device: Device, effects: tuple[Effect, ...], *, relink: bool) -> Outcome:
+    """Let what the record calls active serve, whatever a failed step has left behind."""
+    active = device.record.active
+    if active is None:
+        return device, effects
+    if relink:
+        device = begin(device, Step.SWITCH)
+        effects = (*effects, SwitchSlot(device.ticket, active))
+    device = begin(device, Step.START)
+    return device, (*effects, StartApplication(device.ticket, active))
+
+
+def _target(device: Device) -> SlotName:
+    record = device.record
+    if record.phase is Phase.ROLLING_BACK:
+        return _going_back(device).slot
+    assert record.trial is not None, "a switch has a trial"
+    return record.trial.slot
+
+
+def _going_back(device: Device) -> Return:
+    going_back = device.record.going_back
+    assert going_back is not None, "a return has somewhere to go"
+    return going_back
+
+
+def _patience_seconds(device: Device) -> float:
+    record = device.record
+    if record.trial is not None:
+        return record.trial.progress_deadline_seconds
+    assert record.desired is not None, "only an order installs"
+    return record.desired.progress_deadline_seconds
+
+
+def _error(event: StepFailed) -> ErrorReport:
+    return describe(event.code, event.step.value, event.message, retryable=event.retryable)

@@ -1,0 +1,179 @@
+"""The agent's settings: one TOML file, checked as a whole before anything is started.
+
+An unknown key is refused and never ignored: a brake that somebody has misspelt is no brake.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from device_client.adapters.mqtt import Broker
+from schemas.errors import FleetError, TopicError
+from schemas.ids import Id, Name
+from schemas.messages import Label, Labels
+from schemas.topics import TOPIC_ROOT, TopicTree
+
+MQTT_PORT: Final = 1883
+_KEY_BYTES: Final = 32
+
+
+class SettingsError(FleetError):
+    """The operator's fault. The text names file, key and remedy."""
+
+
+def _parse_key(text: object) -> object:
+    """Read a raw Ed25519 public key, 64 hex digits."""
+    try:
+        key = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ValueError("a key is a raw Ed25519 public key, 64 hex digits")
+    return key
+
+
+Key = Annotated[bytes, BeforeValidator(_parse_key)]
+Keys = Annotated[tuple[Key, ...], Field(strict=False, min_length=1, max_length=16)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """What an agent must be told.
+
+    Attributes:
+        device: This device's id; the name it has with the broker too, unless ``broker`` names a user.
+        device_type: Hardware type; releases may be limited to some.
+        arch: Architecture of the releases it can run.
+        region: Where it is, for choosing canaries.
+        group: Devices that share a baseline.
+        site: Where it is, for people.
+        tags: Free words for selecting devices.
+        known_issues: Keep it out of a canary.
+        single_point_of_failure: Keeps it out of a canary.
+        maintenance: Keeps it out of a canary and of baselines.
+        root: Folder with the slots; relative to the settings file.
+        port: The application listens here while it serves.
+        standby_port: The application listens here while it is tested.
+        broker: ``mqtt://user:password@host:port``; user, password and port may be missing.
+        password_file: First line is the broker's password; relative to the settings file.
+        topic_root: Leading levels of every topic.
+        release_keys: Whose releases are installed.
+        command_keys: Whose grants are obeyed.
+        sample_interval_seconds: Between two health samples.
+        encoding: Of health samples.
+        log_level: What is logged.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    device: Id
+    device_type: Name
+    arch: Name
+    region: Label
+    group: Id
+    root: str
+    port: Port
+    standby_port: Port
+    broker: str
+    release_keys: Keys
+    command_keys: Keys
+    site: Label | None = None
+    tags: Labels = ()
+    known_issues: Labels = ()
+    single_point_of_failure: bool = False
+    maintenance: bool = False
+    password_file: str | None = None
+    topic_root: str = TOPIC_ROOT
+    sample_interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
+    encoding: Literal["json", "msgpack"] = "msgpack"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.port == self.standby_port:
+            raise ValueError("port and standby_port must differ, since both are used at once")
+        return self
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check the settings at ``path``; paths in them become absolute.
+
+    Raises:
+        SettingsError: The file cannot be read, or something in it cannot be used.
+    """
+    try:
+        tree = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; name a readable file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: no valid TOML: {error}; correct that place") from error
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_explain(error, tree)}") from error
+    here = path.resolve().parent
+    password_file = settings.password_file
+    settings = settings.model_copy(
+        update={
+            "root": str(here / settings.root),
+            "password_file": None if password_file is None else str(here / password_file),
+        }
+    )
+    try:
+        broker_of(settings)
+        TopicTree(settings.topic_root)
+    except TopicError as error:
+        raise SettingsError(f"{path}: key 'topic_root': {error}; correct it") from error
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    return settings
+
+
+def broker_of(settings: Settings) -> Broker:
+    """Return where the broker is and who we are to it.
+
+    Raises:
+        SettingsError: The address makes no sense, or the password cannot be read.
+    """
+    remedy = "write mqtt://user@host:port"
+    try:
+        parts = urlsplit(settings.broker)
+        port = parts.port or MQTT_PORT
+    except ValueError as error:
+        raise SettingsError(f"key 'broker': {error}; {remedy}") from error
+    if parts.scheme != "mqtt" or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise SettingsError(f"key 'broker': this is no broker's address; {remedy}")
+    password = unquote(parts.password) if parts.password is not None else None
+    if settings.password_file is not None:
+        try:
+            password = Path(settings.password_file).read_text().split("\n", 1)[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"key 'password_file': {settings.password_file} cannot be read; make it readable for the agent"
+            ) from error
+    user = unquote(parts.username) if parts.username else None
+    if password is not None and user is None:
+        user = settings.device
+    return Broker(parts.hostname, port, user, password)
+
+
+def _explain(error: ValidationError, tree: dict[str, Any]) -> str:
+    """Name the first key that is wrong and say what to do about it; values stay out of it, one may be a secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    match first["type"]:
+        case "missing":
+            return f"key '{key}' is missing; add it"
+        case "extra_forbidden":
+            known = sorted(set(Settings.model_fields) - set(tree))
+            close = difflib.get_close_matches(key, known, 1)
+            remedy = f"did you mean '{close[0]}'?" if close else "remove it"
+            return f"key '{key}' is unknown; {remedy}"
+        case _ if key:
+            return f"key '{key}': {first['msg']}; correct it"
+        case _:
+            return f"{first['msg']}; correct it"

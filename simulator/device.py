@@ -1,0 +1,376 @@
+"""A simulated device: the real core on a simulated disk, with an application that misbehaves and a plug to pull.
+
+The shell does what the core says, in order, and answers. Power can go at any effect; then everything is gone but the
+disk. While a device sleeps, nothing happens on it, but its boot clock goes on.
+"""
+
+import hashlib
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from device_client.core.device import Device, advance, next_wake
+from device_client.core.effects import (
+    DrawNonce,
+    Effect,
+    Persist,
+    PublishAvailability,
+    PublishEvent,
+    PublishInfo,
+    PublishReady,
+    PublishReported,
+)
+from device_client.core.events import (
+    AvailabilityEchoed,
+    Connected,
+    DesiredReceived,
+    Disconnected,
+    Event,
+    Facts,
+    GrantReceived,
+    HoldCleared,
+    HoldReceived,
+    NonceDrawn,
+    Probed,
+    Started,
+    SyncReceived,
+    Tick,
+)
+from device_client.core.machine import Phase
+from embedded_broker.packets import Publish, Subscription, Will
+from schemas.codec import RETAINED, decode, encode
+from schemas.dsse import GRANT_TYPE, unseal
+from schemas.errors import DecodeError, SignatureError
+from schemas.messages import Desired, Grant, Info, Message, Sync
+from schemas.topics import RULES, Kind, TopicTree
+from simulator.application import Counters, health_sample
+from simulator.client import Client, Login
+from simulator.clock import Action, Clock
+from simulator.disk import Disk
+from simulator.materials import DeviceSpec
+from simulator.network import Network
+from simulator.plant import Plant
+from simulator.trace import Trace
+from simulator.truth import DeviceStep
+from simulator.witness import Witness
+
+_SESSION_SECONDS: Final = 3600
+_BOOT_SECONDS: Final = 5.0
+"""What the boot clock shows when the agent starts after a boot."""
+_HOLD_GRACE_SECONDS: Final = 5.0
+"""After a connect: without a brake by then, there is none."""
+_SPIN_SECONDS: Final = 1.0
+"""A core that wants time to pass is not asked more often than this."""
+
+
+class SimulatedDevice:
+    """One device of the fleet.
+
+    Attributes:
+        core: The device core; None while there is no power.
+        disk: What survives a power cut.
+        plant: What the device does and runs.
+    """
+
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        disk: Disk,
+        plant: Plant,
+        *,
+        clock: Clock,
+        network: Network,
+        tree: TopicTree,
+        command_key: bytes,
+        beat_seconds: float,
+        rng: random.Random,
+        witness: Witness,
+        trace: Trace,
+    ) -> None:
+        self.spec = spec
+        self.disk = disk
+        self.plant = plant
+        self.core: Device | None = None
+        self.is_asleep = False
+        self.power_cut = 0.0
+        self._clock = clock
+        self._tree = tree
+        self._command_key = command_key
+        self._beat_seconds = beat_seconds
+        self._rng = rng
+        self._witness = witness
+        self._trace = trace
+        self._life = 0
+        self._boot_count = 0
+        self._booted_at = 0.0
+        self._seq = 0
+        self._wake_at: float | None = None
+        self._put_off: list[Action] = []
+        self._inbox: deque[Event] = deque()
+        self._is_busy = False
+        self._is_braked = False
+        self._topics = {kind: tree.build(kind, device=spec.id) for kind in _OWN}
+        self._hold_topic, self._sync_topic = tree.build(Kind.HOLD), tree.build(Kind.SYNC)
+        plant.answer = self.handle
+        plant.later = self.later
+        self.client = Client(clock, network, self._login(), self, rng)
+
+    @property
+    def boot_now(self) -> float:
+        """Seconds on the boot clock."""
+        return self._clock.now - self._booted_at
+
+    @property
+    def boot_id(self) -> str:
+        """Of this boot."""
+        return f"{self.spec.id}-boot-{self._boot_count}"
+
+    def boot(self) -> None:
+        """Power is on."""
+        self._boot_count += 1
+        self._booted_at = self._clock.now - _BOOT_SECONDS
+        self._seq = 0
+        self.plant.counters = Counters(since=self._clock.now)
+        self._start_agent()
+
+    def cut_power(self, down_seconds: float) -> None:
+        """Take the power away: everything is gone but the disk."""
+        if self.core is None:
+            return
+        self._trace.add(self.spec.id, "loses power")
+        self._stop_agent()
+        self.plant.power_off()
+        self._clock.after(down_seconds, self.boot)
+
+    def kill_agent(self, down_seconds: float) -> None:
+        """Kill the agent; its application goes on."""
+        if self.core is None:
+            return
+        self._trace.add(self.spec.id, "its agent is killed")
+        self._stop_agent()
+        self.plant.cancel()
+        self._clock.after(down_seconds, self._start_agent)
+
+    def sleep(self, seconds: float) -> None:
+        """Fall asleep without a word."""
+        if self.core is None or self.is_asleep:
+            return
+        self._trace.add(self.spec.id, f"sleeps for {seconds:.0f} s")
+        self.client.stop(forget=False)
+        self.handle(Disconnected())
+        self.is_asleep = True
+        self._clock.after(seconds, self._wake_up)
+
+    def later(self, seconds: float, action: Action) -> None:
+        """Do it later, when awake, unless the agent is another one by then."""
+        self._clock.after(seconds, partial(self._if_alive, self._life, action))
+
+    def handle(self, event: Event) -> None:
+        """Give the core an event, and do what it says."""
+        if self.core is None:
+            return
+        if self.is_asleep:
+            self._put_off.append(partial(self.handle, event))
+            return
+        self._inbox.append(event)
+        if self._is_busy:
+            return
+        self._is_busy = True
+        while self._inbox and self.core is not None:
+            self._advance(self._inbox.popleft())
+        self._is_busy = False
+        self._inbox.clear()
+        self._plan_wake()
+
+    def on_connected(self) -> None:
+        """Tell the core; without a brake after a moment there is none."""
+        self._is_braked = False
+        self.handle(Connected())
+        self.later(_HOLD_GRACE_SECONDS, self._release_brake)
+
+    def on_disconnected(self) -> None:
+        """Tell the core."""
+        self.handle(Disconnected())
+
+    def on_message(self, packet: Publish) -> None:
+        """Read a message as the agent does; what is not in order changes nothing."""
+        try:
+            event = self._read(packet)
+        except (DecodeError, SignatureError):
+            return
+        if event is not None:
+            self.handle(event)
+
+    def _read(self, packet: Publish) -> Event | None:
+        payload, topics = packet.payload, self._topics
+        if packet.topic == topics[Kind.DESIRED]:
+            if not payload:
+                return None
+            desired = decode(Desired, payload, RETAINED)
+            self._witness.ordered(self.spec.id, desired.generation)
+            return DesiredReceived(desired, hashlib.sha256(payload).hexdigest())
+        if packet.topic == topics[Kind.GRANT]:
+            return GrantReceived(decode(Grant, unseal(GRANT_TYPE, payload, (self._command_key,))))
+        if packet.topic == topics[Kind.AVAILABILITY]:
+            return AvailabilityEchoed(payload.decode())
+        if packet.topic == self._hold_topic:
+            self._is_braked = bool(payload)
+            return HoldReceived() if payload else HoldCleared()
+        return SyncReceived(decode(Sync, payload).spread_seconds) if packet.topic == self._sync_topic else None
+
+    def _advance(self, event: Event) -> None:
+        core = self.core
+        assert core is not None, "an event is handled by a core"
+        self.core, effects = advance(core, event, self.boot_now)
+        for effect in effects:
+            if self.power_cut and self._rng.random() < self.power_cut:
+                self.cut_power(self._rng.uniform(10, 300))
+                break
+            self._perform(effect)
+            if self.core is None:
+                break
+        step = DeviceStep(self.spec.id, event, core, self.core, self.disk, self.boot_now)
+        self._witness.device_stepped(step)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Persist(record=record):
+                if record.phase is not self.disk.record.phase:
+                    self._trace.add(self.spec.id, f"{record.phase} (generation {record.generation})")
+                self.disk.record = record
+            case DrawNonce(step=step):
+                self._inbox.append(NonceDrawn(self._rng.randbytes(16).hex(), step))
+            case PublishReported(reported=reported):
+                self._witness.reported(self.spec.id, reported)
+                self._publish(Kind.REPORTED, reported)
+            case PublishReady(ready=ready):
+                self._witness.asked(self.spec.id, ready, self.boot_now)
+                self._publish(Kind.READY, ready)
+            case PublishInfo(session=session, version=version):
+                self._publish(Kind.INFO, self._info(session, version))
+            case PublishEvent(kind=kind, event=event):
+                topic = self._tree.build(Kind.DEVICE_EVENT, device=self.spec.id, kind=kind.value)
+                self.client.publish(topic, encode(event), qos=1, retain=False)
+            case PublishAvailability(text=text):
+                self.client.publish(self._topics[Kind.AVAILABILITY], text.encode(), qos=1, retain=True)
+            case _:
+                self.plant.perform(effect)
+
+    def _publish(self, kind: Kind, message: Message) -> None:
+        self.client.publish(self._topics[kind], encode(message), qos=1, retain=RULES[kind].retained)
+
+    def _info(self, session: int, version: str | None) -> Info:
+        spec = self.spec
+        return Info(
+            session=session,
+            boot_id=self.boot_id,
+            agent="tidegate-simulator",
+            device_type=spec.device_type,
+            arch="aarch64",
+            region=spec.region,
+            group=spec.group,
+            disk_free_bytes=5_000_000_000,
+            signals=("error_rate", "latency", "memory"),
+            version=version,
+        )
+
+    def _start_agent(self) -> None:
+        self.core = Device(self.spec.id)
+        disk, plant = self.disk, self.plant
+        running = None if plant.application is None else plant.running_slot
+        self.handle(Started(disk.record, Facts(self.boot_id, disk.active, disk.verified(), running)))
+        if self.core is not None:
+            self.client.start()
+            self.later(self._rng.uniform(0, self._beat_seconds), self._beat)
+
+    def _stop_agent(self) -> None:
+        self._life += 1
+        self.core = None
+        self.is_asleep = False
+        self._wake_at = None
+        self._put_off.clear()
+        self.client.stop()
+
+    def _if_alive(self, life: int, action: Action) -> None:
+        if life != self._life:
+            return
+        if self.is_asleep:
+            self._put_off.append(action)
+        else:
+            action()
+
+    def _wake_up(self) -> None:
+        if not self.is_asleep:
+            return
+        self.is_asleep = False
+        self._trace.add(self.spec.id, "wakes up")
+        put_off, self._put_off = self._put_off, []
+        for action in put_off:
+            action()
+        if self.core is not None:
+            self.handle(Tick())
+            self.client.start()
+
+    def _release_brake(self) -> None:
+        if self.core is not None and self.core.hold and not self._is_braked:
+            self.handle(HoldCleared())
+
+    def _plan_wake(self) -> None:
+        wake = None if self.core is None else next_wake(self.core)
+        if wake is None:
+            return
+        at = max(wake, self.boot_now + _SPIN_SECONDS) if wake <= self.boot_now else wake
+        if self._wake_at is None or at < self._wake_at:
+            self._wake_at = at
+            self.later(at - self.boot_now, partial(self._tick, at))
+
+    def _tick(self, at: float) -> None:
+        if self._wake_at != at:
+            return
+        self._wake_at = None
+        self.handle(Tick())
+
+    def _beat(self) -> None:
+        """One interval of health: ask the application, and send a sample.
+
+        A committed version that is well is not asked, because the answer would change nothing.
+        """
+        plant, now = self.plant, self._clock.now
+        application = plant.application
+        if application is not None:
+            application.work(plant.counters, now, self._rng)
+        core = self.core
+        assert core is not None, "an agent without a core has no life"
+        record = core.record
+        is_well = application is not None and application.is_well(now)
+        if not is_well or core.health.failures or record.trial is not None or record.phase is Phase.ROLLING_BACK:
+            self._witness.probed(self.spec.id, application.version if is_well and application else None, now)
+            self.handle(Probed(is_well, application.version if application is not None else None))
+        if self.core is None:
+            return
+        self._seq += 1
+        if self.client.is_connected and (application is None or not application.is_silent(now)):
+            version = application.version if application is not None else plant.version_of(self.disk.active)
+            sample = health_sample(
+                application, plant.counters, seq=self._seq, boot_id=self.boot_id, version=version, now=now
+            )
+            self.client.publish(self._topics[Kind.HEALTH], sample, qos=0, retain=False)
+        self.later(self._beat_seconds, self._beat)
+
+    def _login(self) -> Login:
+        filters = (
+            self._topics[Kind.DESIRED], self._topics[Kind.GRANT], self._topics[Kind.AVAILABILITY],
+            self._hold_topic, self._sync_topic,
+        )  # fmt: skip
+        will = Will(self._topics[Kind.AVAILABILITY], b"offline", 1, retain=True)
+        subscriptions = tuple(Subscription(each, 1) for each in filters)
+        return Login(self.spec.id, subscriptions, will, _SESSION_SECONDS)
+
+
+_OWN: Final = (
+    Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.READY, Kind.GRANT, Kind.HEALTH,
+)  # fmt: skip
+
+Answer = Callable[[Event], None]

@@ -1,0 +1,55 @@
+"""A device's simulated disk: two slots, the link to the active one, and the record, each with what a power cut leaves.
+
+A slot that is being written holds garbage until it is complete; its marker is removed first and written last. The link
+and the record are replaced as a whole. ``write_count`` of a slot grows with every write, so that whoever looks on can
+tell that a slot is not the one it was.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from device_client.core.record import Record, SlotContent
+from schemas.messages import SlotName
+
+SLOTS: Final[tuple[SlotName, SlotName]] = ("blue", "green")
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot: the version its files make up (None: nothing, or half of something), and its marker."""
+
+    version: str | None = None
+    marker: SlotContent | None = None
+    write_count: int = 0
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the marker is there and matches the files."""
+        return self.marker is not None and self.marker.version == self.version
+
+
+@dataclass(slots=True)
+class Disk:
+    """What survives a power cut."""
+
+    slots: dict[SlotName, Slot] = field(default_factory=lambda: {name: Slot() for name in SLOTS})
+    active: SlotName | None = None
+    record: Record = field(default_factory=Record)
+    staged: str | None = None
+    """The release whose bytes lie in staging, complete."""
+
+    def begin_write(self, name: SlotName) -> None:
+        """Take the marker away and begin to overwrite the files."""
+        slot = self.slots[name]
+        slot.version, slot.marker = None, None
+        slot.write_count += 1
+
+    def end_write(self, name: SlotName, content: SlotContent) -> None:
+        """Complete the files and write the marker."""
+        slot = self.slots[name]
+        slot.version, slot.marker = content.version, content
+        slot.write_count += 1
+
+    def verified(self) -> dict[SlotName, SlotContent]:
+        """Return what the slots hold whose marker matches their files."""
+        return {name: slot.marker for name, slot in self.slots.items() if slot.marker is not None and slot.is_verified}

@@ -1,0 +1,111 @@
+"""What must hold when the world has come to rest: the journal, its fold, the accounting, and that everything arrived."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from device_client.core.machine import Phase
+from orchestrator.adapters.journal import Journal, JournalError
+from orchestrator.core.events import event_from_json
+from orchestrator.core.state import Device, State, evolve
+from simulator.device import SimulatedDevice
+from simulator.ledger import Ledger, RolloutFacts
+
+_SEEN_ONLY: Final = frozenset({"is_online", "online_since", "is_asking", "seen_version"})
+"""What the state holds beside the journal."""
+_RESTING: Final = frozenset({Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED})
+_FINAL: Final = frozenset({"committed", "failed", "returned", "stranded"})
+
+
+def chain_is_whole(journal: Journal) -> str | None:
+    """INV-16: every entry is there and unchanged."""
+    try:
+        journal.verify()
+    except JournalError as error:
+        return str(error)
+    return None
+
+
+def state_is_the_fold(journal: Journal, state: State) -> str | None:
+    """INV-17: what the orchestrator knows is what its journal says."""
+    folded = State()
+    for entry in journal.read():
+        evolve(folded, event_from_json(entry.body), entry.at)
+    for name, ours, theirs in (
+        ("rollouts", folded.rollouts, state.rollouts),
+        ("devices", _journaled(folded.devices), _journaled(state.devices)),
+        ("epoch", folded.epoch, state.epoch),
+        ("generation", folded.generation, state.generation),
+    ):
+        if ours != theirs:
+            return f"{name} differ: {_first_difference(ours, theirs)}"
+    return None
+
+
+def accounts_balance(name: str, rollout: RolloutFacts, devices: Mapping[str, SimulatedDevice]) -> str | None:
+    """INV-18: each target is in one place, and one that counts as deployed or returned is."""
+    places = Counter(rollout.progress.values())
+    if sum(places.values()) != len(rollout.plan.targets) or sorted(rollout.progress) != sorted(rollout.plan.targets):
+        return f"{name} accounts for {dict(places)} of {len(rollout.plan.targets)}"
+    if rollout.outcome == "rolled_back" and places["committed"] + places["granted"]:
+        return f"{name} is rolled back with {dict(places)}"
+    for device in rollout.having("returning_granted", "granted"):
+        if rollout.outcome and device in devices:
+            return f"{name} ended, {device} is under way"
+    return None
+
+
+def everything_arrived(
+    ledger: Ledger, devices: Mapping[str, SimulatedDevice], waiting_for_people: Iterable[str]
+) -> list[str]:
+    """INV-25: every rollout is over or waits for a person, and every device is where its last order wants it."""
+    wrong = []
+    people = set(waiting_for_people)
+    for name, rollout in ledger.rollouts.items():
+        if not rollout.outcome and name not in people:
+            wrong.append(f"{name} goes on for ever in wave {rollout.wave}: {dict(Counter(rollout.progress.values()))}")
+    for name, device in devices.items():
+        problem = _not_there(ledger, name, device)
+        if problem is not None:
+            wrong.append(problem)
+    return wrong
+
+
+def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None:
+    """Return what keeps a device from being where its last order wants it."""
+    order = ledger.orders.get(name)
+    if device.core is None or device.is_asleep or order is None:
+        return None
+    record = device.core.record
+    if record.generation != order.generation:
+        return f"{name} has generation {record.generation}, ordered is {order.generation}"
+    rollout = ledger.rollouts[order.rollout]
+    may_wait = order.action == "install" and (rollout.outcome != "completed" or rollout.progress[name] == "failed")
+    if record.phase in (Phase.READY, Phase.WAITING) and may_wait:
+        return None
+    if record.phase not in _RESTING:
+        return f"{name} never rests: {record.phase}, ordered is {order.action}"
+    serving = record.serving.version if record.serving is not None else None
+    ran = device.plant.application.version if device.plant.application is not None else None
+    progress = rollout.progress[name]
+    if ran not in (None, serving):
+        return f"{name} runs {ran} and says {serving}"
+    if progress == "returned" and serving == rollout.version:
+        return f"{name} counts as returned and runs {serving}"
+    if order.action == "rollback" and progress not in _FINAL:
+        return f"{name} was ordered back and is {progress}"
+    return None
+
+
+def _journaled(devices: Mapping[str, Device]) -> dict[str, dict[str, Any]]:
+    names = [each.name for each in fields(Device) if each.name not in _SEEN_ONLY]
+    return {device.id: {name: getattr(device, name) for name in names} for device in devices.values()}
+
+
+def _first_difference(ours: object, theirs: object) -> str:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in [*ours, *theirs]:
+            if ours.get(key) != theirs.get(key):
+                return f"{key}: {str(ours.get(key))[:200]} is not {str(theirs.get(key))[:200]}"
+    return f"{ours} is not {theirs}"

@@ -1,0 +1,99 @@
+"""What goes wrong in a simulation, as one value; a swarm draws a random part of it for each seed.
+
+Chances are 0..1. Everything stops going wrong at ``stop_seconds`` after the rollout was asked for, and then the world
+must come to rest.
+"""
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from simulator.application import GOOD, Behavior, crashing, failing, slow
+from simulator.clock import stream
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Everything that may go wrong; the default is a world in which nothing does.
+
+    Attributes:
+        loss: Of a QoS 0 message, on each leg.
+        duplicate: Of a message, on each leg.
+        delay_seconds: Typical delay of a packet; one in fifty takes up to a hundred times as long.
+        cuts_per_hour: How often each connection breaks.
+        sleeps_per_hour: How often each device falls asleep, for up to half an hour.
+        power_cut: At each effect of a device.
+        step_failure: Of a fetch, a verification or an install; most pass by themselves.
+        orchestrator_crash: At each entry into the journal, before anything is done about it.
+        orchestrator_kills_per_hour: How often it is killed between two messages.
+        broker_restarts_per_hour: How often the broker restarts.
+        broker_keeps_sessions: Over its restarts.
+        broker_keeps_retained: Over its restarts.
+        clumsy_humans: People approve late, twice or for the wrong wave, pause, resume and pull the brake.
+        stop_seconds: When all of this ends.
+    """
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    delay_seconds: float = 0.0
+    cuts_per_hour: float = 0.0
+    sleeps_per_hour: float = 0.0
+    power_cut: float = 0.0
+    step_failure: float = 0.0
+    orchestrator_crash: float = 0.0
+    orchestrator_kills_per_hour: float = 0.0
+    broker_restarts_per_hour: float = 0.0
+    broker_keeps_sessions: bool = True
+    broker_keeps_retained: bool = True
+    clumsy_humans: bool = False
+    stop_seconds: float = 5400.0
+
+
+NO_FAULTS: Final = Faults()
+
+
+def draw_faults(seed: int) -> Faults:
+    """Return the faults of a seed: each kind is there with even odds, and as bad as is drawn."""
+    rng = stream(seed, "faults")
+    worst: dict[str, float] = {
+        "loss": 0.3,
+        "duplicate": 0.2,
+        "delay_seconds": 1.0,
+        "cuts_per_hour": 6.0,
+        "sleeps_per_hour": 1.5,
+        "power_cut": 0.01,
+        "step_failure": 0.2,
+        "orchestrator_crash": 0.05,
+        "orchestrator_kills_per_hour": 3.0,
+        "broker_restarts_per_hour": 2.0,
+    }
+    drawn: dict[str, Any] = {name: rng.random() * most for name, most in worst.items() if rng.random() < 0.5}  # noqa: PLR2004 - even odds
+    return replace(
+        NO_FAULTS,
+        **drawn,
+        broker_keeps_sessions=_flip(rng),
+        broker_keeps_retained=_flip(rng),
+        clumsy_humans=_flip(rng),
+    )
+
+
+def draw_behavior(seed: int, device_types: tuple[str, ...]) -> Behavior:
+    """Return how a seed's new version behaves: half of them are good."""
+    rng = stream(seed, "release")
+    behaviors = (
+        crashing(rng.uniform(0.05, 0.9)),
+        failing(rng.uniform(0.05, 0.6), after_seconds=rng.choice((0.0, 600.0, 1800.0))),
+        slow(rng.uniform(1.5, 10)),
+        Behavior(leak_bytes_per_second=1e5, crashes_per_minute=0.2, begins_after_seconds=900.0),
+        Behavior(sick_after_seconds=rng.choice((0.0, 100.0, 900.0))),
+        Behavior(silent_after_seconds=rng.choice((0.0, 300.0))),
+        Behavior(starts=False),
+    )
+    bad = rng.choice(behaviors)
+    if _flip(rng):
+        return GOOD
+    return replace(bad, device_types=(rng.choice(device_types),)) if _flip(rng) else bad
+
+
+def _flip(rng: random.Random) -> bool:
+    return rng.random() < 0.5  # noqa: PLR2004 - even odds

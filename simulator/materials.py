@@ -1,0 +1,117 @@
+"""What a simulated fleet works with: devices, releases, keys, the policy. Everything follows from names and the seed."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from device_client.core.record import SlotContent
+from orchestrator.adapters.access import find_broker_config, write_acl
+from orchestrator.core.releases import StoredArtifact, StoredRelease
+from orchestrator.examples import find_examples
+from schemas.manifest import NOARCH
+from schemas.messages import HealthCheck
+from schemas.policy import Policy
+from schemas.policy_text import parse_policy
+
+OLD_VERSION: Final = "1.0.0"
+NEW_VERSION: Final = "2.0.0"
+NEW_RELEASE: Final = "app-2.0.0"
+DEVICE_TYPES: Final = ("raspberrypi4", "jetson")
+_REGIONS: Final = ("eu-north", "us-east")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """What a device is."""
+
+    id: str
+    device_type: str
+    region: str
+    group: str
+
+
+def make_fleet(count: int) -> tuple[DeviceSpec, ...]:
+    """Return ``count`` devices of two types in two regions; the type is the group."""
+    return tuple(
+        DeviceSpec(
+            id=f"d-{number:04d}",
+            device_type=DEVICE_TYPES[number % 2],
+            region=_REGIONS[number // 2 % 2],
+            group=DEVICE_TYPES[number % 2],
+        )
+        for number in range(count)
+    )
+
+
+def make_release(version: str) -> StoredRelease:
+    """Return the release of ``version`` as the registry would hold it."""
+    artifact = StoredArtifact(
+        manifest_sha256=manifest_sha256(version),
+        manifest_size_bytes=2_000,
+        artifact_sha256=_digest(f"artifact {version}"),
+        artifact_size_bytes=50_000_000,
+        arch=NOARCH,
+        unpacked_bytes=120_000_000,
+        device_types=(),
+    )
+    return StoredRelease(
+        release=f"app-{version}", version=version, release_counter=release_counter(version), by_arch={NOARCH: artifact}
+    )
+
+
+def make_content(version: str, health_check: HealthCheck) -> SlotContent:
+    """Return what an intact slot with ``version`` holds."""
+    return SlotContent(
+        release=f"app-{version}",
+        version=version,
+        manifest_sha256=manifest_sha256(version),
+        release_counter=release_counter(version),
+        command=("app",),
+        health_check=health_check,
+        tree_digest=_digest(f"tree {version}"),
+    )
+
+
+def manifest_sha256(version: str) -> str:
+    """Return the name of the version's manifest."""
+    return _digest(f"manifest {version}")
+
+
+def release_counter(version: str) -> int:
+    """Return the version's counter: its first number."""
+    return int(version.split(".", 1)[0])
+
+
+def make_key(seed: int) -> Ed25519PrivateKey:
+    """Return the command key of a seed; it protects nothing but a simulation."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"command key {seed}".encode()).digest())
+
+
+@cache
+def careful_policy() -> Policy:
+    """Return the policy of ``examples/policies/careful.yaml``."""
+    path = find_examples() / "policies" / "careful.yaml"
+    return parse_policy(path.read_text(), source=path.name)
+
+
+@cache
+def brisk_policy() -> Policy:
+    """Return the careful policy with its watching cut to a few minutes; checks and limits stay as they are."""
+    careful = careful_policy()
+    rollout = careful.rollout
+    short = {"immediate_minutes": 1.0, "short_term_minutes": 2.0, "soak_minutes": 6.0}
+    waves = tuple(wave.model_copy(update={"soak_minutes": 4.0}) for wave in rollout.waves)
+    canary = rollout.canary.model_copy(update=short)
+    return careful.model_copy(update={"rollout": rollout.model_copy(update={"canary": canary, "waves": waves})})
+
+
+def broker_acl(people: tuple[str, ...]) -> str:
+    """Return the access list that a production broker has, for these operators."""
+    return write_acl((find_broker_config() / "acl").read_text(), people)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

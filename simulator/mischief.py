@@ -1,0 +1,72 @@
+"""Things that happen by chance over time: cuts, sleeps, kills, restarts, and people who press the wrong button."""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from simulator.scenario import WARM_UP_SECONDS
+
+if TYPE_CHECKING:
+    from simulator.world import World
+
+_HOUR_SECONDS: Final = 3600.0
+
+
+class Mischief:
+    """Makes happen what ``faults`` says, until it ends.
+
+    Attributes:
+        stop_seconds: When it ends, after the rollout was asked for.
+    """
+
+    def __init__(self, world: "World", rng: random.Random) -> None:
+        self._world = world
+        self._rng = rng
+        self.stop_seconds = world.faults.stop_seconds if world.faults != type(world.faults)() else 0.0
+
+    def begin(self) -> None:
+        """Plan the first of everything."""
+        world, faults, rng = self._world, self._world.faults, self._rng
+        for device in world.devices.values():
+            self._repeat(faults.cuts_per_hour, device.client.cut)
+            self._repeat(faults.sleeps_per_hour, lambda device=device: device.sleep(rng.uniform(10, 1800)))
+            if faults.power_cut:
+                self._repeat(0.2, lambda device=device: device.kill_agent(3.0))
+        self._repeat(faults.cuts_per_hour, lambda: world.orchestrator.client.cut())
+        self._repeat(faults.orchestrator_kills_per_hour, world.orchestrator.kill)
+        self._repeat(faults.broker_restarts_per_hour, lambda: world.network.restart_broker(rng.uniform(1, 120)))
+        if faults.clumsy_humans:
+            self._confuse_people()
+
+    def _confuse_people(self) -> None:
+        """Pause and resume, the brake on and off, once each and some other time once more."""
+        world, rng = self._world, self._rng
+        for _ in range(rng.randint(1, 3)):
+            begin, end = sorted(rng.uniform(0, self.stop_seconds) for _ in range(2))
+            first, second = rng.choice(
+                (
+                    (partial(self._command, "pause"), partial(self._command, "resume")),
+                    (partial(world.person.brake, on=True), partial(world.person.brake, on=False)),
+                    (partial(self._command, "resume"), partial(self._command, "reject")),
+                    (partial(self._command, "resume"), partial(self._command, rng.choice(("rollback", "abort")))),
+                )
+            )
+            world.at(begin, first)
+            world.at(end, second)
+        world.at(self.stop_seconds, partial(world.person.brake, on=False))
+        world.at(self.stop_seconds, partial(self._command, "resume"))
+
+    def _command(self, verb: str) -> None:
+        if self._world.phase():
+            self._world.person.command(verb, rollout="r-001")
+
+    def _repeat(self, per_hour: float, action: Callable[[], object]) -> None:
+        if per_hour > 0:
+            seconds = self._rng.expovariate(per_hour / _HOUR_SECONDS)
+            self._world.clock.after(seconds, partial(self._happen, per_hour, action))
+
+    def _happen(self, per_hour: float, action: Callable[[], object]) -> None:
+        if self._world.clock.elapsed_seconds < WARM_UP_SECONDS + self.stop_seconds:
+            action()
+            self._repeat(per_hour, action)

@@ -1,0 +1,169 @@
+"""Simulated people: they see only what the bus shows, and command only over it.
+
+Alice starts the rollout and asks again until she is answered. Whoever is on duty approves when a rollout waits for it.
+Clumsy people approve late, twice or for the wrong wave, pause, resume and pull the brake.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any, Final
+
+from embedded_broker.packets import Publish, Subscription
+from schemas.codec import decode
+from schemas.errors import DecodeError
+from schemas.messages import Reply, StatusDocument
+from schemas.topics import Kind, TopicTree
+from simulator.client import Client, Login
+from simulator.clock import Clock
+from simulator.network import Network
+from simulator.trace import Trace
+from simulator.witness import Witness
+
+ALICE: Final = "alice"
+_AGAIN_SECONDS: Final = 60.0
+_SENT_MAX: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What the person on duty does.
+
+    Attributes:
+        approve_after_seconds: From seeing that a rollout waits; None is never.
+        is_clumsy: Whether odd commands are sent as well.
+    """
+
+    approve_after_seconds: float | None = 60.0
+    is_clumsy: bool = False
+
+
+class Person:
+    """One operator at a keyboard.
+
+    Attributes:
+        replies: Every answer so far, with its verb.
+        statuses: The last status of each rollout that was seen.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        network: Network,
+        tree: TopicTree,
+        habits: Habits,
+        *,
+        rng: random.Random,
+        witness: Witness,
+        trace: Trace,
+    ) -> None:
+        self.replies: list[tuple[str, Reply]] = []
+        self.statuses: dict[str, StatusDocument] = {}
+        self._clock = clock
+        self._tree = tree
+        self._habits = habits
+        self._rng = rng
+        self._witness = witness
+        self._trace = trace
+        self._status_filter = tree.filter(Kind.STATUS)
+        self._count = 0
+        self._waiting: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._approving: set[tuple[str, str | None]] = set()
+        self._later_again = 0
+        subscriptions = (
+            Subscription(self._status_filter, 1),
+            Subscription(tree.filter(Kind.REPLY, actor=ALICE), 1),
+        )
+        self.client = Client(clock, network, Login(ALICE, subscriptions), self, rng)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was commanded and not answered, or is about to be."""
+        return bool(self._waiting or self._approving or self._later_again)
+
+    def command(self, verb: str, **fields: Any) -> None:  # noqa: ANN401 - the fields of the verb's command
+        """Send a command, and again until it is answered."""
+        self._count += 1
+        transaction = f"t{self._count}"
+        payload = {**fields, "transaction": transaction}
+        self._waiting[transaction] = (verb, payload)
+        self._send(transaction)
+
+    def approve(self, rollout: str, wave: str | None = None) -> None:
+        """Approve going on after a wave; None is the current one."""
+        self._witness.approvals.add((rollout, wave))
+        self.command("approve", rollout=rollout, **({} if wave is None else {"wave": wave}))
+
+    def brake(self, *, on: bool) -> None:
+        """Pull or release the fleet's emergency brake."""
+        self._trace.add(ALICE, f"brake {'on' if on else 'off'}")
+        payload = json.dumps({"reason": "drill", "by": ALICE}).encode() if on else b""
+        self.client.publish(self._tree.build(Kind.HOLD), payload, qos=1, retain=True)
+
+    def on_connected(self) -> None:
+        """Nothing is said again: commands repeat themselves."""
+
+    def on_disconnected(self) -> None:
+        """Wait."""
+
+    def on_message(self, packet: Publish) -> None:
+        """Read a status or an answer."""
+        address = self._tree.parse(packet.topic)
+        if address is None or not packet.payload:
+            return
+        try:
+            if address.kind is Kind.STATUS:
+                self._see(decode(StatusDocument, packet.payload))
+            else:
+                self._hear(address.ids["verb"], decode(Reply, packet.payload))
+        except DecodeError:
+            return
+
+    def _see(self, status: StatusDocument) -> None:
+        self.statuses[status.rollout] = status
+        due = (status.rollout, status.wave)
+        if status.phase != "awaiting_approval" or "approve" not in status.allowed or due in self._approving:
+            return
+        seconds = self._habits.approve_after_seconds
+        if seconds is not None:
+            self._approving.add(due)
+            self._clock.after(seconds, lambda: self._approve(*due))
+
+    def _approve(self, rollout: str, wave: str | None) -> None:
+        self._approving.discard((rollout, wave))
+        if self._habits.is_clumsy and self._rng.random() < 0.5:  # noqa: PLR2004 - even odds
+            self.approve(rollout, self._rng.choice(("wave-1", "wave-2", "canary")))
+        self.approve(rollout, wave if self._rng.random() < 0.5 else None)  # noqa: PLR2004 - even odds
+        if self._habits.is_clumsy:
+            self.approve(rollout, wave)
+
+    def _hear(self, verb: str, reply: Reply) -> None:
+        self.replies.append((verb, reply))
+        waiting = self._waiting.pop(reply.transaction or "", None)
+        if waiting is None:
+            return
+        code = reply.error.code if reply.error else "ok"
+        self._trace.add(ALICE, f"{verb} is answered: {code}")
+        fields = {name: value for name, value in waiting[1].items() if name != "transaction"}
+        if code == "conflict" and self._is_too_early(verb, fields) and self._count < _SENT_MAX:
+            self._later_again += 1
+            self._clock.after(_AGAIN_SECONDS, lambda: self._again(verb, fields))
+
+    def _is_too_early(self, verb: str, fields: dict[str, Any]) -> bool:
+        """Say whether the same command may be taken in a minute: the evidence is not there yet."""
+        status = self.statuses.get(fields.get("rollout", ""))
+        is_meant = status is None or fields.get("wave") in (None, status.wave)
+        return verb == "start" or (verb == "approve" and is_meant)
+
+    def _again(self, verb: str, fields: dict[str, Any]) -> None:
+        self._later_again -= 1
+        self.command(verb, **fields)
+
+    def _send(self, transaction: str) -> None:
+        waiting = self._waiting.get(transaction)
+        if waiting is None:
+            return
+        verb, payload = waiting
+        topic = self._tree.build(Kind.COMMAND, actor=ALICE, verb=verb)
+        self.client.publish(topic, json.dumps(payload).encode(), qos=1, retain=False)
+        self._clock.after(_AGAIN_SECONDS, lambda: self._send(transaction))

@@ -1,0 +1,214 @@
+"""What a simulated device does with its disk and its application: the steps that the core orders, with their time.
+
+Steps take seconds and may fail. The supervisor starts an application again that has ended by itself.
+"""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from device_client.core.codes import ErrorCode
+from device_client.core.effects import (
+    CancelStep,
+    CheckSlot,
+    ClearStaging,
+    Effect,
+    Fetch,
+    Install,
+    SmokeTest,
+    StartApplication,
+    StopApplication,
+    SwitchSlot,
+    Verify,
+)
+from device_client.core.events import ApplicationExited, Event, Progressed, Step, StepFailed, StepSucceeded
+from schemas.messages import SlotName
+from simulator.application import Application, Behavior, Counters
+from simulator.clock import Action, Clock
+from simulator.disk import Disk
+from simulator.materials import make_content, release_counter
+from simulator.witness import Witness
+
+_FETCH_SECONDS: Final = (5.0, 40.0)
+_INSTALL_SECONDS: Final = (5.0, 20.0)
+_STEP_SECONDS: Final = 1.0
+_RESTART_SECONDS: Final = 2.0
+
+
+class Plant:
+    """Disk, application and the work on them.
+
+    Attributes:
+        application: What runs; None while nothing does.
+        running_slot: Where it was started from.
+        answer: How the core hears of it; set by the device.
+        later: How time passes for an agent; set by the device.
+        step_failure: The chance that a preparing step fails.
+    """
+
+    answer: Callable[[Event], None]
+    later: Callable[[float, Action], None]
+
+    def __init__(
+        self,
+        device: str,
+        disk: Disk,
+        behaviors: dict[str, Behavior],
+        *,
+        clock: Clock,
+        rng: random.Random,
+        witness: Witness,
+    ) -> None:
+        self.application: Application | None = None
+        self.running_slot: SlotName | None = None
+        self.counters = Counters()
+        self.step_failure = 0.0
+        self._device = device
+        self._disk = disk
+        self._behaviors = behaviors
+        self._clock = clock
+        self._rng = rng
+        self._witness = witness
+        self._work = 0
+
+    def version_of(self, slot: SlotName | None) -> str | None:
+        """Return what a slot's files make up."""
+        return None if slot is None else self._disk.slots[slot].version
+
+    def power_off(self) -> None:
+        """Stop everything without a word."""
+        self.cancel()
+        self.application, self.running_slot = None, None
+
+    def cancel(self) -> None:
+        """Drop the step under way; what it has written stays."""
+        self._work += 1
+
+    def perform(self, effect: Effect) -> None:
+        """Begin what the core ordered."""
+        match effect:
+            case Fetch(ticket=ticket, source=source):
+                self._fetch(ticket, source.version)
+            case Verify(ticket=ticket, source=source):
+                is_lower = release_counter(source.version) < source.release_counter_min
+                code = ErrorCode.DOWNGRADE if is_lower else self._mishap(ErrorCode.CHECKSUM_MISMATCH)
+                self._answer_after(_STEP_SECONDS, Step.VERIFY, ticket, code)
+            case Install():
+                self._install(effect)
+            case SmokeTest(ticket=ticket, slot=slot):
+                code = None if self._behavior(slot).starts else ErrorCode.SMOKE_TEST_FAILED
+                self._answer_after(3 * _STEP_SECONDS, Step.SMOKE_TEST, ticket, code)
+            case CheckSlot(ticket=ticket, slot=slot):
+                code = None if self._disk.slots[slot].is_verified else ErrorCode.INTEGRITY_FAILED
+                self._answer_after(_STEP_SECONDS, Step.CHECK, ticket, code)
+            case StopApplication(ticket=ticket):
+                self.application, self.running_slot = None, None
+                self._answer_after(_STEP_SECONDS, Step.STOP, ticket, None)
+            case SwitchSlot(ticket=ticket, slot=slot):
+                self._disk.active = slot
+                self._answer_after(0.0, Step.SWITCH, ticket, None)
+            case StartApplication(ticket=ticket, slot=slot):
+                if self.running_slot != slot or self.application is None:
+                    self._run(slot)
+                code = None if self._behavior(slot).starts else ErrorCode.START_FAILED
+                self._answer_after(_STEP_SECONDS, Step.START, ticket, code)
+            case CancelStep():
+                self.cancel()
+            case ClearStaging():
+                self._disk.staged = None
+            case _:
+                pass
+
+    def _fetch(self, ticket: int, version: str) -> None:
+        is_there = self._disk.staged == version
+        seconds = 0.0 if is_there else self._rng.uniform(*_FETCH_SECONDS)
+        code = None if is_there else self._mishap(ErrorCode.DOWNLOAD_FAILED)
+        if not is_there:
+            self.later(seconds / 2, partial(self._if_current, self._work, lambda: self.answer(Progressed(50.0))))
+        self._answer_after(seconds, Step.FETCH, ticket, code, done=partial(self._stage, version))
+
+    def _stage(self, version: str) -> None:
+        self._disk.staged = version
+
+    def _install(self, effect: Install) -> None:
+        self._witness.writes(self._device, effect.slot, self._disk)
+        self._disk.begin_write(effect.slot)
+        content = make_content(effect.source.version, effect.health_check)
+        work = self._work
+
+        def finish() -> None:
+            code = self._mishap(ErrorCode.IO_ERROR)
+            if work != self._work:
+                return
+            if code is not None:
+                self.answer(_failed(Step.INSTALL, effect.ticket, code))
+                return
+            self._disk.end_write(effect.slot, content)
+            self.answer(StepSucceeded(Step.INSTALL, effect.ticket, content))
+
+        self.later(self._rng.uniform(*_INSTALL_SECONDS), finish)
+
+    def _run(self, slot: SlotName) -> None:
+        """Start what the slot holds, and let it end by itself when its time comes."""
+        self._witness.executes(self._device, slot, self._disk, self._clock.now)
+        self.running_slot = slot
+        behavior = self._behavior(slot)
+        if not behavior.starts:
+            self.application = None
+            return
+        application = Application(self.version_of(slot) or "?", behavior, self._clock.now)
+        self.application = application
+        seconds = application.crash_after_seconds(self._rng)
+        if seconds is not None:
+            self._clock.after(seconds, partial(self._exit, application))
+
+    def _exit(self, application: Application) -> None:
+        if self.application is not application:
+            return
+        application.work(self.counters, self._clock.now, self._rng)
+        self.application = None
+        self.counters.restarts += 1
+        slot = self.running_slot
+        self.answer(ApplicationExited())
+        if slot is not None:
+            self.later(_RESTART_SECONDS, partial(self._restart, slot))
+
+    def _restart(self, slot: SlotName) -> None:
+        if self.application is None and self.running_slot == slot:
+            self._run(slot)
+
+    def _behavior(self, slot: SlotName) -> Behavior:
+        return self._behaviors.get(self.version_of(slot) or "", Behavior())
+
+    def _mishap(self, code: ErrorCode) -> ErrorCode | None:
+        return code if self.step_failure and self._rng.random() < self.step_failure else None
+
+    def _answer_after(
+        self,
+        seconds: float,
+        step: Step,
+        ticket: int,
+        code: ErrorCode | None,
+        done: Action | None = None,
+    ) -> None:
+        def finish() -> None:
+            if code is not None:
+                self.answer(_failed(step, ticket, code))
+                return
+            if done is not None:
+                done()
+            self.answer(StepSucceeded(step, ticket))
+
+        self.later(seconds, partial(self._if_current, self._work, finish))
+
+    def _if_current(self, work: int, action: Action) -> None:
+        if work == self._work:
+            action()
+
+
+_PASSING: Final = frozenset({ErrorCode.DOWNLOAD_FAILED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.IO_ERROR})
+
+
+def _failed(step: Step, ticket: int, code: ErrorCode) -> StepFailed:
+    return StepFailed(step, ticket, code, f"simulated {code}", retryable=code in _PASSING)

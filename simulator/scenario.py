@@ -1,0 +1,58 @@
+"""What a simulation is about: a fleet, a release, a policy, people, and what goes wrong."""
+
+from dataclasses import dataclass
+
+from schemas.policy import Policy
+from simulator.application import GOOD, Behavior
+from simulator.faults import NO_FAULTS, Faults, draw_behavior, draw_faults
+from simulator.materials import DEVICE_TYPES, DeviceSpec, brisk_policy, make_fleet
+from simulator.people import Habits
+
+WARM_UP_SECONDS = 420.0
+"""Time for a baseline before the rollout is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that a world is made from; the same scenario always gives the same trace.
+
+    Attributes:
+        release: How the new version behaves.
+        at_rest_within_seconds: After the faults have stopped, the world must come to rest in this time.
+    """
+
+    seed: int
+    fleet: tuple[DeviceSpec, ...]
+    release: Behavior
+    policy: Policy
+    faults: Faults
+    habits: Habits
+    at_rest_within_seconds: float = 8 * 3600.0
+
+
+def make_scenario(
+    *,
+    seed: int = 1,
+    devices: int = 20,
+    release: Behavior = GOOD,
+    policy: Policy | None = None,
+    faults: Faults = NO_FAULTS,
+    approve_after_seconds: float | None = 60.0,
+) -> Scenario:
+    """Return a scenario for a story; by default nothing goes wrong and the canary is approved after a minute."""
+    return Scenario(
+        seed=seed,
+        fleet=make_fleet(devices),
+        release=release,
+        policy=policy or brisk_policy(),
+        faults=faults,
+        habits=Habits(approve_after_seconds, faults.clumsy_humans),
+    )
+
+
+def draw_scenario(seed: int, *, device_count: int = 20, faults: Faults | None = None) -> Scenario:
+    """Return the scenario of a seed; ``faults`` replaces the ones that the seed draws."""
+    drawn = draw_faults(seed) if faults is None else faults
+    return make_scenario(
+        seed=seed, devices=device_count, release=draw_behavior(seed, DEVICE_TYPES), faults=drawn
+    )

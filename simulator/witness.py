@@ -1,0 +1,114 @@
+"""The witness: sees every step, keeps the ground truth, and holds each step against the invariants."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from device_client.core.events import GrantReceived
+from schemas.messages import Ready, Reported, SlotName
+from simulator.clock import Clock
+from simulator.device_invariants import DEVICE_INVARIANTS, accepted_grant
+from simulator.disk import Disk
+from simulator.ledger import Entry, Ledger
+from simulator.rollout_invariants import ROLLOUT_INVARIANTS, Scene
+from simulator.truth import DeviceStep, DeviceTruth
+
+VIOLATIONS_MAX = 20
+"""After so many the rest tells nothing new."""
+
+
+class StoredEntry(Protocol):
+    """An entry as the journal gives it back."""
+
+    @property
+    def seq(self) -> int: ...  # noqa: D102 - see the class
+    @property
+    def at(self) -> float: ...  # noqa: D102 - see the class
+    @property
+    def kind(self) -> str: ...  # noqa: D102 - see the class
+    @property
+    def body(self) -> str: ...  # noqa: D102 - see the class
+
+
+class Witness:
+    """Ground truth and violations.
+
+    Attributes:
+        violations: What was wrong, in the order in which it was found.
+        truths: By device.
+        ledger: What the durable journal says.
+        sampled_at: When the last sample of each device reached the orchestrator.
+        approvals: Each (rollout, wave) that a person has asked to approve.
+        online: Asks the orchestrator whom it believes to be there.
+    """
+
+    def __init__(self, clock: Clock, devices: Iterable[str]) -> None:
+        self.violations: list[str] = []
+        self.truths = {device: DeviceTruth() for device in devices}
+        self.ledger = Ledger()
+        self.sampled_at: dict[str, float] = {}
+        self.approvals: set[tuple[str, str | None]] = set()
+        self.online: Callable[[], frozenset[str]] = frozenset
+        self._clock = clock
+
+    def accuse(self, invariant: str, who: str, what: str) -> None:
+        """Write a violation down."""
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(f"{self._clock.elapsed_seconds:.3f} {invariant}: {who}: {what}")
+
+    # What devices do.
+
+    def asked(self, device: str, ready: Ready, boot_now: float) -> None:
+        """A device asks for a grant."""
+        self.truths[device].asked[ready.nonce] = (ready, boot_now)
+
+    def reported(self, device: str, reported: Reported) -> None:
+        """A device says where it is."""
+        said = (reported.observed_generation, str(reported.state), reported.installed_version)
+        self.truths[device].reports.add(said)
+
+    def probed(self, device: str, version: str | None, now: float) -> None:
+        """A device asks its application; None is one that is not well."""
+        self.truths[device].note_probe(version, now)
+
+    def writes(self, device: str, slot: SlotName, disk: Disk) -> None:
+        """INV-1: a device begins to write a slot, which must not be the one that serves."""
+        if slot == disk.active:
+            self.accuse("INV-1 the active slot is never written", device, slot)
+
+    def executes(self, device: str, slot: SlotName, disk: Disk, now: float) -> None:
+        """INV-2: a device runs a slot, which must be verified and active."""
+        truth, held = self.truths[device], disk.slots[slot]
+        if not held.is_verified or slot != disk.active:
+            self.accuse("INV-2 no unverified execution", device, f"{slot} with {held.version}")
+        truth.note_probe(None, now)
+        if held.version is not None and held.version not in truth.ran:
+            truth.ran.append(held.version)
+
+    def device_stepped(self, step: DeviceStep) -> None:
+        """A device has handled an event."""
+        truth = self.truths[step.device]
+        for name, holds in DEVICE_INVARIANTS.items():
+            wrong = holds(step, truth, self.ledger, self._clock.now)
+            if wrong is not None:
+                self.accuse(name, step.device, wrong)
+        if isinstance(step.event, GrantReceived) and accepted_grant(step) is not None:
+            truth.used.add(step.event.grant.nonce)
+        truth.note_step(step)
+
+    # What the orchestrator does.
+
+    def journaled(self, stored: Iterable[StoredEntry]) -> list[Entry]:
+        """The journal has grown; hold each new entry against what came before it."""
+        entries = [Entry(each.seq, each.at, each.kind, json.loads(each.body)) for each in stored]
+        online = self.online()
+        for entry in entries:
+            if entry.seq != self.ledger.last_seq + 1:
+                self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
+            scene = Scene(self.ledger, self.truths, online, self.sampled_at, self.approvals)
+            for name, holds in ROLLOUT_INVARIANTS.items():
+                wrong = holds(entry, scene)
+                if wrong is not None:
+                    self.accuse(name, entry.kind, wrong)
+            self.ledger.apply(entry)
+        return entries

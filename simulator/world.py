@@ -1,0 +1,250 @@
+"""The world: a fleet, an orchestrator, people and a broker on one virtual clock, and what became of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from embedded_broker.acl import parse_acl
+from orchestrator.core.state import TERMINAL, Phase
+from schemas.topics import TopicTree
+from simulator.application import GOOD
+from simulator.clock import Clock, stream
+from simulator.device import SimulatedDevice
+from simulator.disk import Disk
+from simulator.endings import accounts_balance, chain_is_whole, everything_arrived, state_is_the_fold
+from simulator.faults import Faults
+from simulator.materials import (
+    NEW_RELEASE,
+    NEW_VERSION,
+    OLD_VERSION,
+    DeviceSpec,
+    broker_acl,
+    make_content,
+    make_key,
+    make_release,
+)
+from simulator.mischief import Mischief
+from simulator.network import Network
+from simulator.orchestrator import Materials, SimulatedOrchestrator
+from simulator.people import ALICE, Person
+from simulator.plant import Plant
+from simulator.scenario import WARM_UP_SECONDS, Scenario, draw_scenario
+from simulator.trace import Trace
+from simulator.witness import Witness
+
+ROLLOUT: Final = "r-001"
+POLICY: Final = "policy"
+_LOOK_SECONDS: Final = 60.0
+_QUIET_LOOKS: Final = 5
+"""So many looks in a row must find nothing going on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a world.
+
+    Attributes:
+        violations: Broken invariants, with the virtual second; empty is good.
+        outcomes: The phase in which each rollout ended.
+        ran: The devices that ever ran each version.
+        virtual_seconds: How long it took in there.
+        trace: One line for each visible step.
+    """
+
+    seed: int
+    trace_hash: str
+    violations: tuple[str, ...]
+    outcomes: Mapping[str, str]
+    ran: Mapping[str, tuple[str, ...]]
+    virtual_seconds: float
+    trace: tuple[str, ...]
+
+
+class World:
+    """Everything in one place; ``run`` lets it go on until it has come to rest.
+
+    Attributes:
+        devices: By id.
+        orchestrator: The process, one after another.
+        person: Who is on duty.
+        clock: ``clock.after`` lets a story interfere; see ``at``.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.clock = Clock()
+        self.trace = Trace(self.clock)
+        self.witness = Witness(self.clock, (spec.id for spec in scenario.fleet))
+        self._tree = TopicTree()
+        self._key = make_key(scenario.seed)
+        authorize = parse_acl(broker_acl((ALICE,)), source="broker-config/acl").authorizer()
+        self.network = Network(self.clock, authorize, scenario.faults, self._stream("network"), self.trace)
+        self.orchestrator = self._make_orchestrator()
+        self.devices = {spec.id: self._make_device(spec) for spec in scenario.fleet}
+        self.person = Person(
+            self.clock,
+            self.network,
+            self._tree,
+            scenario.habits,
+            rng=self._stream("people"),
+            witness=self.witness,
+            trace=self.trace,
+        )
+        self._planned = 0
+        self._mischief = Mischief(self, self._stream("mischief"))
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong here."""
+        return self.scenario.faults
+
+    def at(self, seconds: float, action: Callable[[], object]) -> None:
+        """Do something so many seconds after the rollout was asked for; the world goes on until it is done."""
+        self._planned += 1
+
+        def act() -> None:
+            self._planned -= 1
+            action()
+
+        self.clock.after(WARM_UP_SECONDS + seconds, act)
+
+    def run(self) -> Result:
+        """Run until everything has come to rest or the time is over, and judge."""
+        for device in self.devices.values():
+            device.boot()
+        self.orchestrator.boot()
+        self.person.client.start()
+        self.at(0.0, self._ask_for_rollout)
+        if self.faults != Faults():
+            self._mischief.begin()
+        self.at(self._mischief.stop_seconds, self._heal)
+        last_seconds = WARM_UP_SECONDS + self._mischief.stop_seconds + self.scenario.at_rest_within_seconds
+        quiet_looks, look_at = 0, 0.0
+        while quiet_looks < _QUIET_LOOKS and self.clock.elapsed_seconds < last_seconds and self.clock.step():
+            if self.clock.elapsed_seconds >= look_at:
+                look_at = self.clock.elapsed_seconds + _LOOK_SECONDS
+                quiet_looks = quiet_looks + 1 if self._is_at_rest() else 0
+        self._judge()
+        return self._result()
+
+    def phase(self, rollout: str = ROLLOUT) -> str:
+        """Return the phase of a rollout as the orchestrator sees it; empty before it has begun."""
+        engine = self.orchestrator.engine
+        found = engine.state.rollouts.get(rollout) if engine is not None else None
+        return found.phase.value if found is not None else ""
+
+    def _ask_for_rollout(self) -> None:
+        self.person.command("start", release=NEW_RELEASE, policy=POLICY, rollout=ROLLOUT)
+
+    def _heal(self) -> None:
+        self.trace.add("world", "nothing goes wrong any more")
+        self.network.heal()
+        self.orchestrator.crash = 0.0
+        for device in self.devices.values():
+            device.power_cut = 0.0
+            device.plant.step_failure = 0.0
+
+    def _is_at_rest(self) -> bool:
+        engine = self.orchestrator.engine
+        if engine is None or self._planned or self.person.is_waiting or not self.orchestrator.client.is_idle:
+            return False
+        if any(device.core is None or device.is_asleep for device in self.devices.values()):
+            return False
+        rollouts = engine.state.rollouts.values()
+        return all(each.phase in TERMINAL for each in rollouts if each.id not in self._waiting_for_people()) and not (
+            everything_arrived(self.witness.ledger, self.devices, self._waiting_for_people())
+        )
+
+    def _waiting_for_people(self) -> list[str]:
+        engine = self.orchestrator.engine
+        rollouts = engine.state.rollouts.values() if engine is not None else ()
+        waits = {Phase.AWAITING_APPROVAL, Phase.HALTED}
+        return [each.id for each in rollouts if each.phase in waits or each.paused]
+
+    def _judge(self) -> None:
+        """Hold what is left against the invariants of the end."""
+        witness, engine = self.witness, self.orchestrator.engine
+        broken = chain_is_whole(self.orchestrator.journal)
+        if broken is not None:
+            witness.accuse("INV-16 audit", "journal", broken)
+        if engine is None:
+            witness.accuse("INV-25 liveness", "orchestrator", "is not there at the end")
+            return
+        differs = state_is_the_fold(self.orchestrator.journal, engine.state)
+        if differs is not None:
+            witness.accuse("INV-17 fold", "orchestrator", differs)
+        for name, rollout in witness.ledger.rollouts.items():
+            wrong = accounts_balance(name, rollout, self.devices)
+            if wrong is not None:
+                witness.accuse("INV-18 accounting", name, wrong)
+        for wrong in everything_arrived(witness.ledger, self.devices, self._waiting_for_people()):
+            witness.accuse("INV-25 liveness", "world", wrong)
+
+    def _result(self) -> Result:
+        engine = self.orchestrator.engine
+        truths = self.witness.truths
+        versions = sorted({version for truth in truths.values() for version in truth.ran})
+        return Result(
+            seed=self.scenario.seed,
+            trace_hash=self.trace.hash,
+            violations=tuple(self.witness.violations),
+            outcomes={each.id: each.phase.value for each in engine.state.rollouts.values()} if engine else {},
+            ran={v: tuple(name for name, truth in truths.items() if v in truth.ran) for v in versions},
+            virtual_seconds=self.clock.elapsed_seconds,
+            trace=tuple(self.trace.lines),
+        )
+
+    def _stream(self, name: str):  # noqa: ANN202
+        return stream(self.scenario.seed, name)
+
+    def _make_orchestrator(self) -> SimulatedOrchestrator:
+        release = make_release(NEW_VERSION)
+        interval_seconds = self.scenario.policy.rollout.global_.health_check_interval_seconds
+        orchestrator = SimulatedOrchestrator(
+            self.clock,
+            self.network,
+            self._tree,
+            self._key,
+            materials=Materials({release.release: release}, {POLICY: self.scenario.policy}),
+            tick_seconds=interval_seconds / 2,
+            rng=self._stream("orchestrator"),
+            witness=self.witness,
+            trace=self.trace,
+        )
+        orchestrator.crash = self.faults.orchestrator_crash
+        return orchestrator
+
+    def _make_device(self, spec: DeviceSpec) -> SimulatedDevice:
+        rng = self._stream(spec.id)
+        disk = Disk(active="blue")
+        check = self.scenario.policy.rolling_update.health_check
+        disk.end_write("blue", make_content(OLD_VERSION, check))
+        behaviors = {OLD_VERSION: GOOD, NEW_VERSION: self.scenario.release.on(spec.device_type)}
+        plant = Plant(spec.id, disk, behaviors, clock=self.clock, rng=rng, witness=self.witness)
+        plant.step_failure = self.faults.step_failure
+        device = SimulatedDevice(
+            spec,
+            disk,
+            plant,
+            clock=self.clock,
+            network=self.network,
+            tree=self._tree,
+            command_key=self._key.public_key().public_bytes_raw(),
+            beat_seconds=check.interval_seconds,
+            rng=rng,
+            witness=self.witness,
+            trace=self.trace,
+        )
+        device.power_cut = self.faults.power_cut
+        return device
+
+
+def simulate(seed: int, *, device_count: int = 20, faults: Faults | None = None) -> Result:
+    """Run the whole rollout of a seed.
+
+    Args:
+        seed: Draws the release, the faults and every moment; the same seed gives the same result.
+        device_count: Devices of the fleet, at least 1.
+        faults: What goes wrong; None draws it from the seed.
+    """
+    return World(draw_scenario(seed, device_count=device_count, faults=faults)).run()

@@ -1,0 +1,131 @@
+"""Runs real agents and kills them at a point of the caller's choice.
+
+One process that has everything imported forks a child for each run, because a test of every point needs many. The
+child is the product's own wiring; only the bus is replaced by one that repeats a retained order and grants what is
+asked. A point is the moment before or after an effect or a piece of work; at the chosen one the child ends like a
+process that is killed: at once, with nothing flushed or cleaned up.
+
+Reads one JSON object a line: {"config", "desired", "device", "kill_at", "phases"}; answers {"code", "points"}.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from device_world import COMMAND_KEY, make_grant
+
+import device_client.__main__ as program
+from device_client.adapters.performer import Performer
+from device_client.adapters.worker import Worker
+from device_client.core.events import Connected, DesiredReceived, Event, GrantReceived
+from device_client.settings import load_settings
+from schemas.codec import decode
+from schemas.messages import Desired, Ready
+from schemas.topics import Kind
+
+KILLED = 9
+assert COMMAND_KEY is not None
+
+
+class LocalBus:
+    """A bus with nobody else on it."""
+
+    desired = b""
+
+    def __init__(self, _broker: object, _topics: object, device: str, *, post: Callable[[Event], None], **_: Any) -> None:
+        self.device = device
+        self.post = post
+
+    def start(self) -> None:
+        self.post(Connected())
+        self.post(DesiredReceived(decode(Desired, self.desired), hashlib.sha256(self.desired).hexdigest()))
+
+    def publish(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.READY:
+            seq = int(time.time() * 1000)
+            self.post(GrantReceived(make_grant(self.device, decode(Ready, payload), seq, self.desired)))
+
+    def publish_event(self, kind: object, payload: bytes) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class Points:
+    """Counts points and ends the process at one of them."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.count = 0
+        self.kill_at = kill_at
+
+    def pass_one(self) -> None:
+        if self.count == self.kill_at:
+            os._exit(KILLED)
+        self.count += 1
+
+
+def run(request: dict[str, Any], answer: int) -> None:
+    """Run an agent until it is killed or has come to rest under the order."""
+    points = Points(request["kill_at"])
+    perform, attempt = Performer.perform, Worker.attempt
+
+    def counted_perform(self: Performer, *arguments: Any) -> Any:
+        points.pass_one()
+        result = perform(self, *arguments)
+        points.pass_one()
+        return result
+
+    def counted_attempt(self: Worker, *arguments: Any) -> Any:
+        points.pass_one()
+        result = attempt(self, *arguments)
+        points.pass_one()
+        return result
+
+    Performer.perform = counted_perform  # type: ignore[method-assign]
+    Worker.attempt = counted_attempt  # type: ignore[method-assign]
+    LocalBus.desired = Path(request["desired"]).read_bytes()
+    program.Bus = LocalBus  # type: ignore[misc, assignment]
+    settings = load_settings(Path(request["config"]))
+    with program.lock(settings):
+        agent, record, facts = program.build_agent(settings)
+        turn = agent.turn
+        generation = json.loads(LocalBus.desired)["generation"]
+
+        def watched_turn() -> None:
+            turn()
+            if agent.device.record.generation == generation and agent.device.phase in request["phases"]:
+                os.write(answer, str(points.count).encode())
+                os._exit(0)
+
+        agent.turn = watched_turn  # type: ignore[method-assign]
+        agent.run(record, facts)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            try:
+                run(request, writer)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+            finally:
+                os._exit(1)
+        os.close(writer)
+        _, status = os.waitpid(child, 0)
+        points = os.read(reader, 32)
+        os.close(reader)
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "points": int(points or 0)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

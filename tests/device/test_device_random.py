@@ -1,0 +1,177 @@
+# ruff: noqa: ANN401 - an event of any kind
+"""Random lives of a device: whatever happens in whatever order, the invariants hold after every event."""
+
+from typing import Any
+
+from device_bench import Bench, make_content
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from device_client.core.codes import ErrorCode
+from device_client.core.device import next_wake
+from device_client.core.effects import LogRefusal
+from device_client.core.events import (
+    ApplicationExited,
+    Connected,
+    Disconnected,
+    GrantReceived,
+    HoldCleared,
+    HoldReceived,
+    Step,
+    StepSucceeded,
+)
+from device_client.core.machine import CHANGING, Phase
+from schemas.messages import Grant
+
+VERSIONS = st.sampled_from(["1.0.0", "1.1.0", "1.2.0"])
+
+
+class Life(RuleBasedStateMachine):
+    """One device, an orchestrator that says anything, and a power supply that cannot be relied upon."""
+
+    @initialize(empty=st.booleans())
+    def begin(self, *, empty: bool) -> None:
+        self.bench = Bench(link=None, disk={}) if empty else Bench()
+        self.bench.start()
+        self.generation = 0
+        self.grants: list[Grant] = []
+        self.accepted: set[str] = set()
+        self.marks = self.bench.record.marks
+
+    @rule(version=VERSIONS, action=st.sampled_from(["install", "install", "rollback", "hold"]),
+          commit_on=st.sampled_from(["local_health", "round_trip", "gate"]), step=st.integers(-1, 2))  # fmt: skip
+    def order(self, version: str, action: str, commit_on: str, step: int) -> None:
+        generation = max(0, self.generation + step)
+        self.generation = max(self.generation, generation)
+        self.bench.order(generation, version, action=action, commit_on=commit_on)
+
+    @precondition(lambda self: self.bench.nonce_count > 0)
+    @rule(decision=st.sampled_from(["go", "go", "wait"]), epoch=st.integers(1, 2))
+    def grant(self, decision: str, epoch: int) -> None:
+        self.deliver(self.bench.make_grant(self.bench.question, decision, epoch=epoch))
+
+    @precondition(lambda self: self.grants)
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        self.deliver(data.draw(st.sampled_from(self.grants)))
+
+    def deliver(self, grant: Grant) -> None:
+        effects = self.bench.send(GrantReceived(grant))
+        if not any(isinstance(effect, LogRefusal) for effect in effects):
+            assert grant.nonce not in self.accepted, "a grant works once"
+            self.accepted.add(grant.nonce)
+        self.grants = [*self.grants, grant][-5:]
+
+    @rule(ok=st.booleans(), count=st.integers(1, 12))
+    def probe(self, *, ok: bool, count: int) -> None:
+        for _ in range(count):
+            self.bench.probe(ok=ok)
+
+    @rule()
+    def lie(self) -> None:
+        self.bench.probe(version="0.0.1")
+
+    @rule()
+    def exit(self) -> None:
+        self.bench.send(ApplicationExited())
+
+    @rule(seconds=st.sampled_from([1.0, 20.0, 200.0, 10_000.0]))
+    def wait(self, seconds: float) -> None:
+        self.bench.wait(seconds)
+
+    @rule(event=st.sampled_from([Connected(), Disconnected(), HoldReceived(), HoldCleared()]))
+    def hear(self, event: Any) -> None:
+        self.bench.send(event)
+
+    @rule(answers=st.booleans())
+    def stall(self, *, answers: bool) -> None:
+        self.bench.answers = answers
+        bench = self.bench
+        if answers and bench.device.step is not None:
+            effect = next(e for e in reversed(bench.log) if getattr(e, "ticket", None) == bench.device.ticket)
+            bench.send(*bench.answer(effect))
+
+    @rule(step=st.sampled_from(Step), code=st.sampled_from(ErrorCode), retryable=st.booleans())
+    def damage(self, step: Step, code: ErrorCode, *, retryable: bool) -> None:
+        self.bench.fail(step, code, retryable=retryable)
+
+    @rule()
+    def repair(self) -> None:
+        self.bench.failures.clear()
+
+    @rule(reboot=st.booleans())
+    def cut_power(self, *, reboot: bool) -> None:
+        self.bench.answers = True
+        if reboot:
+            self.bench.reboot()
+        else:
+            self.bench.start()
+
+    @rule()
+    def hear_an_answer_nobody_asked_for(self) -> None:
+        self.bench.send(StepSucceeded(Step.SWITCH, self.bench.device.ticket + 1))
+
+    @invariant()
+    def marks_never_fall(self) -> None:
+        marks = self.bench.record.marks
+        assert marks.epoch >= self.marks.epoch
+        assert marks.generation >= self.marks.generation
+        assert (marks.epoch, marks.seq) >= (self.marks.epoch, self.marks.seq)
+        self.marks = marks
+
+    @invariant()
+    def everything_known_is_durable(self) -> None:
+        assert self.bench.record == self.bench.device.record
+
+    @invariant()
+    def slot_that_serves_is_verified_and_never_written(self) -> None:
+        assert self.bench.link is None or self.bench.link in self.bench.disk
+
+    @invariant()
+    def trial_has_its_fallback(self) -> None:
+        record = self.bench.record
+        if record.trial is not None and record.trial.previous is not None:
+            assert record.content(record.trial.previous) is not None
+
+    @invariant()
+    def device_at_rest_is_not_on_trial(self) -> None:
+        record = self.bench.record
+        if record.phase in (Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED):
+            assert record.trial is None
+            assert record.going_back is None
+
+    @invariant()
+    def release_that_failed_is_not_on_trial_under_the_same_generation(self) -> None:
+        record = self.bench.record
+        if record.trial is not None:
+            assert not record.is_refused(record.trial.generation, record.trial.manifest_sha256)
+
+    @invariant()
+    def device_that_wants_something_wakes_up_for_it(self) -> None:
+        device = self.bench.device
+        if device.phase is Phase.TRIAL:
+            assert next_wake(device) is not None
+
+    @invariant()
+    def changes_end(self) -> None:
+        if self.bench.phase in CHANGING - {Phase.ROLLING_BACK}:
+            assert self.bench.device.step is not None
+
+
+Life.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLife = Life.TestCase
+
+
+def test_life_ends_well_once_the_trouble_is_over() -> None:
+    bench = Bench(disk={"blue": make_content("1.0.0")})
+    bench.fail(Step.SWITCH, ErrorCode.IO_ERROR)
+    bench.started().order(1)
+    bench.grant()
+    bench.failures.clear()
+
+    bench.order(2)
+    bench.grant()
+    bench.probe_for(90)
+
+    assert (bench.phase, bench.version) == (Phase.IDLE, "1.1.0")

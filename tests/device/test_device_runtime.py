@@ -1,0 +1,235 @@
+"""The application as a real process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from device_bench import make_content
+from device_world import QUICK_APPLICATION, ask, end_leftovers, free_port, until
+
+from device_client.adapters import runtime as runtime_module
+from device_client.adapters.failure import StepError
+from device_client.adapters.processes import find, identify, usage_of
+from device_client.adapters.runtime import Runtime
+from device_client.adapters.slots import Slots
+from device_client.core.record import SlotContent
+
+COMMAND = ("{python}", "-S", "-E", "app/serve.py", "--port", "{port}")
+
+
+class Stage:
+    def __init__(self, folder: Path) -> None:
+        self.slots = Slots(folder / "root")
+        self.port = free_port()
+        self.now = 0.0
+        self.runtime = self.make_runtime()
+
+    def make_runtime(self) -> Runtime:
+        return Runtime(self.slots, self.port, lambda: self.now, grace_seconds=1.0)
+
+    def put(self, slot: str, version: str, program: str = QUICK_APPLICATION, command: tuple[str, ...] = COMMAND) -> SlotContent:
+        folder = self.slots.root / slot
+        for name in ("app", "config"):
+            (folder / name).mkdir(exist_ok=True)
+        (folder / "app" / "serve.py").write_text(program)
+        (folder / "config" / "app.json").write_text(f'{{"version": "{version}"}}')
+        return make_content(version).model_copy(update={"command": command})
+
+    def version(self) -> str | None:
+        answer = ask(self.port)
+        return answer["version"] if answer else None
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    made.runtime.stop()
+    end_leftovers(made.slots.root)
+
+
+def test_application_serves_on_its_port_and_is_gone_after_stop(stage: Stage) -> None:
+    stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+    assert until(stage.version) == "1.0.0"
+
+    stage.runtime.stop()
+
+    assert find(stage.slots.root) == []
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", stage.port))
+
+
+def test_application_sees_a_small_environment(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", "secret")
+    program = "import json, os, time; json.dump(dict(os.environ), open('env.json', 'w')); time.sleep(60)"
+
+    stage.runtime.start("blue", stage.put("blue", "1.0.0", program))
+
+    text = until(lambda: (stage.slots.root / "blue" / "env.json").exists() and (stage.slots.root / "blue" / "env.json").read_text())
+    assert f'"PORT": "{stage.port}"' in text
+    assert '"TIDEGATE_SLOT": "blue"' in text
+    assert '"TIDEGATE_VERSION": "1.0.0"' in text
+    assert "secret" not in text
+
+
+def test_stop_ends_children_and_those_who_do_not_listen(stage: Stage) -> None:
+    program = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(\"up\", \"w\"); time.sleep(60)'\n"
+        "subprocess.Popen([sys.executable, '-S', '-c', child])\n"
+        "time.sleep(60)\n"
+    )
+    stage.runtime.start("blue", stage.put("blue", "1.0.0", program))
+    group = stage.runtime.group
+    assert group is not None
+    until((stage.slots.root / "blue" / "up").exists)
+
+    stage.runtime.stop()
+
+    assert usage_of(group) is None
+
+
+def test_exit_is_noticed_once_and_the_application_started_again_ever_later(stage: Stage) -> None:
+    stage.runtime.start("blue", stage.put("blue", "1.0.0", "raise SystemExit(1)"))
+    pauses = []
+    for _ in range(3):
+        until(stage.runtime.poll)
+        assert not stage.runtime.poll()
+        assert stage.runtime.group is None
+        before = stage.now
+        while stage.runtime.group is None:
+            stage.now += 0.01
+            stage.runtime.poll()
+        pauses.append(stage.now - before)
+
+    assert stage.runtime.exits_total == 3
+    assert pauses[0] < pauses[1] < pauses[2]
+
+
+def test_killed_application_is_started_again(stage: Stage) -> None:
+    stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+    until(stage.version)
+    assert stage.runtime.group is not None
+    os.kill(stage.runtime.group, signal.SIGKILL)
+    until(stage.runtime.poll)
+
+    stage.now += 60
+    stage.runtime.poll()
+
+    assert until(stage.version) == "1.0.0"
+
+
+def test_application_that_cannot_be_started_is_a_failed_step(stage: Stage) -> None:
+    content = stage.put("blue", "1.0.0", command=("/no/such/program",))
+
+    with pytest.raises(StepError) as caught:
+        stage.runtime.start("blue", content)
+
+    assert caught.value.code == "start_failed"
+
+
+def test_command_never_meets_a_shell(stage: Stage) -> None:
+    program = "import json, sys, time; json.dump(sys.argv, open('argv.json', 'w')); time.sleep(60)"
+    content = stage.put("blue", "1.0.0", program, ("{python}", "app/serve.py", "$(touch /tmp/evil); `x`", "{port}"))
+
+    stage.runtime.start("blue", content)
+
+    path = stage.slots.root / "blue" / "argv.json"
+    assert until(lambda: path.exists() and path.read_text().endswith("]"))
+    assert "$(touch /tmp/evil); `x`" in path.read_text()
+
+
+def test_next_agent_takes_a_running_application_over(stage: Stage) -> None:
+    content = stage.put("blue", "1.0.0")
+    stage.runtime.start("blue", content)
+    until(stage.version)
+    group = stage.runtime.group
+
+    second = stage.make_runtime()
+    assert second.take_over() == "blue"
+    second.start("blue", content)
+    assert second.group == group, "it is not started twice"
+    assert not second.poll()
+    os.kill(group or 0, signal.SIGKILL)
+    until(second.poll)
+    second.stop()
+
+    assert find(stage.slots.root) == []
+
+
+def test_next_agent_ends_what_else_was_left(stage: Stage) -> None:
+    content = stage.put("blue", "1.0.0")
+    with stage.runtime.beside("blue", content, free_port()):
+        assert [role for _, _, role in find(stage.slots.root)] == ["smoke_test"]
+
+        assert stage.make_runtime().take_over() is None
+
+        assert find(stage.slots.root) == []
+
+
+def test_application_of_another_device_is_left_alone(stage: Stage, tmp_path: Path) -> None:
+    stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+
+    (tmp_path / "other").mkdir()
+    other = Stage(tmp_path / "other")
+
+    assert other.runtime.take_over() is None
+    assert len(find(stage.slots.root)) == 1
+
+
+def test_other_slot_replaces_the_running_one(stage: Stage) -> None:
+    stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+    assert until(stage.version) == "1.0.0"
+
+    stage.runtime.start("green", stage.put("green", "1.1.0"))
+
+    assert until(lambda: stage.version() == "1.1.0")
+    assert len(find(stage.slots.root)) == 1
+
+
+def test_smoke_test_runs_beside_and_is_gone_afterwards(stage: Stage) -> None:
+    stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+    port = free_port()
+
+    with stage.runtime.beside("green", stage.put("green", "1.1.0"), port) as is_running:
+        assert until(lambda: ask(port)) == {"status": "ok", "version": "1.1.0"}
+        assert is_running()
+        assert until(stage.version) == "1.0.0"
+
+    assert [slot for _, slot, _ in find(stage.slots.root)] == ["blue"]
+
+
+def test_log_of_the_application_stays_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "LOG_BYTES_MAX", 10_000)
+    program = "import time\nwhile True:\n    print('x' * 999, flush=True)\n    time.sleep(0.001)\n"
+    stage.runtime.start("blue", stage.put("blue", "1.0.0", program))
+    log, kept = stage.slots.state / "application.log", stage.slots.state / "application.log.1"
+
+    until(lambda: stage.runtime.poll() or kept.exists())
+    stage.runtime.poll()
+
+    assert log.stat().st_size < 100_000
+
+
+def test_process_id_that_is_used_again_is_another_process() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    try:
+        process = identify(child.pid)
+        assert process is not None
+        assert process.is_alive()
+        assert not type(process)(process.pid, process.started_ticks + 1).is_alive()
+    finally:
+        child.kill()
+        deadline = time.monotonic() + 5
+        while process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not process.is_alive(), "a zombie is not alive"
+        child.wait()

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from device_client.settings import SettingsError, broker_of, load_settings
+
+KEY = "ab" * 32
+GOOD = f"""
+device = "pi-1"
+device_type = "pi"
+arch = "aarch64"
+region = "north"
+group = "vision"
+root = "root"
+port = 8080
+standby_port = 8081
+broker = "mqtt://pi-1:p%40ss@broker.local:1884"
+release_keys = ["{KEY}"]
+command_keys = ["{KEY}"]
+"""
+
+
+def load(tmp_path: Path, text: str) -> object:
+    (tmp_path / "agent.toml").write_text(text)
+    return load_settings(tmp_path / "agent.toml")
+
+
+def test_settings_are_read_and_paths_start_at_the_file(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(GOOD)
+
+    settings = load_settings(tmp_path / "agent.toml")
+
+    assert settings.root == str(tmp_path / "root")
+    assert settings.release_keys == (bytes.fromhex(KEY),)
+    broker = broker_of(settings)
+    assert (broker.host, broker.port, broker.user, broker.password) == ("broker.local", 1884, "pi-1", "p@ss")
+
+
+def test_password_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-file\n")
+    text = GOOD.replace("pi-1:p%40ss@", "") + 'password_file = "secret"\n'
+    (tmp_path / "agent.toml").write_text(text)
+
+    broker = broker_of(load_settings(tmp_path / "agent.toml"))
+
+    assert (broker.user, broker.password) == ("pi-1", "from-file"), "the device is the user"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("port = 8080", "prot = 8080"), "key 'prot' is unknown; did you mean 'port'?"),
+        (("port = 8080\n", ""), "key 'port' is missing; add it"),
+        (("port = 8080", 'port = "8080"'), "key 'port': "),
+        (("port = 8080", "port = 8081"), "port and standby_port must differ"),
+        (('device = "pi-1"', 'device = "pi/1"'), "key 'device': "),
+        (('device = "pi-1"', 'device = "pi-1\\n"'), "key 'device': "),
+        (("mqtt://", "http://"), "key 'broker': "),
+        ((":1884", ":x"), "key 'broker': "),
+        ((f'release_keys = ["{KEY}"]', 'release_keys = ["abc"]'), "64 hex digits"),
+        ((f'release_keys = ["{KEY}"]', "release_keys = []"), "key 'release_keys': "),
+        (('region = "north"', 'region = "north"\ntopic_root = "fleet/+"'), "key 'topic_root': "),
+        (('region = "north"', 'region = "north"\npassword_file = "missing"'), "key 'password_file': "),
+        (('region = "north"', "region = north"), "no valid TOML"),
+    ],
+)
+def test_settings_are_refused_with_file_key_and_remedy(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, GOOD.replace(*change))
+
+    assert str(tmp_path / "agent.toml") in str(caught.value)
+    assert message in str(caught.value)
+    assert "p%40ss" not in str(caught.value)
+    assert "p@ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("run", "--config", "missing.toml"), 2), ((), 2), (("dance",), 2), (("--help",), 0)],
+)
+def test_command_line_ends_with_its_code(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "device_client", *arguments], capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
