@@ -163,7 +163,9 @@ def broker_of(settings: Settings) -> Broker:
 
 def _explain(error: ValidationError, tree: dict[str, Any]) -> str:
     """Name the first key that is wrong and say what to do about it; values stay out of it, one may be a secret."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    # A misspelt key is missing too; name the one that stands there.
+    errors = sorted(error.errors(include_url=False, include_input=False), key=lambda e: e["type"] != "extra_forbidden")
+    first = errors[0]
     key = ".".join(map(str, first["loc"]))
     match first["type"]:
         case "missing":

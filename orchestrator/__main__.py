@@ -20,6 +20,7 @@ from orchestrator.demo.story import Options, tell
 from orchestrator.demo.summary import closing_words
 from orchestrator.run import Settings, run_orchestrator
 from orchestrator.version import VERSION
+from schemas.topics import TOPIC_ROOT
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +41,9 @@ def orchestrator(
     registry_host: Annotated[str, typer.Option(help="Where the artifact registry listens.")] = "127.0.0.1",
     registry_port: Annotated[int, typer.Option(help="0 takes a free port.")] = 0,
     registry_url: Annotated[str | None, typer.Option(help="What devices are told, if it is not that address.")] = None,
+    topic_root: Annotated[
+        str, typer.Option(help="Leading topic levels; the last is the contract's version.")
+    ] = TOPIC_ROOT,
     tick_seconds: Annotated[float, typer.Option(min=0.01, help="How often decisions by time are taken.")] = 1.0,
     settle_seconds: Annotated[
         float, typer.Option(min=0.0, help="How long after a connect nothing goes on, until the fleet has spoken.")
@@ -54,6 +58,7 @@ def orchestrator(
             registry_host=registry_host,
             registry_port=registry_port,
             registry_url=registry_url,
+            topic_root=topic_root,
             tick_seconds=tick_seconds,
             settle_seconds=settle_seconds,
         )

@@ -19,6 +19,8 @@ from device_client.adapters.processes import usage_of
 from device_client.core.events import Probed
 from schemas.messages import HealthCheck, HealthSample, LatencySketch
 
+STARTING_SECONDS: Final = 1.0
+"""Between two questions before the first good answer, if the interval is longer."""
 _BODY_BYTES_MAX: Final = 64 * 1024
 _METRICS_BYTES_MAX: Final = 1024 * 1024
 _OK: Final = 200
@@ -105,6 +107,7 @@ class Observer:
         self._cpu: tuple[int, float, float] | None = None
         self._started_at = clock()
         self._last = Probed(ok=False)
+        self._was_up = False
         self._seq = 0
 
     def start(self) -> None:
@@ -126,10 +129,13 @@ class Observer:
         while not self._ended.wait(0.05):
             now, target = self._clock(), self._target
             if target is not asked:
-                asked, probe_at, self._last = target, now, Probed(ok=False)
+                asked, probe_at, self._last, self._was_up = target, now, Probed(ok=False), False
             if target is not None and now >= probe_at:
                 self._last = probe(target.port, target.check)
-                probe_at = now + target.check.interval_seconds
+                self._was_up = self._was_up or self._last.ok
+                pause_seconds = target.check.interval_seconds
+                # Until its first answer it is starting; nobody counts those failures, and everybody waits for it.
+                probe_at = now + (pause_seconds if self._was_up else min(pause_seconds, STARTING_SECONDS))
                 self._post(ProbeTaken(target, self._last))
             if now >= sample_at:
                 sample_at = now + self._sample_interval_seconds

@@ -105,8 +105,9 @@ class Performer:
                 case SwitchSlot(_, slot):
                     self.slots.switch(slot)
                 case StartApplication(_, slot):
-                    content = record.content(slot)
+                    content = record.serving
                     assert content is not None, "only what is verified is started"
+                    assert slot == record.active, "only what is active is started"
                     self.runtime.start(slot, content)
         except StepError as error:
             return StepFailed(step, effect.ticket, error.code, str(error), error.retryable)

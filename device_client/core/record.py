@@ -63,6 +63,7 @@ class Trial(_Remembered):
         progress_deadline_seconds: What it has for that since the switch, and again after each reboot.
         deadline_at: When it goes back by itself.
         boots_left: Reboots it may still see.
+        check: How the order said to ask for its health.
         healthy: It was locally healthy once and waits for its wave's gate.
     """
 
@@ -74,6 +75,7 @@ class Trial(_Remembered):
     min_ready_seconds: Seconds
     progress_deadline_seconds: Seconds
     deadline_at: float
+    check: HealthCheck
     boots_left: Annotated[int, Field(ge=0)] = BOOTS_PER_TRIAL
     healthy: bool = False
 
@@ -85,12 +87,14 @@ class Return(_Remembered):
         slot: Where it goes.
         error: Why, if the device decided by itself; None if it was ordered.
         patience_seconds: What the old version has to show its health.
+        check: Its own way to be asked, at the pace of the order that it is left for.
         deadline_at: When that is over; None before the switch.
     """
 
     slot: SlotName
     error: ErrorReport | None
     patience_seconds: Seconds
+    check: HealthCheck
     deadline_at: float | None = None
 
 
@@ -114,6 +118,7 @@ class Record(_Remembered):
         blue: What the slot holds; None unless verified.
         green: The same for the other slot.
         previous: The slot with the version that ran before the active one.
+        check: How what serves is asked for its health; None for the way it was installed with.
         trial: Set from the grant until commit or return.
         going_back: Set while a rollback is under way.
         installed_generation: The order that installed what serves; None after a rollback.
@@ -134,6 +139,7 @@ class Record(_Remembered):
     blue: SlotContent | None = None
     green: SlotContent | None = None
     previous: SlotName | None = None
+    check: HealthCheck | None = None
     trial: Trial | None = None
     going_back: Return | None = None
     installed_generation: Count | None = None
@@ -156,8 +162,11 @@ class Record(_Remembered):
 
     @property
     def serving(self) -> SlotContent | None:
-        """What serves."""
-        return self.content(self.active)
+        """What serves, and how it is asked for its health."""
+        content = self.content(self.active)
+        if content is None or self.check is None:
+            return content
+        return content.model_copy(update={"health_check": self.check})
 
     def content(self, slot: SlotName | None) -> SlotContent | None:
         """Return what ``slot`` holds."""
@@ -186,3 +195,8 @@ class Record(_Remembered):
         """Return the list of refusals with one more, the oldest dropped."""
         refusal = Refusal(generation=generation, manifest_sha256=manifest_sha256)
         return (*(known for known in self.refused if known != refusal), refusal)[-REFUSALS_KEPT:]
+
+
+def at_pace_of(check: HealthCheck, content: SlotContent | None) -> HealthCheck:
+    """Return how to ask ``content`` for its health: where it was installed with, as often as ``check`` says."""
+    return check if content is None else check.model_copy(update={"path": content.health_check.path})

@@ -11,7 +11,7 @@ from typing import Final
 from device_client.core.codes import ErrorCode, describe
 from device_client.core.events import Facts
 from device_client.core.machine import IN_PROGRESS, Phase, Signal, follow
-from device_client.core.record import Record, Return, Trial
+from device_client.core.record import Record, Return, Trial, at_pace_of
 from schemas.messages import ErrorReport, SlotName
 
 _OTHER: Final[Mapping[SlotName, SlotName]] = {"blue": "green", "green": "blue"}
@@ -77,7 +77,9 @@ def _recover_trial(record: Record, trial: Trial, facts: Facts, now: float) -> Re
     is_there = facts.active == trial.slot and record.content(trial.slot) is not None
     if is_there and trial.boots_left > 0 and now < trial.deadline_at:
         phase = Phase.TRIAL if record.phase is Phase.SWITCHING else record.phase
-        return record.model_copy(update={"active": trial.slot, "previous": trial.previous, "phase": phase})
+        return record.model_copy(
+            update={"active": trial.slot, "previous": trial.previous, "check": trial.check, "phase": phase}
+        )
     if is_there:
         error = describe(ErrorCode.DEADLINE_EXCEEDED, "trial", "not committed before its time or its reboots ran out")
     else:
@@ -90,7 +92,15 @@ def _recover_trial(record: Record, trial: Trial, facts: Facts, now: float) -> Re
             "refused": record.refusing(trial.generation, trial.manifest_sha256),
         }
     )
-    return _return_to(record, trial.previous, error, trial.progress_deadline_seconds, facts)
+    if trial.previous is None or record.content(trial.previous) is None:
+        return _stay(record, error, facts)
+    going_back = Return(
+        slot=trial.previous,
+        error=error,
+        patience_seconds=trial.progress_deadline_seconds,
+        check=at_pace_of(trial.check, record.content(trial.previous)),
+    )
+    return record.model_copy(update={"phase": Phase.ROLLING_BACK, "going_back": going_back, "error": error})
 
 
 def _recover_return(record: Record, facts: Facts) -> Record:
@@ -98,20 +108,15 @@ def _recover_return(record: Record, facts: Facts) -> Record:
     assert going_back is not None, "a return has somewhere to go"
     active = facts.active if record.content(facts.active) is not None else None
     record = record.model_copy(update={"active": active})
-    return _return_to(record, going_back.slot, going_back.error, going_back.patience_seconds, facts)
+    return record if record.content(going_back.slot) is not None else _stay(record, going_back.error, facts)
 
 
-def _return_to(
-    record: Record, slot: SlotName | None, error: ErrorReport | None, patience_seconds: float, facts: Facts
-) -> Record:
-    """Begin or go on with a return; without a verified slot to go to, stay at what there is."""
-    if slot is None or record.content(slot) is None:
-        code, reason = ErrorCode.NO_SAFE_ROLLBACK, error.message if error else "ordered"
-        stays = describe(code, "recovery", f"{reason}; there is no verified version to go back to")
-        record = record.model_copy(update={"phase": Phase.FAILED, "going_back": None, "error": stays})
-        return _recover_resting(record, facts)
-    going_back = record.going_back or Return(slot=slot, error=error, patience_seconds=patience_seconds)
-    return record.model_copy(update={"phase": Phase.ROLLING_BACK, "going_back": going_back, "error": error})
+def _stay(record: Record, error: ErrorReport | None, facts: Facts) -> Record:
+    """Stay at what there is, because there is no verified slot to go back to."""
+    reason = "ordered" if error is None else error.message
+    stays = describe(ErrorCode.NO_SAFE_ROLLBACK, "recovery", f"{reason}; there is no verified version to go back to")
+    record = record.model_copy(update={"phase": Phase.FAILED, "going_back": None, "error": stays})
+    return _recover_resting(record, facts)
 
 
 def _recover_resting(record: Record, facts: Facts) -> Record:
@@ -125,7 +130,7 @@ def _recover_resting(record: Record, facts: Facts) -> Record:
         return record.model_copy(update={"active": None})  # what lies there was never permitted to serve
     candidates: tuple[SlotName | None, ...] = (record.previous, _OTHER[linked] if linked else None, "blue", "green")
     left = next((slot for slot in candidates if record.content(slot) is not None), None)
-    update: dict[str, object] = {"active": left, "previous": None, "installed_generation": None}
+    update: dict[str, object] = {"active": left, "previous": None, "installed_generation": None, "check": None}
     if had_one:
         where = f"{left} serves instead" if left else "and nothing else is verified"
         update["error"] = describe(ErrorCode.INTEGRITY_FAILED, "recovery", f"the active slot is damaged, {where}")

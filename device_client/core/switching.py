@@ -31,9 +31,9 @@ from device_client.core.effects import (
 from device_client.core.events import Step, StepFailed
 from device_client.core.machine import CHANGING, Phase, Signal
 from device_client.core.probe import Health
-from device_client.core.record import Return, Trial
+from device_client.core.record import Return, Trial, at_pace_of
 from device_client.core.state import Device, Outcome, begin, move, note, tell
-from schemas.messages import Desired, ErrorReport, SlotName
+from schemas.messages import Desired, ErrorReport, HealthCheck, SlotName
 
 GATE_WAIT_SECONDS_MAX: Final = 7 * 86400.0
 RETRY_SECONDS: Final = 5.0
@@ -53,6 +53,7 @@ def activate(device: Device, desired: Desired, now: float) -> Outcome:
         min_ready_seconds=desired.min_ready_seconds,
         progress_deadline_seconds=desired.progress_deadline_seconds,
         deadline_at=now + desired.progress_deadline_seconds,
+        check=desired.health_check,
     )
     device, told = move(device, Signal.GRANTED, trial=trial, error=None)
     device = begin(device, Step.CHECK)
@@ -66,7 +67,12 @@ def roll_back_as_ordered(device: Device) -> Outcome:
     assert desired is not None, "only an order makes a device ask"
     slot = record.slot_holding(desired.version)
     assert slot not in (None, record.active), "a device asks only for what it can do"
-    going_back = Return(slot=slot, error=None, patience_seconds=desired.progress_deadline_seconds)
+    going_back = Return(
+        slot=slot,
+        error=None,
+        patience_seconds=desired.progress_deadline_seconds,
+        check=at_pace_of(desired.health_check, record.content(slot)),
+    )
     return _go_back(device, Signal.ROLLBACK_GRANTED, going_back, error=None)
 
 
@@ -87,9 +93,16 @@ def turn_back(device: Device, code: ErrorCode, message: str) -> Outcome:
         stays = describe(ErrorCode.NO_SAFE_ROLLBACK, "trial", f"{code}: {message}; there is no verified version before")
         device, told = move(device, Signal.GAVE_UP, trial=None, installed_generation=None, refused=refused, error=stays)
         return device, told
-    patience_seconds = _patience_seconds(device)
     error = describe(code, "trial", message)
-    going_back = Return(slot=previous, error=error, patience_seconds=patience_seconds)
+    terms = trial or record.desired
+    assert terms is not None, "only an order installs"
+    check = trial.check if trial is not None else serving.health_check if serving is not None else HealthCheck()
+    going_back = Return(
+        slot=previous,
+        error=error,
+        patience_seconds=terms.progress_deadline_seconds,
+        check=at_pace_of(check, record.content(previous)),
+    )
     return _go_back(device, Signal.TURNED_BACK, going_back, error=error, refused=refused)
 
 
@@ -167,6 +180,7 @@ def _arrive(device: Device, now: float) -> Outcome:
         Signal.SWITCHED,
         active=target,
         previous=trial.previous if trial is not None else None,
+        check=going_back.check if going_back is not None else trial.check if trial is not None else None,
         trial=trial,
         going_back=going_back,
         attempts=0,
@@ -233,14 +247,6 @@ def _going_back(device: Device) -> Return:
     going_back = device.record.going_back
     assert going_back is not None, "a return has somewhere to go"
     return going_back
-
-
-def _patience_seconds(device: Device) -> float:
-    record = device.record
-    if record.trial is not None:
-        return record.trial.progress_deadline_seconds
-    assert record.desired is not None, "only an order installs"
-    return record.desired.progress_deadline_seconds
 
 
 def _error(event: StepFailed) -> ErrorReport:

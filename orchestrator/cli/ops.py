@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +40,13 @@ async def request(broker: BrokerUrl, verb: str, body: dict[str, Any], *, timeout
     actor = broker.username or getpass.getuser()
     tree = TopicTree(TOPIC_ROOT)
     reply_topic = tree.build(Kind.REPLY, actor=actor, verb=verb)
-    client = aiomqtt.Client(broker.host, broker.port, username=broker.username, password=broker.password)
+    client = aiomqtt.Client(
+        broker.host,
+        broker.port,
+        username=broker.username,
+        password=broker.password,
+        tls_context=ssl.create_default_context() if broker.is_tls else None,
+    )
     try:
         async with asyncio.timeout(timeout_seconds), client:
             await client.subscribe(reply_topic, qos=1)

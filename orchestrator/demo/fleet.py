@@ -54,7 +54,13 @@ def make_devices(folder: Path, count: int = DEVICE_COUNT) -> list[DemoDevice]:
 
 
 def write_config(
-    device: DemoDevice, broker: Broker, *, release_key: str, command_key: str, sample_interval_seconds: float
+    device: DemoDevice,
+    broker: Broker,
+    *,
+    topic_root: str,
+    release_key: str,
+    command_key: str,
+    sample_interval_seconds: float,
 ) -> None:
     """Write the configuration of one agent; the password goes into a file of its own."""
     device.root.mkdir(parents=True, exist_ok=True)
@@ -74,6 +80,7 @@ def write_config(
         "port": device.port,
         "standby_port": device.standby_port,
         "broker": address,
+        "topic_root": topic_root,
         "release_keys": [release_key],
         "command_keys": [command_key],
         "sample_interval_seconds": sample_interval_seconds,

@@ -1,6 +1,7 @@
 """What the demo sees: an operator's connection to the bus, nothing more."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from schemas.messages import GateResult, Reply, Reported, RollbackOrder, StatusD
 from schemas.topics import Address, Kind, TopicTree
 
 ACTOR: Final = "operator"
+_QUIET_SECONDS: Final = 1.0
 _WATCHED: Final = (
     Kind.REPORTED, Kind.AVAILABILITY, Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ROLLBACK,
     Kind.DEVICE_EVENT, Kind.AUDIT,
@@ -51,11 +53,11 @@ class Observed:
 class Observer:
     """Subscribes, keeps what matters, and sends commands as the operator."""
 
-    def __init__(self, broker: BrokerUrl, clock: Callable[[], float]) -> None:
+    def __init__(self, broker: BrokerUrl, tree: TopicTree, clock: Callable[[], float]) -> None:
         self.seen = Observed()
         self._broker = broker
         self._clock = clock
-        self._tree = TopicTree()
+        self._tree = tree
         self._changed = asyncio.Event()
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._client: aiomqtt.Client | None = None
@@ -133,3 +135,15 @@ class Observer:
         if exposures:
             exposures[-1].until = now
         exposures.append(Exposure(version, now))
+
+
+async def clear_retained(broker: BrokerUrl, tree: TopicTree) -> None:
+    """Take every retained document below the root away: on somebody's own broker nothing of us stays."""
+    async with aiomqtt.Client(broker.host, broker.port, username=broker.username, password=broker.password) as client:
+        await client.subscribe(f"{tree.root}/#", qos=1)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(_QUIET_SECONDS):
+                    message = await anext(client.messages)
+                if message.retain and message.payload:
+                    await client.publish(str(message.topic), b"", qos=1, retain=True)

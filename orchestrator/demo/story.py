@@ -1,7 +1,9 @@
 """The demo's story, from twelve devices on 1.0.0 to twelve on 1.2.0."""
 
 import asyncio
+import contextlib
 import json
+import secrets
 import shutil
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.demo.fleet import DemoDevice, clone_image, make_devices, write_config
 from orchestrator.demo.load import drive
-from orchestrator.demo.observer import ACTOR, DemoError, Observed, Observer
+from orchestrator.demo.observer import ACTOR, DemoError, Observed, Observer, clear_retained
 from orchestrator.demo.processes import Processes, running
 from orchestrator.demo.screen import Screen
 from orchestrator.demo.summary import summarize
@@ -25,6 +27,7 @@ from orchestrator.run import JOURNAL_NAME
 from orchestrator.shelf import load_policy
 from schemas.messages import Reply
 from schemas.times import format_duration
+from schemas.topics import TopicTree
 
 FIRST, BAD, GOOD = "1.0.0", "1.1.0", "1.2.0"
 TIME_SCALE: Final = 120.0
@@ -70,12 +73,21 @@ async def tell(options: Options) -> dict[str, Any]:
         open_broker(
             options.url, folder, kind=options.kind, operators=(ACTOR,), devices=[device.id for device in devices]
         ) as broker,
-        running(folder) as processes,
+        contextlib.ExitStack() as stack,
     ):
-        observer = Observer(broker.url_for(ACTOR), clock)
-        with Screen(observer.seen, clock, quiet=options.quiet) as screen:
-            stage = _Stage(options, folder, devices, broker, processes, observer, screen, clock)
-            return await _play(stage, images)
+        # On somebody's own broker there may be a real fleet: there the demo keeps to a tree of its own.
+        tree = TopicTree() if options.url is None else TopicTree(f"tidegate-demo-{secrets.token_hex(4)}/v1")
+        processes = stack.enter_context(running(folder))
+        observer = Observer(broker.url_for(ACTOR), tree, clock)
+        screen = stack.enter_context(Screen(observer.seen, clock, quiet=options.quiet))
+        try:
+            return await _play(
+                _Stage(options, folder, devices, broker, tree, processes, observer, screen, clock), images
+            )
+        finally:
+            stack.close()
+            if options.url is not None:
+                await clear_retained(broker.url, tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,7 @@ class _Stage:
     folder: Path
     devices: list[DemoDevice]
     broker: Broker
+    tree: TopicTree
     processes: Processes
     observer: Observer
     screen: Screen
@@ -116,7 +129,7 @@ async def _act(stage: _Stage, images: dict[str, BuiltRelease], connected: asynci
     await connected.wait()
     say, observer = stage.screen.say, stage.observer
     say(f"everything of this demo lies in {stage.folder}", "dim")
-    say(f"to look for yourself meanwhile: {_look(stage.broker)}", "dim")
+    say(f"to look for yourself meanwhile: {_look(stage)}", "dim")
     _start_orchestrator(stage)
     await asyncio.to_thread(_provision, stage, images[FIRST])
     # From this thread, because Linux ends a child with the thread that started it.
@@ -174,7 +187,7 @@ def _start_orchestrator(stage: _Stage) -> None:
     arguments = ["orchestrator", "orchestrator", "--folder", str(stage.folder)]
     stage.processes.start(
         "orchestrator",
-        [*arguments, "--tick-seconds", "0.1", "--settle-seconds", "1"],
+        [*arguments, "--topic-root", stage.tree.root, "--tick-seconds", "0.1", "--settle-seconds", "1"],
         environment={"TIDEGATE_BROKER": f"{scheme}://{user}{url.host}:{url.port}"},
     )
 
@@ -186,6 +199,7 @@ def _provision(stage: _Stage, image: BuiltRelease) -> None:
         write_config(
             device,
             stage.broker,
+            topic_root=stage.tree.root,
             release_key=release_key,
             command_key=command_key,
             sample_interval_seconds=SAMPLE_INTERVAL_SECONDS,
@@ -288,18 +302,18 @@ def _finish(stage: _Stage, memory_bytes: int) -> dict[str, Any]:
         "broker": str(stage.broker.url_for(ACTOR)),
         "report": str(report),
         "journal": str(stage.folder / JOURNAL_NAME),
-        "look": _look(stage.broker),
+        "look": _look(stage),
     }
     summary = summarize(stage.observer.seen, [device.id for device in stage.devices], now=seconds, facts=facts)
     report.write_text(json.dumps(summary, indent=2), encoding="utf-8")
     return summary
 
 
-def _look(broker: Broker) -> str:
+def _look(stage: _Stage) -> str:
     """Return the line that shows every rollout on the bus."""
-    url = broker.url_for(ACTOR)
+    url = stage.broker.url_for(ACTOR)
     secret = f" -u {url.username} -P {url.password}" if url.password else ""
-    return f"mosquitto_sub -h {url.host} -p {url.port}{secret} -v -t 'fleet/v1/rollout/#'"
+    return f"mosquitto_sub -h {url.host} -p {url.port}{secret} -v -t '{stage.tree.root}/rollout/#'"
 
 
 async def _refresh(screen: Screen) -> None:

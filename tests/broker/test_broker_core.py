@@ -249,6 +249,19 @@ def test_session_that_expires_before_its_will_is_due_publishes_it_once() -> None
     assert script.core.snapshot() == EMPTY_STATE
 
 
+def test_will_of_an_earlier_connection_is_forgotten_when_the_client_returned_without_one() -> None:
+    script = Script()
+    script.connect(1)
+    script.subscribe(1, "w")
+    will = Will("w", b"gone", properties=Properties(will_delay_seconds=3))
+    script.connect(2, "c", clean_start=False, will=will, properties=STAY)
+    script.lose(2)
+    script.connect(3, "c", clean_start=False, properties=STAY)
+    script.lose(3)
+    script.pass_time(50)
+    assert script.payloads(1) == []
+
+
 def test_stop_closes_all_and_publishes_wills_that_wait() -> None:
     script = Script()
     script.connect(1, will=Will("w1", b"now", retain=True))

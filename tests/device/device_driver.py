@@ -37,7 +37,9 @@ class LocalBus:
 
     desired = b""
 
-    def __init__(self, _broker: object, _topics: object, device: str, *, post: Callable[[Event], None], **_: Any) -> None:
+    def __init__(
+        self, _broker: object, _topics: object, device: str, *, post: Callable[[Event], None], **_: Any
+    ) -> None:
         self.device = device
         self.post = post
 

@@ -299,9 +299,10 @@ class AgentProcess:
 
 def ask(port: int, path: str = "/health") -> Any:  # noqa: ANN401 - parsed JSON
     """Return the application's answer, None if there is none."""
-    with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(
-        f"http://127.0.0.1:{port}{path}", timeout=5
-    ) as answer:
+    with (
+        suppress(OSError, urllib.error.URLError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer,
+    ):
         return json.loads(answer.read())
     return None
 

@@ -221,7 +221,12 @@ def test_late_will_is_corrected(world: World) -> None:
 
     world.orchestrator.client.publish(topic, b"offline", qos=1, retain=True)
 
-    until(lambda: [payload for known, payload in world.orchestrator.messages if known == topic][-2:] == [b"offline", b"online"])
+    until(
+        lambda: (
+            [payload for known, payload in world.orchestrator.messages if known == topic][-2:]
+            == [b"offline", b"online"]
+        )
+    )
 
 
 def test_killed_agent_leaves_the_application_serving_and_takes_it_over(world: World) -> None:
@@ -279,7 +284,9 @@ def test_status_shows_what_the_device_remembers(world: World) -> None:
 
 def test_secrets_do_not_stand_in_the_log(world: World) -> None:
     text = world.agent.config.read_text().replace("mqtt://", "mqtt://pi-1:canary-secret@")
-    world.agent.config.write_text(text.replace('sample_interval_seconds = 0.2', 'sample_interval_seconds = 0.2\nlog_level = "debug"'))
+    world.agent.config.write_text(
+        text.replace("sample_interval_seconds = 0.2", 'sample_interval_seconds = 0.2\nlog_level = "debug"')
+    )
     world.with_old_version()
 
     assert "canary-secret" not in world.agent.log.read_text()

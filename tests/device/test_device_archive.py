@@ -185,7 +185,9 @@ def test_every_length_ends_in_a_record_that_is_accepted(size: int, tmp_path: Pat
     only = FileEntry(path="app/f", size_bytes=size, mode=0o644, sha256=hashlib.sha256(data).hexdigest())
     (tmp_path / "slot").mkdir()
 
-    unpack(written(gzip.compress(pack([entry("app/f", data)])), tmp_path), make_manifest(files=(only,)), tmp_path / "slot")
+    unpack(
+        written(gzip.compress(pack([entry("app/f", data)])), tmp_path), make_manifest(files=(only,)), tmp_path / "slot"
+    )
 
     assert (tmp_path / "slot" / "app" / "f").read_bytes() == data
 

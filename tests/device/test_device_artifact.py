@@ -114,7 +114,9 @@ def test_other_bytes_of_the_same_length_are_refused(world: World, part: str) -> 
     assert world.install(desired) == "checksum_mismatch"
 
 
-@pytest.mark.parametrize(("damage", "code"), [(lambda b: b + b"!", "size_mismatch"), (lambda b: b[:-1], "size_mismatch")])
+@pytest.mark.parametrize(
+    ("damage", "code"), [(lambda b: b + b"!", "size_mismatch"), (lambda b: b[:-1], "size_mismatch")]
+)
 def test_more_or_fewer_bytes_are_refused(world: World, damage: Any, code: str) -> None:
     desired = world.publish()
     assert desired.artifact is not None

@@ -33,7 +33,9 @@ class Stage:
     def make_runtime(self) -> Runtime:
         return Runtime(self.slots, self.port, lambda: self.now, grace_seconds=1.0)
 
-    def put(self, slot: str, version: str, program: str = QUICK_APPLICATION, command: tuple[str, ...] = COMMAND) -> SlotContent:
+    def put(
+        self, slot: str, version: str, program: str = QUICK_APPLICATION, command: tuple[str, ...] = COMMAND
+    ) -> SlotContent:
         folder = self.slots.root / slot
         for name in ("app", "config"):
             (folder / name).mkdir(exist_ok=True)
@@ -72,7 +74,11 @@ def test_application_sees_a_small_environment(stage: Stage, monkeypatch: pytest.
 
     stage.runtime.start("blue", stage.put("blue", "1.0.0", program))
 
-    text = until(lambda: (stage.slots.root / "blue" / "env.json").exists() and (stage.slots.root / "blue" / "env.json").read_text())
+    text = until(
+        lambda: (
+            (stage.slots.root / "blue" / "env.json").exists() and (stage.slots.root / "blue" / "env.json").read_text()
+        )
+    )
     assert f'"PORT": "{stage.port}"' in text
     assert '"TIDEGATE_SLOT": "blue"' in text
     assert '"TIDEGATE_VERSION": "1.0.0"' in text
@@ -83,7 +89,7 @@ def test_stop_ends_children_and_those_who_do_not_listen(stage: Stage) -> None:
     program = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "child = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(\"up\", \"w\"); time.sleep(60)'\n"
+        'child = \'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open("up", "w"); time.sleep(60)\'\n'
         "subprocess.Popen([sys.executable, '-S', '-c', child])\n"
         "time.sleep(60)\n"
     )

@@ -31,7 +31,9 @@ def test_layout_is_that_of_the_reference(slots: Slots) -> None:
 def test_sealed_slot_says_what_it_holds(slots: Slots) -> None:
     content = slots.check("blue")
 
-    assert content.model_copy(update={"tree_digest": ""}) == make_content("1.0.0").model_copy(update={"tree_digest": ""})
+    assert content.model_copy(update={"tree_digest": ""}) == make_content("1.0.0").model_copy(
+        update={"tree_digest": ""}
+    )
     assert slots.verified() == {"blue": content}
 
 
