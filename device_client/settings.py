@@ -11,13 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from device_client.adapters.mqtt import Broker
+from device_client.adapters.mqtt import Broker, Tls
 from schemas.errors import FleetError, TopicError
 from schemas.ids import Id, Name
 from schemas.messages import Label, Labels
 from schemas.topics import TOPIC_ROOT, TopicTree
 
-MQTT_PORT: Final = 1883
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+_FILES: Final = ("password_file", "ca_file", "certificate_file", "private_key_file")
 _KEY_BYTES: Final = 32
 
 
@@ -58,8 +59,11 @@ class Settings(BaseModel):
         root: Folder with the slots; relative to the settings file.
         port: The application listens here while it serves.
         standby_port: The application listens here while it is tested.
-        broker: ``mqtt://user:password@host:port``; user, password and port may be missing.
-        password_file: First line is the broker's password; relative to the settings file.
+        broker: ``mqtt://user:password@host:port``, or ``mqtts://`` for TLS; user, password and port may be missing.
+        password_file: First line is the broker's password; relative to the settings file, like the other files.
+        ca_file: Who vouches for the broker; without it, whom the system trusts.
+        certificate_file: Vouches for this device, instead of a password.
+        private_key_file: Belongs to the certificate.
         topic_root: Leading levels of every topic.
         release_keys: Whose releases are installed.
         command_keys: Whose grants are obeyed.
@@ -87,15 +91,23 @@ class Settings(BaseModel):
     single_point_of_failure: bool = False
     maintenance: bool = False
     password_file: str | None = None
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    private_key_file: str | None = None
     topic_root: str = TOPIC_ROOT
     sample_interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
     encoding: Literal["json", "msgpack"] = "msgpack"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.port == self.standby_port:
             raise ValueError("port and standby_port must differ, since both are used at once")
+        if (self.certificate_file is None) != (self.private_key_file is None):
+            raise ValueError("certificate_file and private_key_file belong together; give both or none")
+        tls_files = (self.ca_file, self.certificate_file)
+        if not self.broker.startswith("mqtts://") and any(file is not None for file in tls_files):
+            raise ValueError("ca_file and certificate_file are for TLS; write mqtts:// in broker, or remove them")
         return self
 
 
@@ -116,13 +128,8 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error, tree)}") from error
     here = path.resolve().parent
-    password_file = settings.password_file
-    settings = settings.model_copy(
-        update={
-            "root": str(here / settings.root),
-            "password_file": None if password_file is None else str(here / password_file),
-        }
-    )
+    absolute = {name: str(here / value) for name in ("root", *_FILES) if (value := getattr(settings, name)) is not None}
+    settings = settings.model_copy(update=absolute)
     try:
         broker_of(settings)
         TopicTree(settings.topic_root)
@@ -139,13 +146,13 @@ def broker_of(settings: Settings) -> Broker:
     Raises:
         SettingsError: The address makes no sense, or the password cannot be read.
     """
-    remedy = "write mqtt://user@host:port"
+    remedy = "write mqtt://user@host:port, or mqtts:// for TLS"
     try:
         parts = urlsplit(settings.broker)
-        port = parts.port or MQTT_PORT
+        port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError as error:
         raise SettingsError(f"key 'broker': {error}; {remedy}") from error
-    if parts.scheme != "mqtt" or not parts.hostname or parts.path.strip("/") or parts.query:
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
         raise SettingsError(f"key 'broker': this is no broker's address; {remedy}")
     password = unquote(parts.password) if parts.password is not None else None
     if settings.password_file is not None:
@@ -158,7 +165,8 @@ def broker_of(settings: Settings) -> Broker:
     user = unquote(parts.username) if parts.username else None
     if password is not None and user is None:
         user = settings.device
-    return Broker(parts.hostname, port, user, password)
+    tls = Tls(settings.ca_file, settings.certificate_file, settings.private_key_file)
+    return Broker(parts.hostname, port, user, password, tls if parts.scheme == "mqtts" else None)
 
 
 def _explain(error: ValidationError, tree: dict[str, Any]) -> str:

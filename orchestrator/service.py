@@ -5,6 +5,7 @@ turned into messages to publish. It holds no rule and does no I/O of its own: th
 belong to whoever runs it, which is the orchestrator's process or the simulator.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,22 +40,23 @@ from orchestrator.core.inputs import (
 )
 from orchestrator.core.interpret import Received, Refused, interpret
 from orchestrator.core.observe import observe
-from orchestrator.core.operator import decide_command
+from orchestrator.core.operator import complete, decide_command
 from orchestrator.core.progress import step, watch
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_reported
-from orchestrator.core.state import State, evolve
+from orchestrator.core.state import TERMINAL, State, evolve
 from orchestrator.telemetry.summary import summarize
 from schemas.codec import encode
 from schemas.messages import AuditRecord, Grant, Reply, Sync
 from schemas.topics import RULES, Kind, TopicTree
 
+_TOPIC_NAME: Final = re.compile(r"(?!\$)[^+#\x00-\x1f\x7f]{1,512}")
 STEPS_MAX: Final = 1000
 """Steps that may follow from one tick; more is a defect, and the process stops rather than spin."""
 
 
 class StoredEntry(Protocol):
-    """One entry of the journal: its number, when it was written, and the fact as JSON."""
+    """One entry of the journal: its number, when it was written, the fact as JSON, and all of it for the audit."""
 
     @property
     def seq(self) -> int: ...  # noqa: D102 - see the class
@@ -62,6 +64,7 @@ class StoredEntry(Protocol):
     def at(self) -> float: ...  # noqa: D102 - see the class
     @property
     def body(self) -> str: ...  # noqa: D102 - see the class
+    def record(self) -> AuditRecord: ...  # noqa: D102 - see the class
 
 
 class Journal(Protocol):
@@ -135,18 +138,25 @@ class Engine:
         Raises:
             ValidationError: The journal holds a fact that this version does not know.
         """
+        pending = self._replay()
+        self._blind_until = now + self._settle_seconds
+        epoch = self._journal.open_epoch(now)
+        pending += self._replay()  # What the one before wrote until it was fenced off.
+        opened = self._commit([e.EpochOpened(epoch=epoch)], now)
+        return [*self._publish([*pending, *reassert(self.state)], now), *opened, self._message(Kind.SYNC, Sync())]
+
+    def _replay(self) -> list[Effect]:
+        """Apply the rest of the journal; return what is published once and may not have been."""
         pending: list[Effect] = []
         performed = self._journal.performed_seq
-        for entry in self._journal.read():
+        for entry in self._journal.read(self._last_seq):
             event = e.event_from_json(entry.body)
             evolve(self.state, event, entry.at)
             self._last_seq = entry.seq
             if entry.seq > performed:
                 pending += [each for each in react(self.state, event, entry.at) if isinstance(each, PublishMessage)]
-        self._blind_until = now + self._settle_seconds
-        epoch = self._journal.open_epoch(now)
-        opened = self._commit([e.EpochOpened(epoch=epoch)], now)
-        return [*self._publish([*pending, *reassert(self.state)], now), *opened, self._message(Kind.SYNC, Sync())]
+                pending.append(PublishMessage(Kind.AUDIT, {}, entry.record()))
+        return pending
 
     def reconnected(self, now: float) -> list[Outgoing]:
         """Return every retained document again, and ask all devices to do the same."""
@@ -175,8 +185,8 @@ class Engine:
                 return self._answer_ready(given, now)
             case CommandReceived():
                 outcome = decide_command(self.state, given, self.context, now)
-                replies = self._reply(given, outcome.reply)
-                return [*self._commit(outcome.events, now), *replies]
+                committed = self._commit(outcome.events, now)
+                return [*committed, *self._reply(given, complete(self.state, outcome, now))]
             case CommandRefused():
                 return self._refuse(given, now)
             case Tick():
@@ -199,16 +209,16 @@ class Engine:
         if device is None:
             self.refused_total["unknown_device"] += 1
             return
-        serves = device.rollout is None or device.version != self.state.rollouts[device.rollout].release.version
-        self.context.monitor.observe(
-            device.id, device.info.group, given.sample, now, counts_for_baseline=serves and not device.quarantine
-        )
+        rollout = None if device.rollout is None else self.state.rollouts[device.rollout]
+        serves = rollout is None or rollout.phase in TERMINAL or device.version != rollout.release.version
+        is_normal = serves and not device.quarantine and not device.info.maintenance
+        self.context.monitor.observe(device.id, device.info.group, given.sample, now, counts_for_baseline=is_normal)
 
     def _tick(self, now: float) -> list[Outgoing]:
         if now < self._blind_until:
             return []
         outgoing: list[Outgoing] = []
-        for rollout in list(self.state.active):
+        for rollout in list(self.state.watched):
             outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
         return [*outgoing, *self._settle(now)]
 
@@ -261,7 +271,8 @@ class Engine:
                 return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
 
     def _answer_ready(self, given: DeviceReady, now: float) -> list[Outgoing]:
-        decision = decide_grant(self.state, given.device, given.ready)
+        is_settling = now < self._blind_until
+        decision = decide_grant(self.state, given.device, given.ready, is_settling=is_settling)
         device = self.state.devices.get(given.device)
         if device is None or device.rollout is None:
             self.refused_total["ready_without_order"] += 1
@@ -293,9 +304,10 @@ class Engine:
 
     def _may_answer_to(self, topic: str, actor: str) -> bool:
         """Inside our tree an answer goes to its asker only, or anybody could write there in our name."""
-        if not topic.startswith(f"{self._tree.root}/"):
-            return not topic.startswith("$") and "+" not in topic and "#" not in topic
-        return topic.startswith(f"{self._tree.root}/ops/{actor}/reply/")
+        if _TOPIC_NAME.fullmatch(topic) is None:
+            return False
+        root = f"{self._tree.root}/"
+        return not topic.startswith(root) or topic.startswith(f"{root}ops/{actor}/reply/")
 
     def _summaries(self, now: float) -> list[Outgoing]:
         if now - self._summarized_at < self._summary_seconds:

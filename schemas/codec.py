@@ -2,7 +2,8 @@
 
 Hostile input is the normal case. Size comes first; then a parser that refuses duplicate keys, NaN, infinities,
 extension types, non-text keys and large containers; then a depth bound; then the strict model. Whatever is wrong ends
-in one ``DecodeError``, and no input costs more than a small multiple of its own size.
+in one ``DecodeError``. JSON costs a small multiple of its own size; msgpack announces lengths before it delivers, so
+there nested headers can cost up to ``ARRAY_LENGTH_MAX`` pointers each, a few megabytes in all.
 """
 
 import json
@@ -16,6 +17,7 @@ from schemas.errors import DecodeError
 
 DEPTH_MAX: Final = 16
 MAP_LENGTH_MAX: Final = 256
+ARRAY_LENGTH_MAX: Final = 1024
 INTEGER_MAX: Final = 2**53 - 1
 _MSGPACK_MAPS: Final = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 """First bytes of fixmap, map 16 and map 32."""
@@ -26,7 +28,7 @@ class Bounds:
     """What a payload may cost."""
 
     bytes_max: int
-    array_length_max: int = 1024
+    array_length_max: int = ARRAY_LENGTH_MAX
     text_length_max: int = 16 * 1024
 
 
@@ -70,7 +72,7 @@ def decode(model: type[Model], payload: bytes, bounds: Bounds = MESSAGE) -> Mode
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "payload"
-        raise DecodeError(f"{place}: {first['msg']}") from error
+        raise DecodeError(f"{place}: {first['msg']}", place) from error
 
 
 def decode_object(payload: bytes, bounds: Bounds = MESSAGE) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _parse_msgpack(payload: bytes, bounds: Bounds) -> object:
         strict_map_key=True,
         object_pairs_hook=_unique,
         ext_hook=_refuse_extension,
-        max_array_len=bounds.array_length_max,
+        max_array_len=ARRAY_LENGTH_MAX,  # It is allocated when announced; nothing larger travels as msgpack.
         max_map_len=MAP_LENGTH_MAX,
         max_str_len=bounds.text_length_max,
         max_bin_len=0,

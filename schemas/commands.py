@@ -100,6 +100,6 @@ def parse_command(verb: str, payload: bytes) -> Command:
         if verb == "list" and not text:
             return QueryCommand()
         if not is_id(name):
-            raise DecodeError(f"{bare}: {name[:80]!r} is no id; send an id or a JSON object")
+            raise DecodeError(f"{bare}: {name[:80]!r} is no id; send an id or a JSON object", bare)
         return model.model_validate({bare: name})
     return decode(model, payload)

@@ -35,6 +35,9 @@ class Metric(StrEnum):
 RATES: Final = frozenset({Metric.ERROR_RATE, Metric.HEALTHY_PERCENTAGE, Metric.FAILED_PERCENTAGE})
 """Metrics that are fractions of a whole: ``baseline + N%`` adds points to them."""
 
+COMPARABLE: Final = frozenset({Metric.ERROR_RATE, Metric.LATENCY_P95})
+"""Metrics that have a baseline."""
+
 Operator = Literal["<", "<=", ">", ">="]
 
 
@@ -144,6 +147,7 @@ _GRAMMAR: Final = r"""
            | "failed" "devices" OPERATOR NUMBER "%" "of" "wave" -> failed_devices
            | RATE OPERATOR bound -> metric_bound
     bound: NUMBER -> absolute
+         | NUMBER "%" -> absolute_percent
          | "baseline" "+" NUMBER "%" -> baseline_plus
          | "baseline" "+" NUMBER "pp" -> baseline_plus_points
          | "baseline" "+" NUMBER "%" "rel" -> baseline_plus_relative
@@ -172,6 +176,11 @@ class _Builder(Transformer[Token, Any]):
     def absolute(self, items: list[Token]) -> Limit:
         return Absolute(value=float(items[0]))
 
+    def absolute_percent(self, items: list[Token]) -> Limit:
+        if self._metric not in {None, *RATES}:
+            raise PolicyError(f"{items[0]}% of what? {self._metric} is no rate")
+        return Absolute(value=float(items[0]) / 100)
+
     def baseline_plus(self, items: list[Token]) -> tuple[float, bool | None]:
         return float(items[0]) / 100, None
 
@@ -186,6 +195,8 @@ class _Builder(Transformer[Token, Any]):
 
     def threshold(self, items: list[Any]) -> Condition:
         assert self._metric is not None, "a threshold belongs to a check"
+        if self._metric is Metric.HEALTHY_PERCENTAGE:
+            raise PolicyError("say 'all_healthy' or how many at least: 'healthy_percentage >= 95%'")
         return Condition(metric=self._metric, operator="<=", limit=_resolve(self._metric, items[0]))
 
     def comparison(self, items: list[Token]) -> Condition:
@@ -215,10 +226,35 @@ def _resolve(metric: Metric, bound: Limit | tuple[float, bool | None]) -> Limit:
 
 
 def _percentage(metric: Metric, operator: Token, number: Token) -> Condition:
-    value = float(number) / 100
-    if value > 1:
-        raise PolicyError(f"{number}% is more than everything")
-    return Condition.model_validate({"metric": metric, "operator": operator.value, "limit": Absolute(value=value)})
+    limit = Absolute(value=float(number) / 100)
+    return Condition.model_validate({"metric": metric, "operator": operator.value, "limit": limit})
+
+
+def check_sense(condition: Condition, *, must_hold: bool) -> None:
+    """Refuse what reads well and can never stop anything.
+
+    Args:
+        condition: Of a check or a trigger.
+        must_hold: True for a check, which is broken when the condition does not hold; False for a trigger.
+
+    Raises:
+        PolicyError: The comparison points the wrong way, a rate above 100%, or a baseline where there is none; the
+            author's fault.
+    """
+    metric, limit = condition.metric, condition.limit
+    is_good = metric is Metric.HEALTHY_PERCENTAGE  # Of everything else, more is worse.
+    if (condition.operator in {">", ">="}) is not (is_good is must_hold):
+        verb = "must hold" if must_hold else "must not happen"
+        raise PolicyError(f"'{condition}' is what {verb}: turn the comparison round")
+    if condition.needs_baseline and metric not in COMPARABLE:
+        raise PolicyError(f"there is no baseline of {metric}; give a number")
+    if metric not in RATES:
+        return
+    share = limit.value if isinstance(limit, Absolute) else limit.amount if isinstance(limit, BaselinePlus) else 0.0
+    if share > 1 or (share == 1 and condition.operator in {"<=", ">"}):
+        raise PolicyError(
+            f"'{condition}' can never stop anything: a rate is at most 100%, and 0.02 and 2% are the same"
+        )
 
 
 @cache
@@ -273,6 +309,12 @@ def parse_duration(text: str) -> float:
     if not isinstance(seconds, float) or seconds <= 0:
         raise PolicyError(f"{text!r} is no duration above zero")
     return seconds
+
+
+def percent_of(whole: int, percent: float) -> tuple[int, int]:
+    """Return ``percent`` percent of ``whole`` rounded down and rounded up, exactly, to a thousandth of a percent."""
+    thousandths = whole * round(percent * 1000)
+    return thousandths // 100_000, -(-thousandths // 100_000)
 
 
 def exceeds_percent(part: int, whole: int, percent: float) -> bool:

@@ -9,7 +9,15 @@ class FleetError(Exception):
 
 
 class DecodeError(FleetError):
-    """The peer's fault: a payload that is not what its topic promises. Count it and drop it."""
+    """The peer's fault: a payload that is not what its topic promises. Count it and drop it.
+
+    Attributes:
+        field: Dotted path of the field that is wrong; ``payload`` for the whole.
+    """
+
+    def __init__(self, message: str, field: str = "payload") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class TopicError(FleetError):

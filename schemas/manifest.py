@@ -5,6 +5,7 @@ check everything without asking anybody: size, digest, every file with its diges
 """
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -69,14 +70,22 @@ class Manifest(_Signed):
         paths = [entry.path for entry in self.files]
         for path in paths:
             check_artifact_path(path)
-        if len({path.casefold() for path in paths}) != len(paths):
+        folded = {path.casefold() for path in paths}
+        if len(folded) != len(paths):
             raise ValueError("two files share a path, or differ only in case")
+        within = next((path for path in paths if not folded.isdisjoint(_folders(path.casefold()))), None)
+        if within is not None:
+            raise ValueError(f"{within[:80]!r} lies in what is a file itself")
         return self
 
     @property
     def unpacked_bytes(self) -> int:
         """Bytes that all files take together."""
         return sum(entry.size_bytes for entry in self.files)
+
+
+def _folders(path: str) -> Iterator[str]:
+    return (path[:index] for index, letter in enumerate(path) if letter == "/")
 
 
 def check_artifact_path(path: str) -> None:

@@ -8,12 +8,13 @@ Source:
     Reference, "Wave Configuration", "Configuration Parameters", "Defining Health Gates", "Trigger Definitions".
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from schemas.conditions import Condition, Metric, parse_duration, parse_threshold, parse_trigger
+from schemas.conditions import Condition, Metric, check_sense, parse_duration, parse_threshold, parse_trigger
 from schemas.errors import PolicyError
 from schemas.ids import Id
 from schemas.messages import CommitOn, HealthCheck, Strategy
@@ -22,13 +23,20 @@ Minutes = Annotated[float, Field(ge=0, le=60 * 24 * 60)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
+@contextmanager
+def _blaming_the_author() -> Iterator[None]:
+    """Tell pydantic, which adds the place, of a text that does not parse."""
+    try:
+        yield
+    except PolicyError as error:
+        raise ValueError(str(error)) from error
+
+
 def _seconds(value: object) -> object:
     if not isinstance(value, str):
         return value
-    try:
+    with _blaming_the_author():
         return parse_duration(value)
-    except PolicyError as error:
-        raise ValueError(str(error)) from error
 
 
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
@@ -157,24 +165,24 @@ class Check(_Block):
     window: Duration | None = None
     min_samples: Annotated[int, Field(ge=1)] = 20
 
-    @model_validator(mode="before")
+    @field_validator("threshold", mode="before")
     @classmethod
-    def _parse_threshold(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file held
-        if not isinstance(data, dict) or isinstance(data.get("threshold"), dict | Condition):
-            return data
-        metric = CHECK_METRICS.get(data.get("type", ""))
-        if metric is None or "threshold" not in data:
-            return data
-        try:
-            return {**data, "threshold": parse_threshold(str(data["threshold"]), metric)}
-        except PolicyError as error:
-            raise ValueError(f"threshold: {error}") from error
+    def _parse_threshold(cls, value: object, info: ValidationInfo) -> object:
+        metric = CHECK_METRICS.get(info.data.get("type", ""))
+        if metric is None or isinstance(value, dict | Condition):
+            return value
+        with _blaming_the_author():
+            return parse_threshold(str(value), metric)
 
-    @model_validator(mode="after")
-    def _is_about_its_metric(self) -> Self:
-        if self.threshold.metric is not CHECK_METRICS[self.type]:
-            raise ValueError(f"threshold: is about {self.threshold.metric}, a {self.type} check is not")
-        return self
+    @field_validator("threshold")
+    @classmethod
+    def _can_be_judged(cls, threshold: Condition, info: ValidationInfo) -> Condition:
+        metric = CHECK_METRICS.get(info.data.get("type", ""))
+        if metric is not None and threshold.metric is not metric:
+            raise ValueError(f"is about {threshold.metric}, a check of {info.data['type']} is not")
+        with _blaming_the_author():
+            check_sense(threshold, must_hold=True)
+        return threshold
 
 
 class Gate(_Block):
@@ -212,21 +220,22 @@ class Trigger(_Block):
     action: TriggerAction
     min_samples: Annotated[int, Field(ge=1)] = 20
 
-    @model_validator(mode="before")
+    @field_validator("condition", mode="before")
     @classmethod
-    def _parse_condition(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file held
-        if not isinstance(data, dict) or not isinstance(data.get("condition"), str):
-            return data
-        try:
-            return {**data, "condition": parse_trigger(data["condition"])}
-        except PolicyError as error:
-            raise ValueError(f"condition: {error}") from error
+    def _parse_condition(cls, value: object) -> object:
+        if isinstance(value, dict | Condition):
+            return value
+        with _blaming_the_author():
+            return parse_trigger(str(value))
 
-    @model_validator(mode="after")
-    def _can_be_watched(self) -> Self:
-        if self.condition.metric not in TRIGGER_METRICS:
-            raise ValueError(f"condition: no trigger watches {self.condition.metric}")
-        return self
+    @field_validator("condition")
+    @classmethod
+    def _can_be_watched(cls, condition: Condition) -> Condition:
+        if condition.metric not in TRIGGER_METRICS:
+            raise ValueError(f"no trigger watches {condition.metric}")
+        with _blaming_the_author():
+            check_sense(condition, must_hold=False)
+        return condition
 
     @property
     def window_seconds(self) -> float | None:
@@ -278,7 +287,10 @@ class Policy(_Block):
         return self
 
     def scaled(self, time_scale: float) -> "Policy":
-        """Return the policy with every duration divided by ``time_scale`` (above 0); 60 makes an hour a minute."""
+        """Return the policy with every duration divided by ``time_scale`` (above 0); 60 makes an hour a minute.
+
+        Only how long a device waits for one answer of its application stays: no program answers faster for it.
+        """
         rollout, update = self.rollout, self.rolling_update
         canary = rollout.canary._divided(time_scale, "immediate_minutes", "short_term_minutes", "soak_minutes")  # noqa: SLF001 - same module
         waves = tuple(wave._divided(time_scale, "soak_minutes") for wave in rollout.waves)  # noqa: SLF001 - same module

@@ -9,7 +9,9 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
+from schemas.codec import DEPTH_MAX
 from schemas.errors import PolicyError
 from schemas.policy import Policy
 
@@ -30,6 +32,7 @@ def parse_policy(text: str, *, source: str = "policy") -> Policy:
     if len(text) > _TEXT_LENGTH_MAX:
         raise PolicyError(f"{source}: {len(text)} characters, at most {_TEXT_LENGTH_MAX} are allowed")
     try:
+        _check_shape(text, source)
         tree = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
@@ -45,6 +48,18 @@ def parse_policy(text: str, *, source: str = "policy") -> Policy:
         # A misspelt key is also a missing one; the misspelling is what helps.
         first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
         raise PolicyError(_pointing(source, text, _position(tree, first["loc"]), _explain(first))) from error
+
+
+def _check_shape(text: str, source: str) -> None:
+    """Refuse, before anything is built, what could grow beyond its own text or exhaust the stack."""
+    depth = 0
+    for event in YAML(typ="rt", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        place = (event.start_mark.line, event.start_mark.column)
+        if isinstance(event, AliasEvent):
+            raise PolicyError(_pointing(source, text, place, "aliases are not allowed; write the value out"))
+        if depth > DEPTH_MAX:
+            raise PolicyError(_pointing(source, text, place, f"nested deeper than {DEPTH_MAX}"))
 
 
 def _plain(node: Any) -> Any:  # noqa: ANN401 - YAML holds anything

@@ -104,6 +104,7 @@ def _compiled(kind: Kind) -> "re.Pattern[str]":
 
 
 _PARSERS: Final = tuple((kind, _compiled(kind)) for kind in RULES)
+_ROOT_LEVELS_MAX: Final = LEVEL_COUNT_MAX - max(rule.pattern.count("/") + 1 for rule in RULES.values())
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -111,11 +112,17 @@ class TopicTree:
     """Builds and parses topics below one root.
 
     Args:
-        root: Leading levels; the last is the major version of the contract.
+        root: Leading levels, two at most; the last is the major version of the contract.
+
+    Raises:
+        TopicError: A root that would make topics too deep or is not made of ids; the caller's fault.
     """
 
     def __init__(self, root: str = TOPIC_ROOT) -> None:
-        for level in root.split("/"):
+        levels = root.split("/")
+        if len(levels) > _ROOT_LEVELS_MAX:
+            raise TopicError(f"the topic root {root[:80]!r} has {len(levels)} levels, at most {_ROOT_LEVELS_MAX}")
+        for level in levels:
             check_id(level)
         self.root = root
 
@@ -126,7 +133,7 @@ class TopicTree:
             TopicError: An id is missing or not allowed in a topic; the caller's fault.
         """
         if kind is Kind.HEALTH and "device" in ids:
-            ids = {**ids, "shard": shard_of(ids["device"])}
+            ids = {**ids, "shard": shard_of(check_id(ids["device"]))}
         return f"{self.root}/{self._fill(kind, ids)}"
 
     def filter(self, kind: Kind, /, **ids: str) -> str:

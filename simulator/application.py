@@ -15,7 +15,7 @@ from orchestrator.telemetry.sketch import GAMMA
 REQUESTS_PER_SECOND: Final = 10.0
 _ERROR_RATIO: Final = 0.004
 _LATENCY_SECONDS: Final = 0.08
-_LATENCY_SHAPE: Final = (4, 21, 60, 96, 66, 31, 14, 6, 2)
+_LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
 """Latencies of one sample, in buckets around the usual one."""
 _MEMORY_BYTES: Final = 180_000_000
 

@@ -61,6 +61,8 @@ _BOOT_SECONDS: Final = 5.0
 """What the boot clock shows when the agent starts after a boot."""
 _HOLD_GRACE_SECONDS: Final = 5.0
 """After a connect: without a brake by then, there is none."""
+_ROUNDING_SECONDS: Final = 0.001
+"""The boot clock is a difference of large numbers; a wake must not come a hair too early, again and again."""
 _SPIN_SECONDS: Final = 1.0
 """A core that wants time to pass is not asked more often than this."""
 
@@ -85,6 +87,7 @@ class SimulatedDevice:
         tree: TopicTree,
         command_key: bytes,
         beat_seconds: float,
+        sample_beats: int,
         rng: random.Random,
         witness: Witness,
         trace: Trace,
@@ -99,6 +102,8 @@ class SimulatedDevice:
         self._tree = tree
         self._command_key = command_key
         self._beat_seconds = beat_seconds
+        self._sample_beats = sample_beats
+        self._beat_count = 0
         self._rng = rng
         self._witness = witness
         self._trace = trace
@@ -209,7 +214,6 @@ class SimulatedDevice:
             if not payload:
                 return None
             desired = decode(Desired, payload, RETAINED)
-            self._witness.ordered(self.spec.id, desired.generation)
             return DesiredReceived(desired, hashlib.sha256(payload).hexdigest())
         if packet.topic == topics[Kind.GRANT]:
             return GrantReceived(decode(Grant, unseal(GRANT_TYPE, payload, (self._command_key,))))
@@ -324,7 +328,7 @@ class SimulatedDevice:
         at = max(wake, self.boot_now + _SPIN_SECONDS) if wake <= self.boot_now else wake
         if self._wake_at is None or at < self._wake_at:
             self._wake_at = at
-            self.later(at - self.boot_now, partial(self._tick, at))
+            self.later(at - self.boot_now + _ROUNDING_SECONDS, partial(self._tick, at))
 
     def _tick(self, at: float) -> None:
         if self._wake_at != at:
@@ -350,6 +354,10 @@ class SimulatedDevice:
             self.handle(Probed(is_well, application.version if application is not None else None))
         if self.core is None:
             return
+        self.later(self._beat_seconds, self._beat)
+        self._beat_count += 1
+        if self._beat_count % self._sample_beats:
+            return
         self._seq += 1
         if self.client.is_connected and (application is None or not application.is_silent(now)):
             version = application.version if application is not None else plant.version_of(self.disk.active)
@@ -357,7 +365,6 @@ class SimulatedDevice:
                 application, plant.counters, seq=self._seq, boot_id=self.boot_id, version=version, now=now
             )
             self.client.publish(self._topics[Kind.HEALTH], sample, qos=0, retain=False)
-        self.later(self._beat_seconds, self._beat)
 
     def _login(self) -> Login:
         filters = (

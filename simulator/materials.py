@@ -13,7 +13,7 @@ from orchestrator.core.releases import StoredArtifact, StoredRelease
 from orchestrator.examples import find_examples
 from schemas.manifest import NOARCH
 from schemas.messages import HealthCheck
-from schemas.policy import Policy
+from schemas.policy import Gate, Policy
 from schemas.policy_text import parse_policy
 
 OLD_VERSION: Final = "1.0.0"
@@ -99,13 +99,32 @@ def careful_policy() -> Policy:
 
 @cache
 def brisk_policy() -> Policy:
-    """Return the careful policy with its watching cut to a few minutes; checks and limits stay as they are."""
+    """Return the careful policy for a small fleet: a sample a minute, two canaries, and a few minutes of watching."""
     careful = careful_policy()
     rollout = careful.rollout
-    short = {"immediate_minutes": 1.0, "short_term_minutes": 2.0, "soak_minutes": 6.0}
+    canary = rollout.canary.model_copy(
+        update={
+            "min_devices": 2,
+            "percentage": 15.0,
+            "immediate_minutes": 1.0,
+            "short_term_minutes": 2.0,
+            "soak_minutes": 6.0,
+        }
+    )
     waves = tuple(wave.model_copy(update={"soak_minutes": 4.0}) for wave in rollout.waves)
-    canary = rollout.canary.model_copy(update=short)
-    return careful.model_copy(update={"rollout": rollout.model_copy(update={"canary": canary, "waves": waves})})
+    limits = rollout.global_.model_copy(update={"health_check_interval_seconds": 60.0})
+    gates = {name: _with_few_samples(gate) for name, gate in careful.health_gates if gate is not None}
+    return careful.model_copy(
+        update={
+            "rollout": rollout.model_copy(update={"canary": canary, "waves": waves, "global_": limits}),
+            "health_gates": careful.health_gates.model_copy(update=gates),
+        }
+    )
+
+
+def _with_few_samples(gate: Gate) -> Gate:
+    checks = tuple(check.model_copy(update={"min_samples": 8}) for check in gate.checks)
+    return gate.model_copy(update={"checks": checks})
 
 
 def broker_acl(people: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from simulator.scenario import WARM_UP_SECONDS
+from simulator.faults import NO_FAULTS
 
 if TYPE_CHECKING:
     from simulator.world import World
@@ -23,7 +23,7 @@ class Mischief:
     def __init__(self, world: "World", rng: random.Random) -> None:
         self._world = world
         self._rng = rng
-        self.stop_seconds = world.faults.stop_seconds if world.faults != type(world.faults)() else 0.0
+        self.stop_seconds = world.faults.stop_seconds if world.faults != NO_FAULTS else 0.0
 
     def begin(self) -> None:
         """Plan the first of everything."""
@@ -67,6 +67,6 @@ class Mischief:
             self._world.clock.after(seconds, partial(self._happen, per_hour, action))
 
     def _happen(self, per_hour: float, action: Callable[[], object]) -> None:
-        if self._world.clock.elapsed_seconds < WARM_UP_SECONDS + self.stop_seconds:
+        if not self._world.is_healed:
             action()
             self._repeat(per_hour, action)

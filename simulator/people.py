@@ -31,10 +31,12 @@ class Habits:
 
     Attributes:
         approve_after_seconds: From seeing that a rollout waits; None is never.
+        resumes: How often a halted rollout is resumed.
         is_clumsy: Whether odd commands are sent as well.
     """
 
     approve_after_seconds: float | None = 60.0
+    resumes: int = 0
     is_clumsy: bool = False
 
 
@@ -67,6 +69,7 @@ class Person:
         self._trace = trace
         self._status_filter = tree.filter(Kind.STATUS)
         self._count = 0
+        self._resumes_left = habits.resumes
         self._waiting: dict[str, tuple[str, dict[str, Any]]] = {}
         self._approving: set[tuple[str, str | None]] = set()
         self._later_again = 0
@@ -122,6 +125,9 @@ class Person:
     def _see(self, status: StatusDocument) -> None:
         self.statuses[status.rollout] = status
         due = (status.rollout, status.wave)
+        if status.phase == "halted" and "resume" in status.allowed and self._resumes_left > 0:
+            self._resumes_left -= 1
+            self.command("resume", rollout=status.rollout)
         if status.phase != "awaiting_approval" or "approve" not in status.allowed or due in self._approving:
             return
         seconds = self._habits.approve_after_seconds

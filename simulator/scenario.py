@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from schemas.policy import Policy
 from simulator.application import GOOD, Behavior
+from simulator.clock import stream
 from simulator.faults import NO_FAULTS, Faults, draw_behavior, draw_faults
 from simulator.materials import DEVICE_TYPES, DeviceSpec, brisk_policy, make_fleet
 from simulator.people import Habits
@@ -38,6 +39,7 @@ def make_scenario(
     policy: Policy | None = None,
     faults: Faults = NO_FAULTS,
     approve_after_seconds: float | None = 60.0,
+    resumes: int = 0,
 ) -> Scenario:
     """Return a scenario for a story; by default nothing goes wrong and the canary is approved after a minute."""
     return Scenario(
@@ -46,13 +48,19 @@ def make_scenario(
         release=release,
         policy=policy or brisk_policy(),
         faults=faults,
-        habits=Habits(approve_after_seconds, faults.clumsy_humans),
+        habits=Habits(approve_after_seconds, resumes, faults.clumsy_humans),
     )
 
 
 def draw_scenario(seed: int, *, device_count: int = 20, faults: Faults | None = None) -> Scenario:
     """Return the scenario of a seed; ``faults`` replaces the ones that the seed draws."""
     drawn = draw_faults(seed) if faults is None else faults
+    rng = stream(seed, "habits")
     return make_scenario(
-        seed=seed, devices=device_count, release=draw_behavior(seed, DEVICE_TYPES), faults=drawn
+        seed=seed,
+        devices=device_count,
+        release=draw_behavior(seed, DEVICE_TYPES),
+        faults=drawn,
+        approve_after_seconds=rng.choice((0.0, 60.0, 600.0, None)) if drawn.clumsy_humans else 60.0,
+        resumes=rng.choice((0, 1, 3)),
     )

@@ -12,7 +12,7 @@ from simulator.clock import Clock, stream
 from simulator.device import SimulatedDevice
 from simulator.disk import Disk
 from simulator.endings import accounts_balance, chain_is_whole, everything_arrived, state_is_the_fold
-from simulator.faults import Faults
+from simulator.faults import NO_FAULTS, Faults
 from simulator.materials import (
     NEW_RELEASE,
     NEW_VERSION,
@@ -76,6 +76,7 @@ class World:
         self.trace = Trace(self.clock)
         self.witness = Witness(self.clock, (spec.id for spec in scenario.fleet))
         self._tree = TopicTree()
+        self._sample_seconds = scenario.policy.rollout.global_.health_check_interval_seconds
         self._key = make_key(scenario.seed)
         authorize = parse_acl(broker_acl((ALICE,)), source="broker-config/acl").authorizer()
         self.network = Network(self.clock, authorize, scenario.faults, self._stream("network"), self.trace)
@@ -91,6 +92,7 @@ class World:
             trace=self.trace,
         )
         self._planned = 0
+        self.is_healed = False
         self._mischief = Mischief(self, self._stream("mischief"))
 
     @property
@@ -115,15 +117,17 @@ class World:
         self.orchestrator.boot()
         self.person.client.start()
         self.at(0.0, self._ask_for_rollout)
-        if self.faults != Faults():
+        if self.faults != NO_FAULTS:
             self._mischief.begin()
-        self.at(self._mischief.stop_seconds, self._heal)
+        self.clock.after(WARM_UP_SECONDS + self._mischief.stop_seconds, self._heal)
         last_seconds = WARM_UP_SECONDS + self._mischief.stop_seconds + self.scenario.at_rest_within_seconds
         quiet_looks, look_at = 0, 0.0
         while quiet_looks < _QUIET_LOOKS and self.clock.elapsed_seconds < last_seconds and self.clock.step():
             if self.clock.elapsed_seconds >= look_at:
                 look_at = self.clock.elapsed_seconds + _LOOK_SECONDS
                 quiet_looks = quiet_looks + 1 if self._is_at_rest() else 0
+                if self._is_over() and not self._planned:
+                    self._heal()  # there is nothing left to disturb
         self._judge()
         return self._result()
 
@@ -137,6 +141,9 @@ class World:
         self.person.command("start", release=NEW_RELEASE, policy=POLICY, rollout=ROLLOUT)
 
     def _heal(self) -> None:
+        if self.is_healed:
+            return
+        self.is_healed = True
         self.trace.add("world", "nothing goes wrong any more")
         self.network.heal()
         self.orchestrator.crash = 0.0
@@ -144,9 +151,14 @@ class World:
             device.power_cut = 0.0
             device.plant.step_failure = 0.0
 
+    def _is_over(self) -> bool:
+        engine = self.orchestrator.engine
+        rollouts = engine.state.rollouts.values() if engine is not None else ()
+        return bool(rollouts) and all(rollout.phase in TERMINAL for rollout in rollouts)
+
     def _is_at_rest(self) -> bool:
         engine = self.orchestrator.engine
-        if engine is None or self._planned or self.person.is_waiting or not self.orchestrator.client.is_idle:
+        if engine is None or self._planned or not self.is_healed or self.person.is_waiting or not self.orchestrator.client.is_idle:
             return False
         if any(device.core is None or device.is_asleep for device in self.devices.values()):
             return False
@@ -199,14 +211,13 @@ class World:
 
     def _make_orchestrator(self) -> SimulatedOrchestrator:
         release = make_release(NEW_VERSION)
-        interval_seconds = self.scenario.policy.rollout.global_.health_check_interval_seconds
         orchestrator = SimulatedOrchestrator(
             self.clock,
             self.network,
             self._tree,
             self._key,
             materials=Materials({release.release: release}, {POLICY: self.scenario.policy}),
-            tick_seconds=interval_seconds / 2,
+            tick_seconds=self._sample_seconds / 2,
             rng=self._stream("orchestrator"),
             witness=self.witness,
             trace=self.trace,
@@ -231,6 +242,7 @@ class World:
             tree=self._tree,
             command_key=self._key.public_key().public_bytes_raw(),
             beat_seconds=check.interval_seconds,
+            sample_beats=max(1, round(self._sample_seconds / check.interval_seconds)),
             rng=rng,
             witness=self.witness,
             trace=self.trace,

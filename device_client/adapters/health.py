@@ -6,6 +6,7 @@ loop; every answer carries the value it is about, so an answer about yesterday's
 
 import http.client
 import json
+import math
 import os
 import shutil
 import threading
@@ -19,6 +20,8 @@ from device_client.adapters.processes import usage_of
 from device_client.core.events import Probed
 from schemas.messages import HealthCheck, HealthSample, LatencySketch
 
+POLL_SECONDS: Final = 0.2
+"""At most so late it notices that something else is to be asked."""
 STARTING_SECONDS: Final = 1.0
 """Between two questions before the first good answer, if the interval is longer."""
 _BODY_BYTES_MAX: Final = 64 * 1024
@@ -126,11 +129,13 @@ class Observer:
     def _run(self) -> None:
         probe_at = sample_at = self._clock()
         asked: Target | None = None
-        while not self._ended.wait(0.05):
+        while not self._ended.wait(min(POLL_SECONDS, max(0.0, min(probe_at, sample_at) - self._clock()))):
             now, target = self._clock(), self._target
             if target is not asked:
                 asked, probe_at, self._last, self._was_up = target, now, Probed(ok=False), False
-            if target is not None and now >= probe_at:
+            if target is None:
+                probe_at = math.inf
+            elif now >= probe_at:
                 self._last = probe(target.port, target.check)
                 self._was_up = self._was_up or self._last.ok
                 pause_seconds = target.check.interval_seconds

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import paho.mqtt.client as paho
@@ -62,12 +62,29 @@ class Broker:
         port: TCP port.
         user: The name that the broker knows us by.
         password: Never logged.
+        tls: How to know the broker, and how it knows us; None for a plain connection.
     """
 
     host: str
     port: int
     user: str | None
-    password: str | None
+    password: str | None = field(repr=False)
+    tls: "Tls | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A connection that nobody reads or changes on the way.
+
+    Attributes:
+        ca_file: Who vouches for the broker; None for whom the system trusts.
+        certificate_file: Vouches for us; None if a password does.
+        private_key_file: Belongs to the certificate.
+    """
+
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    private_key_file: str | None = None
 
 
 class Bus:
@@ -80,6 +97,9 @@ class Bus:
         command_keys: Raw public keys whose grants are heard.
         clock: Seconds that never fall.
         post: Takes events; may block while the agent is busy.
+
+    Raises:
+        OSError: A file for TLS cannot be read.
     """
 
     def __init__(
@@ -144,6 +164,9 @@ class Bus:
         )
         if self._broker.user is not None:
             client.username_pw_set(self._broker.user, self._broker.password)
+        tls = self._broker.tls
+        if tls is not None:
+            client.tls_set(tls.ca_file, tls.certificate_file, tls.private_key_file)
         availability = self._topics.build(Kind.AVAILABILITY, device=self._device)
         client.will_set(availability, b"offline", qos=1, retain=True)
         client.max_inflight_messages_set(IN_FLIGHT_MAX)

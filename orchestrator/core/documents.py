@@ -5,7 +5,7 @@ import json
 from typing import Final
 
 from orchestrator.core.operator import allowed_verbs
-from orchestrator.core.state import TERMINAL, Device, Rollout, State
+from orchestrator.core.state import TERMINAL, Device, Member, Rollout, State
 from orchestrator.core.status import counts, next_decision_at, reasons
 from schemas.codec import encode
 from schemas.messages import (
@@ -24,15 +24,18 @@ MEMBERS_MAX: Final = 200
 
 
 def desired_bytes(state: State, device: Device) -> bytes:
-    """Return the desired state of a device that was ordered something; a grant names the digest of these bytes."""
+    """Return the desired state of a device that was ordered something; a grant names the digest of these bytes.
+
+    They depend on nothing but the journal: the same after a restart, and whatever the device says meanwhile.
+    """
     assert device.rollout is not None, "only an ordered device has a desired state"
     assert device.action is not None, "an order has an action"
     rollout = state.rollouts[device.rollout]
     member = rollout.members[device.id]
     installs = device.action == "install"
-    version = rollout.release.version if installs else member.from_version or device.version or "unknown"
+    version = rollout.release.version if installs else member.from_version or "unknown"
     fallback = None if member.from_version is None else Fallback(version=member.from_version)
-    manifest, artifact = _references(rollout, device) if installs else (None, None)
+    manifest, artifact = _references(rollout, member) if installs else (None, None)
     document = Desired(
         generation=device.generation,
         epoch=device.epoch,
@@ -53,8 +56,8 @@ def desired_bytes(state: State, device: Device) -> bytes:
     return encode(document)
 
 
-def _references(rollout: Rollout, device: Device) -> tuple[ManifestRef, ArtifactRef]:
-    stored = rollout.release.artifact_for(device.info.arch)
+def _references(rollout: Rollout, member: Member) -> tuple[ManifestRef, ArtifactRef]:
+    stored = rollout.release.artifact_for(member.arch)
     assert stored is not None, "the plan holds only devices that have an artifact"
     url = rollout.registry_url
     manifest = ManifestRef(
@@ -131,7 +134,7 @@ def plan_document(rollout: Rollout) -> bytes:
             }
             for wave in plan.waves
         ],
-        "canary": dict(plan.chosen),
+        "canary": dict(list(plan.chosen.items())[:MEMBERS_MAX]),
         "excluded_count": len(plan.excluded),
         "dropped_waves": list(plan.dropped_waves),
         "uncovered": list(plan.uncovered),

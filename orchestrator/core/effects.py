@@ -6,6 +6,7 @@ document, and what is published is its state at that moment, so ten facts in one
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.state import Rollout, State
@@ -13,7 +14,8 @@ from schemas.messages import GateResult, Grant, Message, RollbackOrder, RolloutE
 from schemas.times import format_timestamp
 from schemas.topics import Kind
 
-DEVICES_SHOWN_MAX = 200
+DEVICES_SHOWN_MAX: Final = 200
+_MESSAGE_MAX: Final = 1024  # what the wire's text holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _notice(event: e.Event, at: float, kind: str) -> PublishMessage:
     notice = RolloutEvent(
         rollout=rollout,
         device=body.pop("device", None),
-        message=str(body.get("reason") or body.get("message") or ""),
+        message=str(body.get("reason") or body.get("message") or "")[:_MESSAGE_MAX],
         detail=body,
         ts=format_timestamp(at),
     )

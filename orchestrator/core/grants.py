@@ -9,13 +9,13 @@ Source:
     DECISIONS.md, 5.
 """
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from orchestrator.core.events import GrantIssued
 from orchestrator.core.state import Device, Member, Phase, Progress, Rollout, State
+from schemas.conditions import percent_of
 from schemas.messages import Ready
 
 
@@ -25,6 +25,7 @@ class WaitReason(StrEnum):
     UNKNOWN_DEVICE = "unknown_device"
     NOTHING_ORDERED = "nothing_ordered"
     STALE_GENERATION = "stale_generation"
+    SETTLING = "settling"
     HOLD = "hold"
     PAUSED = "paused"
     ROLLOUT_STOPPED = "rollout_stopped"
@@ -47,15 +48,22 @@ _OPEN: Final = frozenset({Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVA
 """Phases in which a late member may still install: the rollout is good so far as anybody knows."""
 
 
-def decide_grant(state: State, name: str, ready: Ready) -> GrantIssued | Wait:
-    """Answer one ``ready`` of the device ``name``."""
+def decide_grant(state: State, name: str, ready: Ready, *, is_settling: bool = False) -> GrantIssued | Wait:
+    """Answer one ``ready`` of the device ``name``.
+
+    Args:
+        state: As far as the fleet has spoken.
+        name: The sender.
+        ready: Its question.
+        is_settling: Just after a connect, when a hold and who is there may not have been heard of: no install begins.
+    """
     device = state.devices.get(name)
     if device is None:
         return Wait(WaitReason.UNKNOWN_DEVICE)
     if device.rollout is None:
         return Wait(WaitReason.NOTHING_ORDERED)
     rollout = state.rollouts[device.rollout]
-    refusal = _refusal(state, device, rollout, ready)
+    refusal = _refusal(state, device, rollout, ready, is_settling=is_settling)
     if refusal is not None:
         return Wait(refusal)
     return GrantIssued(
@@ -68,7 +76,7 @@ def decide_grant(state: State, name: str, ready: Ready) -> GrantIssued | Wait:
     )
 
 
-def _refusal(state: State, device: Device, rollout: Rollout, ready: Ready) -> WaitReason | None:
+def _refusal(state: State, device: Device, rollout: Rollout, ready: Ready, *, is_settling: bool) -> WaitReason | None:
     member = rollout.members[device.id]
     if ready.generation != device.generation:
         return WaitReason.STALE_GENERATION
@@ -76,7 +84,7 @@ def _refusal(state: State, device: Device, rollout: Rollout, ready: Ready) -> Wa
         return _refuse_return(rollout, member)
     if ready.step == "commit":
         return _refuse_commit(rollout, member)
-    return _refuse_install(state, device, rollout, member)
+    return WaitReason.SETTLING if is_settling else _refuse_install(state, device, rollout, member)
 
 
 def _refuse_return(rollout: Rollout, member: Member) -> WaitReason | None:
@@ -92,7 +100,7 @@ def _refuse_commit(rollout: Rollout, member: Member) -> WaitReason | None:
         return WaitReason.NOT_ELIGIBLE
     if rollout.policy.commit_on == "gate":
         gate = rollout.gates.get(member.wave)
-        if gate is None or gate.verdict != "pass":
+        if gate is None or gate.verdict != "pass" or gate.decision == "watch":
             return WaitReason.GATE_PENDING
     return None
 
@@ -128,8 +136,9 @@ def _refuse_capacity(state: State, rollout: Rollout) -> WaitReason | None:
 def unavailable_max(rollout: Rollout, present: int) -> int:
     """Return how many of ``present`` devices may be out of service at once: the stricter limit, and at least 1."""
     update = rollout.policy.rolling_update
-    by_maximum = math.floor(present * update.max_unavailable / 100)
-    by_minimum = present - math.ceil(present * update.min_available / 100)
+    by_maximum, _ = percent_of(present, update.max_unavailable)
+    _, needed = percent_of(present, update.min_available)
+    by_minimum = present - needed
     return max(1, min(by_maximum, by_minimum))
 
 

@@ -104,6 +104,5 @@ def _command(actor: str, verb: str, received: Received) -> Input | None:
     try:
         command = parse_command(verb, received.payload)
     except DecodeError as error:
-        field = str(error).split(":", 1)[0][:128]
-        return refused(ReplyError(code="invalid_payload", message=str(error)[:1024], field=field))
+        return refused(ReplyError(code="invalid_payload", message=str(error)[:1024], field=error.field[:128]))
     return CommandReceived(actor, verb, command, received.response_topic, received.correlation)

@@ -17,7 +17,9 @@ def observe(state: State, seen: Input, now: float) -> None:
         case PresenceSeen(device=name, is_online=is_online):
             _note_presence(state, name, is_online=is_online, now=now)
         case Announced(device=name, info=info) if name in state.devices:
-            state.devices[name].seen_version = info.version or state.devices[name].seen_version
+            device = state.devices[name]
+            device.seen_version = info.version or device.seen_version
+            device.seen_disk_free_bytes = info.disk_free_bytes
             if name in state.early_presence:
                 _note_presence(state, name, is_online=state.early_presence.pop(name), now=now)
         case DeviceReported(device=name, reported=reported) if name in state.devices:

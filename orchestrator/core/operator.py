@@ -7,6 +7,7 @@ Source:
     Wire contract, "Ops commands"; DECISIONS.md, 7 (abort, reject and rollback).
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,9 +18,9 @@ from pydantic import ValidationError
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.inputs import CommandReceived
-from orchestrator.core.orders import order_back, order_hold
+from orchestrator.core.orders import may_run_it, order_back, order_hold
 from orchestrator.core.progress import current_gate, judge_now, next_wave
-from orchestrator.core.state import TERMINAL, Phase, Progress, Rollout, State
+from orchestrator.core.state import TERMINAL, Phase, Rollout, State
 from orchestrator.core.status import plan_summary, rollout_summary
 from orchestrator.core.targets import Refusal, make_plan, take_baselines
 from schemas.commands import DeviceCommand, QueryCommand, RolloutCommand, StartCommand
@@ -28,13 +29,29 @@ from schemas.messages import Reply, ReplyError
 from schemas.policy import Policy
 from schemas.verdicts import Verdict
 
+LISTED_MAX: Final = 50
+"""Rollouts that ``list`` names, the newest; an answer must fit into one message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command leads to: facts, and the answer."""
+    """What a command leads to: facts, and the answer.
+
+    Attributes:
+        about: The rollout whose state after the facts belongs into the answer; see ``complete``.
+    """
 
     events: list[e.AnyEvent]
     reply: Reply
+    about: str | None = None
+
+
+def complete(state: State, outcome: Outcome, now: float) -> Reply:
+    """Return the answer with the state that the command led to; its facts have been applied."""
+    if outcome.about is None:
+        return outcome.reply
+    summary = rollout_summary(state.rollouts[outcome.about], now)
+    return outcome.reply.model_copy(update={"data": {**summary, **(outcome.reply.data or {})}})
 
 
 def decide_command(state: State, received: CommandReceived, context: Context, now: float) -> Outcome:
@@ -50,7 +67,7 @@ def decide_command(state: State, received: CommandReceived, context: Context, no
         case RolloutCommand():
             outcome = _rollout(state, received, command, context, now)
     reply = outcome.reply.model_copy(update={"transaction": command.transaction})
-    return Outcome([*outcome.events, *_answered(received, reply)], reply)
+    return Outcome([*outcome.events, *_answered(received, reply)], reply, outcome.about)
 
 
 def refuse(code: str, message: str, **hints: Any) -> Reply:  # noqa: ANN401 - each hint is a field of ReplyError
@@ -93,7 +110,7 @@ def _start(state: State, received: CommandReceived, command: StartCommand, conte
     policy = _policy(command, context)
     if isinstance(policy, Reply):
         return Outcome([], policy)
-    name = command.rollout or f"r-{len(state.rollouts) + 1:03d}"
+    name = command.rollout or _next_name(state)
     running = state.rollouts.get(name)
     if running is not None:
         if running.release == release and running.policy == policy:
@@ -119,6 +136,11 @@ def _start(state: State, received: CommandReceived, command: StartCommand, conte
     )
     reply = Reply(status="ok", data=plan_summary(name, plan))
     return Outcome([started, e.WaveStarted(rollout=name, wave=0)], reply)
+
+
+def _next_name(state: State) -> str:
+    numbers = itertools.count(len(state.rollouts) + 1)
+    return next(name for number in numbers if (name := f"r-{number:03d}") not in state.rollouts)
 
 
 def _policy(command: StartCommand, context: Context) -> Policy | Reply:
@@ -160,7 +182,7 @@ def _device(state: State, received: CommandReceived, command: DeviceCommand) -> 
 
 def _query(state: State, command: QueryCommand, now: float) -> Outcome:
     if command.rollout is None:
-        rows = [rollout_summary(rollout, now) for rollout in list(state.rollouts.values())[-100:]]
+        rows = [rollout_summary(rollout, now) for rollout in list(state.rollouts.values())[-LISTED_MAX:]]
         return Outcome([], Reply(status="ok", data={"rollouts": rows, "devices": len(state.devices)}))
     rollout = state.rollouts.get(command.rollout)
     return Outcome([], _ok(rollout, now) if rollout is not None else _no_rollout(state, command.rollout))
@@ -186,7 +208,7 @@ class _Order:
         data: dict[str, Any] = {"by": self.actor, "reason": self.command.reason}
         if not events:
             data["already_applied"] = True
-        return Outcome(events, _ok(self.rollout, self.now, **data))
+        return Outcome(events, Reply(status="ok", data=data), about=self.rollout.id)
 
     def wrong_phase(self, message: str) -> Outcome:
         allowed = allowed_verbs(self.rollout)
@@ -199,17 +221,23 @@ def _rollout(state: State, received: CommandReceived, command: RolloutCommand, c
         return Outcome([], _no_rollout(state, command.rollout))
     if command.plan is not None and command.plan != rollout.plan.digest:
         return Outcome([], refuse("conflict", f"the plan of {rollout.id} is {rollout.plan.digest}, not the one named"))
+    waves = [wave.name for wave in rollout.plan.waves]
+    if command.wave is not None and command.wave not in waves:
+        near = tuple(get_close_matches(command.wave, waves, n=3))
+        return Outcome([], refuse("not_found", f"no wave {command.wave!r} in {rollout.id}", did_you_mean=near))
+    if command.wave not in {None, rollout.wave_name} and received.verb != "approve":
+        return Outcome([], refuse("conflict", f"{rollout.id} is at {rollout.wave_name!r}, not at {command.wave!r}"))
     return _VERBS[received.verb](_Order(state, rollout, received.actor, command, context, now))
 
 
 def _approve(given: _Order) -> Outcome:
-    rollout, wave = given.rollout, given.command.wave or given.rollout.wave_name
+    rollout, wave = given.rollout, given.command.wave
     approved = {rollout.plan.waves[number].name for number in rollout.approvals}
-    if wave in approved:
+    if wave in approved or (wave is None and approved and rollout.phase is not Phase.AWAITING_APPROVAL):
         return given.ok([])
     if rollout.phase is not Phase.AWAITING_APPROVAL:
         return given.wrong_phase(f"{rollout.id} is {rollout.phase.value}, there is nothing to approve")
-    if wave != rollout.wave_name:
+    if wave not in {None, rollout.wave_name}:
         return Outcome(
             [], refuse("conflict", f"{rollout.id} awaits approval after {rollout.wave_name!r}, not {wave!r}")
         )
@@ -251,7 +279,7 @@ def _pause(given: _Order) -> Outcome:
 
 def _resume(given: _Order) -> Outcome:
     rollout = given.rollout
-    if rollout.phase in TERMINAL or rollout.halted_from is Phase.ROLLING_BACK:
+    if rollout.phase in {*TERMINAL, Phase.ROLLING_BACK} or rollout.halted_from is Phase.ROLLING_BACK:
         return given.wrong_phase(f"{rollout.id} is {rollout.phase.value}, it cannot go on")
     if not rollout.paused and rollout.phase is not Phase.HALTED:
         return given.ok([])
@@ -304,7 +332,7 @@ _VERBS: Final[Mapping[str, Callable[[_Order], Outcome]]] = {
 
 def allowed_verbs(rollout: Rollout) -> tuple[str, ...]:
     """Return the commands that would change something now."""
-    deployed = bool(rollout.having(Progress.COMMITTED, Progress.GRANTED))
+    deployed = any(map(may_run_it, rollout.members.values()))
     match rollout.phase:
         case Phase.ABORTED | Phase.COMPLETED:
             return ("rollback",) if deployed else ()

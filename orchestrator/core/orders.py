@@ -5,10 +5,14 @@ Source:
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from orchestrator.core import events as e
-from orchestrator.core.state import Progress, Rollout, State
+from orchestrator.core.state import Member, Progress, Rollout, State
 from schemas.messages import Action, CheckResult
+
+DEPLOY_TIMEOUT: Final = "deploy_timeout"
+"""The code of a failure that only silence tells of."""
 
 
 def order(state: State, rollout: Rollout, action: Action, names: Iterable[str], *, after: int = 0) -> list[e.AnyEvent]:
@@ -35,6 +39,12 @@ def order_hold(state: State, rollout: Rollout, *, after: int = 0) -> list[e.AnyE
     return order(state, rollout, "hold", rollout.having(Progress.ORDERED), after=after)
 
 
+def may_run_it(member: Member) -> bool:
+    """Say whether a device runs the new version, or might for all that is known."""
+    is_lost = member.progress is Progress.FAILED and member.error == DEPLOY_TIMEOUT and member.granted_at is not None
+    return is_lost or member.progress in {Progress.COMMITTED, Progress.GRANTED}
+
+
 def order_back(
     state: State,
     rollout: Rollout,
@@ -50,9 +60,10 @@ def order_back(
     """Order ``names`` back to what they ran before, and hold what has not been granted yet.
 
     A single device is quarantined and the rollout goes on; a wave or the fleet stops the rollout. What is on its way
-    back already is not ordered twice.
+    back already is not ordered twice. A device that was granted and never told how it ended may run the new version,
+    so it is ordered back as well.
     """
-    returning = [name for name in names if rollout.members[name].progress in {Progress.COMMITTED, Progress.GRANTED}]
+    returning = [name for name in names if may_run_it(rollout.members[name])]
     ordered = e.RollbackOrdered(
         rollout=rollout.id,
         scope=scope,

@@ -5,7 +5,6 @@ Source:
     and 4.
 """
 
-import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.core.plan import Plan, PlannedWave
+from schemas.conditions import percent_of
 from schemas.policy import CanaryPolicy, Policy
 
 CANARY_SHARE_MAX_PERCENT: Final = 5
@@ -79,7 +79,8 @@ def canary_size(policy: CanaryPolicy, target_count: int, group_count: int) -> in
     """
     assert target_count >= 1, "a rollout has at least one target"
     if policy.percentage is not None:
-        wanted = max(policy.min_devices, math.ceil(target_count * policy.percentage / 100))
+        _, share = percent_of(target_count, policy.percentage)
+        wanted = max(policy.min_devices, share)
         return min(wanted, policy.max_devices or target_count, target_count)
     lowest, highest = _table_row(target_count)
     size = min(max(lowest, group_count), highest)
@@ -107,7 +108,7 @@ def choose_canary(fit: Sequence[Candidate], size: int, targets: Sequence[Candida
         best = min(pool, key=lambda each: (each.region in covered, -each.signal_count, each.device), default=None)
         if best is not None and len(chosen) < size:
             chosen[best.device] = reason
-            covered.update((best.device_type, best.region))
+            covered.add(best.region)
 
     for device_type in _by_population(each.device_type for each in targets):
         pool = [each for each in fit if each.device_type == device_type]
@@ -154,7 +155,8 @@ def _wave_sizes(pool_count: int, percentages: Sequence[float]) -> list[int]:
     sizes: list[int] = []
     left = pool_count
     for percentage in percentages[:-1]:
-        sizes.append(min(math.ceil(pool_count * percentage / 100), left))
+        _, share = percent_of(pool_count, percentage)
+        sizes.append(min(share, left))
         left -= sizes[-1]
     return [*sizes, left]
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
-from orchestrator.core.orders import deployed, order, order_back, order_hold
+from orchestrator.core.orders import DEPLOY_TIMEOUT, deployed, may_run_it, order, order_back, order_hold
 from orchestrator.core.state import Phase, Progress, Rollout, State
 from orchestrator.telemetry.gates import judge_gate
 from orchestrator.telemetry.triggers import Firing, judge_trigger
@@ -126,7 +126,7 @@ def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
             scope, names = "wave", rollout.plan.waves[rollout.wave].members
         case "rollback_all":
             scope, names = "fleet", rollout.plan.targets
-    if not any(rollout.members[name].progress in {Progress.COMMITTED, Progress.GRANTED} for name in names):
+    if not any(may_run_it(rollout.members[name]) for name in names):
         return []
     return order_back(
         state, rollout, scope, names,
@@ -200,6 +200,8 @@ def _overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
     events: list[e.AnyEvent] = []
     for name in rollout.having(Progress.ORDERED, Progress.GRANTED, Progress.RETURNING):
         member, device = rollout.members[name], state.devices[name]
+        if device.rollout != rollout.id:
+            continue  # A later rollout has it.
         since = member.granted_at
         if since is None and device.is_online and not device.is_asking:
             since = max(member.ordered_at, device.online_since)
@@ -209,10 +211,10 @@ def _overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
         events.append(
             e.DeviceFailed(
                 rollout=rollout.id, device=name, generation=member.generation,
-                code="deploy_timeout", message=message, version=None,
+                code=DEPLOY_TIMEOUT, message=message, version=None,
             )
         )  # fmt: skip
-        events.append(e.DeviceQuarantined(device=name, by=ORCHESTRATOR, reason="deploy_timeout"))
+        events.append(e.DeviceQuarantined(device=name, by=ORCHESTRATOR, reason=DEPLOY_TIMEOUT))
     return events
 
 
@@ -261,10 +263,12 @@ def _go_on(state: State, rollout: Rollout, context: Context, now: float) -> list
 
 
 def _start_soak(state: State, rollout: Rollout) -> list[e.AnyEvent]:
-    """The soak starts when every online member has committed or failed, and at least one has committed."""
+    """The soak starts when every online member has committed or failed, and one has committed or none can any more."""
     members = list(rollout.in_wave(rollout.wave))
     waits = [name for name, member in members if not _is_settled(state, name, member.progress)]
-    if waits or not any(member.progress is Progress.COMMITTED for _, member in members):
+    has_committed = any(member.progress is Progress.COMMITTED for _, member in members)
+    is_over = all(member.progress in _SETTLED for _, member in members)
+    if waits or not (has_committed or is_over):
         return []
     return [e.SoakStarted(rollout=rollout.id, wave=rollout.wave)]
 
@@ -273,7 +277,7 @@ def _is_settled(state: State, name: str, progress: Progress) -> bool:
     if progress in _SETTLED:
         return True
     device = state.devices[name]
-    queued = progress in {Progress.PENDING, Progress.ORDERED, Progress.HELD}
+    queued = progress in {Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.RETURNING}
     return queued and (not device.is_online or bool(device.quarantine))
 
 

@@ -50,12 +50,14 @@ def _installed(device: Device, rollout: Rollout, member: Member, reported: Repor
 
 
 def _returned(device: Device, rollout: Rollout, member: Member, reported: Reported) -> list[e.AnyEvent]:
-    if member.progress is not Progress.RETURNING:
+    if member.progress not in {Progress.RETURNING, Progress.STRANDED}:
         return []
-    if reported.state in {"idle", "rolled_back"} and reported.installed_version != rollout.release.version:
+    is_known = reported.installed_version is not None or member.from_version is None
+    is_old = is_known and reported.installed_version != rollout.release.version
+    if reported.state in {"idle", "rolled_back"} and is_old:
         version = reported.installed_version or "unknown"
         return [e.DeviceReturned(rollout=rollout.id, device=device.id, generation=device.generation, version=version)]
-    if reported.state == "failed":
+    if reported.state == "failed" and member.progress is Progress.RETURNING:
         return [_failed(device, rollout, reported), _quarantine(device, reported)]
     return []
 

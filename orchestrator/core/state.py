@@ -55,6 +55,8 @@ class Member:
     """One target of a rollout."""
 
     wave: int
+    arch: str
+    """What the device was when the plan was made; what it calls itself later changes no order."""
     progress: Progress = Progress.PENDING
     generation: int = 0
     from_version: str | None = None
@@ -132,6 +134,12 @@ class Device:
     is_asking: bool = False
     """It has prepared the current order and waits for a grant."""
     seen_version: str | None = None
+    seen_disk_free_bytes: int | None = None
+
+    @property
+    def disk_free_bytes(self) -> int | None:
+        """What it has free, as far as it said."""
+        return self.info.disk_free_bytes if self.seen_disk_free_bytes is None else self.seen_disk_free_bytes
 
     @property
     def version(self) -> str | None:
@@ -157,6 +165,12 @@ class State:
         """Rollouts in which something may still be decided."""
         return [rollout for rollout in self.rollouts.values() if rollout.phase not in TERMINAL]
 
+    @property
+    def watched(self) -> Iterable[Rollout]:
+        """Rollouts in which devices may still be overdue: the active ones, and ended ones with devices under way."""
+        under_way = (Progress.GRANTED, Progress.RETURNING)
+        return [each for each in self.rollouts.values() if each.phase not in TERMINAL or each.having(*under_way)]
+
 
 def evolve(state: State, event: e.AnyEvent, at: float) -> None:
     """Apply one fact that happened at ``at``."""
@@ -178,7 +192,7 @@ def evolve(state: State, event: e.AnyEvent, at: float) -> None:
         case e.GrantIssued():
             _grant(state, event, at)
         case e.RolloutStarted():
-            state.rollouts[event.rollout] = _started(event, at)
+            state.rollouts[event.rollout] = _started(state, event, at)
         case e.CommandAnswered():
             pass
         case _:
@@ -242,8 +256,12 @@ def _open_epoch(state: State, event: e.EpochOpened, at: float) -> None:
         rollout.soak_since = at  # Soak that nobody watched does not count.
 
 
-def _started(event: e.RolloutStarted, at: float) -> Rollout:
-    members = {device: Member(number) for number, wave in enumerate(event.plan.waves) for device in wave.members}
+def _started(state: State, event: e.RolloutStarted, at: float) -> Rollout:
+    members = {
+        device: Member(number, state.devices[device].info.arch)
+        for number, wave in enumerate(event.plan.waves)
+        for device in wave.members
+    }
     return Rollout(
         id=event.rollout,
         by=event.by,

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.core.plan import Plan
 from orchestrator.core.progress import soak_required_seconds, soaked_seconds
 from orchestrator.core.state import Phase, Rollout
 from schemas.times import format_timestamp
+
+_SHOWN_MAX: Final = 200
+_REASON_MAX: Final = 512
 
 
 def counts(rollout: Rollout, wave: int | None = None) -> dict[str, int]:
@@ -29,7 +32,7 @@ def rollout_summary(rollout: Rollout, now: float) -> dict[str, Any]:
         "counts": counts(rollout),
         "soaked_seconds": round(soaked_seconds(rollout, now), 1),
         "soak_required_seconds": round(soak_required_seconds(rollout), 1),
-        "reason": rollout.reason,
+        "reason": rollout.reason[:_REASON_MAX],
         "plan_digest": rollout.plan.digest,
         "started_at": format_timestamp(rollout.started_at),
         "started_by": rollout.by,
@@ -43,8 +46,8 @@ def plan_summary(name: str, plan: Plan) -> Mapping[str, Any]:
         "plan_digest": plan.digest,
         "seed": plan.seed,
         "waves": [{"wave": wave.name, "devices": len(wave.members)} for wave in plan.waves],
-        "canary": dict(plan.chosen),
-        "excluded": dict(list(plan.excluded.items())[:200]),
+        "canary": dict(list(plan.chosen.items())[:_SHOWN_MAX]),
+        "excluded": dict(list(plan.excluded.items())[:_SHOWN_MAX]),
         "excluded_count": len(plan.excluded),
         "dropped_waves": list(plan.dropped_waves),
         "uncovered": list(plan.uncovered),

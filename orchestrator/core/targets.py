@@ -11,7 +11,7 @@ from orchestrator.core.context import Context
 from orchestrator.core.plan import Plan
 from orchestrator.core.planner import Candidate, plan_rollout
 from orchestrator.core.releases import StoredRelease
-from orchestrator.core.state import TERMINAL, Device, State
+from orchestrator.core.state import Device, State
 from orchestrator.telemetry.baseline import Baseline
 from schemas.policy import Policy
 
@@ -57,9 +57,10 @@ def exclusion(state: State, device: Device, release: StoredRelease) -> str:
         return f"quarantined: {device.quarantine}"
     if device.info.maintenance:
         return "in maintenance"
-    if device.rollout is not None and state.rollouts[device.rollout].phase not in TERMINAL:
-        return f"in rollout {device.rollout}"
-    free, needed = device.info.disk_free_bytes, 2 * artifact.artifact_size_bytes + artifact.unpacked_bytes
+    rollout = next((each.id for each in state.active if device.id in each.members), None)
+    if rollout is not None:
+        return f"in rollout {rollout}"
+    free, needed = device.disk_free_bytes, 2 * artifact.artifact_size_bytes + artifact.unpacked_bytes
     if free is not None and free < needed:
         return f"{free} bytes free, {needed} needed"
     return ""

@@ -168,6 +168,8 @@ def test_message_too_large_for_a_client_is_dropped_and_its_place_is_free() -> No
     assert isinstance(following, Publish)
     assert following.payload == b"also small"
     assert script.core.dropped_count == 2
+    script.lose(1)  # the session ends, the count stays
+    assert script.core.dropped_count == 2
 
 
 def test_smaller_window_on_return_holds_back_what_had_been_sent() -> None:

@@ -216,7 +216,6 @@ class Bench:
 
     # What a test looks at.
 
-    @property
     def phase(self) -> Phase:
         return self.device.phase
 
@@ -255,15 +254,15 @@ class Bench:
 
     def ready(self, generation: int = 1, **changes: Any) -> "Bench":
         self.started().order(generation, **changes)
-        assert self.phase is Phase.READY
+        assert self.phase() is Phase.READY
         return self
 
     def on_trial(self, **changes: Any) -> "Bench":
         self.ready(**changes).grant()
-        assert self.phase is Phase.TRIAL
+        assert self.phase() is Phase.TRIAL
         return self
 
     def committed(self, **changes: Any) -> "Bench":
         self.on_trial(**changes).probe_for(90)
-        assert self.phase is Phase.IDLE
+        assert self.phase() is Phase.IDLE
         return self

@@ -153,9 +153,9 @@ def put(folder: Path, built: BuiltRelease) -> None:
 
 
 @contextmanager
-def broker() -> Iterator[int]:
+def broker(port: int = 0) -> Iterator[int]:
     """Run the embedded broker and give its port."""
-    command = [sys.executable, "-m", "embedded_broker", "--port", "0", "--exit-with-parent"]
+    command = [sys.executable, "-m", "embedded_broker", "--port", str(port), "--exit-with-parent"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

@@ -1,6 +1,9 @@
+# ruff: noqa: ANN401 - builders take a value for any field
 """A real agent process against a real broker: what a device does from its first order to its last."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,10 +270,26 @@ def test_agent_without_a_broker_runs_on_and_says_so_once(world: World, tmp_path:
     assert world.agent.log.read_text().count("still trying") == 1
 
 
-def test_status_shows_what_the_device_remembers(world: World) -> None:
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
+def test_device_comes_back_when_the_broker_does(tmp_path: Path) -> None:
+    with registry(tmp_path / "registry") as url:
+        with broker() as port:
+            world = World(tmp_path, port, url)
+            world.with_old_version()
+            world.orchestrator.close()
+        try:
+            until(lambda: "bus.disconnected" in world.agent.log.read_text())
+            assert world.version() == "1.0.0", "nobody is missed while nothing is to be done"
+            with broker(port):
+                world.orchestrator = Orchestrator(port, "pi-1")
+                again = world.orchestrator.until_reported("idle", 1)
+                assert again.installed_version == "1.0.0"
+                assert until(lambda: world.orchestrator.last_of(Kind.AVAILABILITY) == b"online")
+                world.orchestrator.close()
+        finally:
+            world.agent.close()
 
+
+def test_status_shows_what_the_device_remembers(world: World) -> None:
     world.with_old_version()
     shown = subprocess.run(
         [sys.executable, "-m", "device_client", "status", "--config", str(world.agent.config)],
@@ -280,6 +299,43 @@ def test_status_shows_what_the_device_remembers(world: World) -> None:
     status = json.loads(shown.stdout)
     assert (status["phase"], status["generation"], status["active"]) == ("idle", 1, "blue")
     assert status["verified"] == {"blue": "1.0.0"}
+
+
+def test_provisioned_device_serves_at_once_and_takes_orders(world: World) -> None:
+    built = world.publish("1.0.0")
+    (world.folder / "manifest").write_bytes(built.envelope)
+    (world.folder / "artifact").write_bytes(built.artifact)
+    provision = [
+        sys.executable, "-m", "device_client", "provision", "--config", str(world.agent.config),
+        "--manifest", str(world.folder / "manifest"), "--artifact", str(world.folder / "artifact"),
+    ]  # fmt: skip
+    subprocess.run(provision, check=True)
+    again = subprocess.run(provision, check=False, capture_output=True, text=True)
+    assert (again.returncode, "this is for empty devices" in again.stderr) == (1, True)
+
+    world.agent.start()
+    assert until(world.version) == "1.0.0"
+    world.order(world.publish("1.1.0"), 1)
+
+    assert world.orchestrator.until_reported("idle", 1).previous_version == "1.0.0"
+
+
+def test_device_is_not_provisioned_with_an_unknown_key(world: World) -> None:
+    built = world.publish("1.0.0", key=Ed25519PrivateKey.from_private_bytes(b"x" * 32))
+    (world.folder / "manifest").write_bytes(built.envelope)
+    (world.folder / "artifact").write_bytes(built.artifact)
+
+    refused = subprocess.run(
+        [
+            sys.executable, "-m", "device_client", "provision", "--config", str(world.agent.config),
+            "--manifest", str(world.folder / "manifest"), "--artifact", str(world.folder / "artifact"),
+        ],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert refused.returncode == 1
+    assert "no signature of a trusted key" in refused.stderr
+    assert not (world.agent.root / "active").is_symlink()
 
 
 def test_secrets_do_not_stand_in_the_log(world: World) -> None:

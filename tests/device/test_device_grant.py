@@ -59,7 +59,7 @@ def test_grant_is_good_until_the_end_of_its_life() -> None:
 
     bench.send(GrantReceived(grant))
 
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
 
 def test_grant_works_once() -> None:
@@ -94,7 +94,7 @@ def test_sequence_starts_again_under_a_higher_epoch() -> None:
 
     bench.grant(epoch=2, seq=1)
 
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
     assert (bench.record.marks.epoch, bench.record.marks.seq) == (2, 1)
 
 
@@ -102,14 +102,14 @@ def test_wait_is_obeyed_and_asked_again_with_a_new_nonce() -> None:
     bench = Bench().ready()
     first = bench.question
     bench.grant("wait", retry_after_seconds=30.0)
-    assert bench.phase is Phase.WAITING
+    assert bench.phase() is Phase.WAITING
 
     assert bench.wait(29) == []
     bench.wait(5)
 
     assert bench.question.nonce != first.nonce
     bench.grant()
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
 
 def test_unanswered_question_is_asked_again_ever_more_slowly() -> None:
@@ -141,14 +141,14 @@ def test_hold_keeps_an_install_waiting_until_it_is_lifted() -> None:
     grant = bench.make_grant(bench.question)
 
     bench.send(HoldReceived())
-    assert bench.phase is Phase.WAITING
+    assert bench.phase() is Phase.WAITING
     assert bench.send(GrantReceived(grant)) == [LogRefusal(GrantRefusal.NOT_ASKED)]
     assert bench.wait(10_000) == []
     bench.send(HoldCleared())
     bench.wait(5)
     bench.grant()
 
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
 
 def test_install_that_gets_ready_under_hold_does_not_ask() -> None:
@@ -157,7 +157,7 @@ def test_install_that_gets_ready_under_hold_does_not_ask() -> None:
 
     bench.order(1)
 
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
     assert bench.all(DrawNonce) == []
 
 
@@ -176,12 +176,12 @@ def test_install_waits_for_its_window_by_the_clock_of_the_grant() -> None:
     bench = Bench().ready(not_before="2026-11-23T10:10:00Z")
 
     bench.grant(server_time="2026-11-23T10:00:00Z")
-    assert bench.phase is Phase.WAITING
+    assert bench.phase() is Phase.WAITING
     assert bench.wait(599) == []
     bench.wait(100)
     bench.grant(server_time="2026-11-23T10:12:00Z")
 
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
 
 def test_install_is_given_up_after_its_window() -> None:
@@ -189,7 +189,7 @@ def test_install_is_given_up_after_its_window() -> None:
 
     bench.grant(server_time="2026-11-23T10:00:01Z")
 
-    assert (bench.phase, bench.error_code, bench.version) == (Phase.FAILED, "expired", "1.0.0")
+    assert (bench.phase(), bench.error_code, bench.version) == (Phase.FAILED, "expired", "1.0.0")
 
 
 def test_rollback_has_no_window() -> None:
@@ -198,4 +198,4 @@ def test_rollback_has_no_window() -> None:
 
     bench.grant(server_time="2026-11-23T12:00:00Z")
 
-    assert bench.phase is Phase.ROLLING_BACK
+    assert bench.phase() is Phase.ROLLING_BACK

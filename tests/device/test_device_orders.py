@@ -132,27 +132,27 @@ def test_hold_drops_an_install_that_is_not_activated() -> None:
     effects = bench.order(2, action="hold")
 
     assert ClearStaging() in effects
-    assert (bench.phase, bench.version) == (Phase.IDLE, "1.0.0")
+    assert (bench.phase(), bench.version) == (Phase.IDLE, "1.0.0")
 
 
 def test_hold_lets_a_trial_end_by_the_local_rule() -> None:
     bench = Bench().on_trial(commit_on="gate")
 
     bench.order(2, action="hold")
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
     bench.probe_for(90)
 
-    assert (bench.phase, bench.version, bench.reported.observed_generation) == (Phase.IDLE, "1.1.0", 2)
+    assert (bench.phase(), bench.version, bench.reported.observed_generation) == (Phase.IDLE, "1.1.0", 2)
 
 
 def test_newer_install_waits_for_the_end_of_a_trial() -> None:
     bench = Bench().on_trial(commit_on="gate")
 
     bench.order(2, "1.2.0")
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
     bench.probe_for(90)
 
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
     assert bench.last(Install).source.version == "1.2.0"
 
 
@@ -161,15 +161,15 @@ def test_order_that_arrives_during_a_switch_is_followed_after_it() -> None:
     bench.answers = False
     bench.grant()
     bench.order(2, "1.0.0", action="rollback")
-    assert bench.phase is Phase.DRAINING
+    assert bench.phase() is Phase.DRAINING
 
     bench.answers = True
     bench.send(StepSucceeded(Step.CHECK, bench.device.ticket))
-    assert (bench.phase, bench.link) == (Phase.READY, "green")
+    assert (bench.phase(), bench.link) == (Phase.READY, "green")
     bench.grant()
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version) == (Phase.ROLLED_BACK, "1.0.0")
+    assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
 
 
 def test_ordered_rollback_asks_and_then_switches_without_a_download() -> None:
@@ -177,11 +177,11 @@ def test_ordered_rollback_asks_and_then_switches_without_a_download() -> None:
     bench.log.clear()
 
     bench.order(2, "1.0.0", action="rollback")
-    assert (bench.phase, bench.version, bench.question.step) == (Phase.READY, "1.1.0", "activate")
+    assert (bench.phase(), bench.version, bench.question.step) == (Phase.READY, "1.1.0", "activate")
     bench.grant()
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version) == (Phase.ROLLED_BACK, "1.0.0")
+    assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
     assert bench.all(Fetch) == []
     assert bench.reported.error is None
     assert bench.events() == ["slot_switched", "rolled_back"]
@@ -197,7 +197,7 @@ def test_rollback_twice_is_rollback_once() -> None:
     bench.order(2, "1.0.0", action="rollback")
     bench.order(3, "1.0.0", action="rollback")
 
-    assert (bench.phase, bench.version, bench.reported.observed_generation) == (Phase.ROLLED_BACK, "1.0.0", 3)
+    assert (bench.phase(), bench.version, bench.reported.observed_generation) == (Phase.ROLLED_BACK, "1.0.0", 3)
     assert bench.all(SwitchSlot) == []
 
 
@@ -216,20 +216,20 @@ def test_rollback_fails_and_stays_when_no_slot_holds_the_version() -> None:
 
     bench.order(2, "0.9.0", action="rollback")
 
-    assert (bench.phase, bench.error_code, bench.version) == (Phase.FAILED, "no_safe_rollback", "1.1.0")
+    assert (bench.phase(), bench.error_code, bench.version) == (Phase.FAILED, "no_safe_rollback", "1.1.0")
 
 
 def test_rollback_during_a_trial_keeps_the_fallback_armed_while_it_asks() -> None:
     bench = Bench().on_trial()
     bench.order(2, "1.0.0", action="rollback")
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
     bench.probe_for(90)
-    assert bench.phase is Phase.READY, "an uncommitted version is not committed against an order"
+    assert bench.phase() is Phase.READY, "an uncommitted version is not committed against an order"
 
     bench.wait(300)
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", "deadline_exceeded")
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", "deadline_exceeded")
 
 
 def test_failed_step_is_tried_again_with_growing_pauses_and_then_given_up() -> None:
@@ -237,7 +237,7 @@ def test_failed_step_is_tried_again_with_growing_pauses_and_then_given_up() -> N
     bench.fail(Step.FETCH, ErrorCode.DOWNLOAD_FAILED, retryable=True)
     bench.order(1)
     pauses = []
-    while bench.phase is Phase.DOWNLOADING:
+    while bench.phase() is Phase.DOWNLOADING:
         assert bench.device.retry_at is not None
         assert bench.reported.error is not None
         assert bench.reported.error.retryable
@@ -246,7 +246,7 @@ def test_failed_step_is_tried_again_with_growing_pauses_and_then_given_up() -> N
 
     assert len(bench.all(Fetch)) == 5
     assert pauses == sorted(pauses)
-    assert (bench.phase, bench.error_code, bench.version) == (Phase.FAILED, "download_failed", "1.0.0")
+    assert (bench.phase(), bench.error_code, bench.version) == (Phase.FAILED, "download_failed", "1.0.0")
 
 
 @pytest.mark.parametrize("step", [Step.FETCH, Step.VERIFY, Step.INSTALL, Step.SMOKE_TEST])
@@ -256,7 +256,7 @@ def test_install_fails_and_keeps_what_serves_when_a_step_fails_for_good(step: St
 
     bench.order(1)
 
-    assert (bench.phase, bench.error_code, bench.version) == (Phase.FAILED, "signature_invalid", "1.0.0")
+    assert (bench.phase(), bench.error_code, bench.version) == (Phase.FAILED, "signature_invalid", "1.0.0")
     assert bench.all(StopApplication) == []
 
 
@@ -268,7 +268,7 @@ def test_failed_device_takes_the_next_order() -> None:
 
     bench.order(2, "1.2.0")
 
-    assert (bench.phase, bench.error_code) == (Phase.READY, None)
+    assert (bench.phase(), bench.error_code) == (Phase.READY, None)
 
 
 def test_retry_goes_back_to_the_download_whatever_failed() -> None:
@@ -280,7 +280,7 @@ def test_retry_goes_back_to_the_download_whatever_failed() -> None:
     bench.wait(60)
 
     assert len(bench.all(Fetch)) == 2
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
 
 
 def test_install_that_stands_in_standby_is_not_fetched_again() -> None:
@@ -292,18 +292,18 @@ def test_install_that_stands_in_standby_is_not_fetched_again() -> None:
 
     assert bench.all(Fetch) == []
     assert len(bench.all(SmokeTest)) == 1
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
 
 
 def test_older_release_in_standby_is_a_downgrade_unless_it_ran_before() -> None:
     bench = Bench().committed()
     bench.order(2, "1.0.0")
-    assert bench.phase is Phase.READY, "the version that ran before may be installed again"
+    assert bench.phase() is Phase.READY, "the version that ran before may be installed again"
 
     other = Bench().ready(version="1.1.0")
     other.disk["blue"] = other.disk["blue"].model_copy(update={"release_counter": 999})
     other.start()
-    assert (other.phase, other.error_code) == (Phase.FAILED, "downgrade")
+    assert (other.phase(), other.error_code) == (Phase.FAILED, "downgrade")
 
 
 def test_order_without_manifest_is_invalid() -> None:
@@ -311,7 +311,7 @@ def test_order_without_manifest_is_invalid() -> None:
 
     bench.order(1, manifest=None)
 
-    assert (bench.phase, bench.error_code) == (Phase.FAILED, "invalid_order")
+    assert (bench.phase(), bench.error_code) == (Phase.FAILED, "invalid_order")
 
 
 def test_order_with_an_impossible_time_is_invalid() -> None:
@@ -319,7 +319,7 @@ def test_order_with_an_impossible_time_is_invalid() -> None:
 
     bench.order(1, not_after="2026-02-31T00:00:00Z")
 
-    assert (bench.phase, bench.error_code) == (Phase.FAILED, "invalid_order")
+    assert (bench.phase(), bench.error_code) == (Phase.FAILED, "invalid_order")
 
 
 def test_connect_says_hello_and_reports_again() -> None:
@@ -373,4 +373,4 @@ def test_rollback_that_cannot_be_followed_leaves_the_trial_to_the_local_rule() -
 
     bench.probe_for(90)
 
-    assert (bench.phase, bench.error_code, bench.version) == (Phase.FAILED, "no_safe_rollback", "1.1.0")
+    assert (bench.phase(), bench.error_code, bench.version) == (Phase.FAILED, "no_safe_rollback", "1.1.0")

@@ -155,7 +155,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def changes_end(self) -> None:
-        if self.bench.phase in CHANGING - {Phase.ROLLING_BACK}:
+        if self.bench.phase() in CHANGING - {Phase.ROLLING_BACK}:
             assert self.bench.device.step is not None
 
 
@@ -174,4 +174,4 @@ def test_life_ends_well_once_the_trouble_is_over() -> None:
     bench.grant()
     bench.probe_for(90)
 
-    assert (bench.phase, bench.version) == (Phase.IDLE, "1.1.0")
+    assert (bench.phase(), bench.version) == (Phase.IDLE, "1.1.0")

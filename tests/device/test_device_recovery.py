@@ -12,13 +12,13 @@ from device_client.core.record import Record
 def test_fresh_device_serves_what_its_slot_holds() -> None:
     bench = Bench().started()
 
-    assert (bench.version, bench.phase) == ("1.0.0", Phase.IDLE)
+    assert (bench.version, bench.phase()) == ("1.0.0", Phase.IDLE)
 
 
 def test_empty_device_serves_nothing_and_waits_for_an_order() -> None:
     bench = Bench(link=None, disk={}).started()
 
-    assert (bench.running, bench.phase) == (None, Phase.IDLE)
+    assert (bench.running, bench.phase()) == (None, Phase.IDLE)
 
 
 def test_lost_record_is_rebuilt_from_link_and_markers() -> None:
@@ -27,7 +27,7 @@ def test_lost_record_is_rebuilt_from_link_and_markers() -> None:
 
     bench.reboot()
 
-    assert (bench.version, bench.phase, bench.record.active) == ("1.1.0", Phase.IDLE, "green")
+    assert (bench.version, bench.phase(), bench.record.active) == ("1.1.0", Phase.IDLE, "green")
 
 
 def test_sessions_and_report_numbers_grow_over_restarts() -> None:
@@ -47,7 +47,7 @@ def test_download_goes_on_after_a_power_cut() -> None:
     bench.answers = True
     bench.reboot()
 
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
 
 
 def test_finished_install_is_found_and_not_fetched_again() -> None:
@@ -57,7 +57,7 @@ def test_finished_install_is_found_and_not_fetched_again() -> None:
     bench.reboot()
 
     assert bench.all(Fetch) == []
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
 
 
 def test_install_that_kills_the_agent_every_time_is_given_up() -> None:
@@ -65,13 +65,13 @@ def test_install_that_kills_the_agent_every_time_is_given_up() -> None:
     bench.order(1)
     for _ in range(2):
         bench.send(StepSucceeded(bench.device.step or _fail(), bench.device.ticket))
-    assert bench.phase is Phase.INSTALLING
+    assert bench.phase() is Phase.INSTALLING
     for _ in range(ATTEMPTS_MAX):
         bench.start()
-        while bench.phase in (Phase.DOWNLOADING, Phase.VERIFYING):
+        while bench.phase() in (Phase.DOWNLOADING, Phase.VERIFYING):
             bench.send(StepSucceeded(bench.device.step or _fail(), bench.device.ticket))
 
-    assert (bench.phase, bench.error_code) == (Phase.FAILED, "interrupted")
+    assert (bench.phase(), bench.error_code) == (Phase.FAILED, "interrupted")
 
 
 def test_permission_that_was_not_used_is_asked_for_again() -> None:
@@ -83,7 +83,7 @@ def test_permission_that_was_not_used_is_asked_for_again() -> None:
     bench.answers = True
     bench.reboot()
 
-    assert (bench.phase, bench.version, bench.record.trial) == (Phase.READY, "1.0.0", None)
+    assert (bench.phase(), bench.version, bench.record.trial) == (Phase.READY, "1.0.0", None)
 
 
 def test_switch_that_was_not_done_is_not_done_later() -> None:
@@ -91,7 +91,7 @@ def test_switch_that_was_not_done_is_not_done_later() -> None:
 
     bench.reboot()
 
-    assert (bench.phase, bench.version, bench.link) == (Phase.READY, "1.0.0", "blue")
+    assert (bench.phase(), bench.version, bench.link) == (Phase.READY, "1.0.0", "blue")
 
 
 def test_switch_that_was_done_is_a_trial() -> None:
@@ -99,10 +99,10 @@ def test_switch_that_was_done_is_a_trial() -> None:
     bench.link = "green"
 
     bench.reboot()
-    assert (bench.phase, bench.version) == (Phase.TRIAL, "1.1.0")
+    assert (bench.phase(), bench.version) == (Phase.TRIAL, "1.1.0")
     bench.probe_for(90)
 
-    assert bench.phase is Phase.IDLE
+    assert bench.phase() is Phase.IDLE
 
 
 def test_trial_goes_on_after_a_restart_of_the_agent_with_the_same_deadline() -> None:
@@ -110,10 +110,10 @@ def test_trial_goes_on_after_a_restart_of_the_agent_with_the_same_deadline() -> 
     bench.wait(200)
 
     bench.start(connected=False)
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
     bench.wait(100)
 
-    assert bench.phase is Phase.ROLLING_BACK
+    assert bench.phase() is Phase.ROLLING_BACK
 
 
 def test_trial_whose_deadline_passed_while_the_agent_was_away_turns_back() -> None:
@@ -123,19 +123,19 @@ def test_trial_whose_deadline_passed_while_the_agent_was_away_turns_back() -> No
     bench.start(connected=False)
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version) == (Phase.ROLLED_BACK, "1.0.0")
+    assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
 
 
 def test_trial_survives_two_reboots_and_not_three() -> None:
     bench = Bench().on_trial()
     for _ in range(2):
         bench.reboot()
-        assert (bench.phase, bench.version) == (Phase.TRIAL, "1.1.0")
+        assert (bench.phase(), bench.version) == (Phase.TRIAL, "1.1.0")
 
     bench.reboot()
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version) == (Phase.ROLLED_BACK, "1.0.0")
+    assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
 
 
 def test_health_of_a_trial_is_proven_again_after_a_restart() -> None:
@@ -145,7 +145,7 @@ def test_health_of_a_trial_is_proven_again_after_a_restart() -> None:
 
     bench.probe_for(310, ok=False)
 
-    assert bench.phase is Phase.ROLLING_BACK
+    assert bench.phase() is Phase.ROLLING_BACK
 
 
 def test_damaged_trial_turns_back_at_once() -> None:
@@ -155,7 +155,7 @@ def test_damaged_trial_turns_back_at_once() -> None:
     bench.reboot()
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", "integrity_failed")
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", "integrity_failed")
 
 
 def test_return_goes_on_after_a_power_cut() -> None:
@@ -168,7 +168,7 @@ def test_return_goes_on_after_a_power_cut() -> None:
     bench.reboot()
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", "deadline_exceeded")
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", "deadline_exceeded")
 
 
 def test_return_that_was_done_only_has_to_prove_itself() -> None:
@@ -179,7 +179,7 @@ def test_return_that_was_done_only_has_to_prove_itself() -> None:
     bench.reboot()
     bench.probe_for(30)
 
-    assert bench.phase is Phase.ROLLED_BACK
+    assert bench.phase() is Phase.ROLLED_BACK
     assert bench.all(SwitchSlot) == []
 
 
@@ -189,7 +189,7 @@ def test_damaged_active_slot_is_replaced_by_the_other_one() -> None:
 
     bench.reboot()
 
-    assert (bench.version, bench.link, bench.phase) == ("1.0.0", "blue", Phase.FAILED)
+    assert (bench.version, bench.link, bench.phase()) == ("1.0.0", "blue", Phase.FAILED)
     assert bench.error_code == "integrity_failed"
 
 
@@ -199,7 +199,7 @@ def test_device_without_any_verified_slot_runs_nothing() -> None:
 
     bench.start()
 
-    assert (bench.running, bench.phase, bench.error_code) == (None, Phase.FAILED, "integrity_failed")
+    assert (bench.running, bench.phase(), bench.error_code) == (None, Phase.FAILED, "integrity_failed")
     bench.disk["blue"] = make_content("1.0.0")
     bench.order(2, "1.2.0")
     bench.grant()
@@ -211,7 +211,7 @@ def test_first_install_does_not_serve_after_a_power_cut_before_it_was_permitted(
 
     bench.reboot()
 
-    assert (bench.phase, bench.running, bench.link) == (Phase.READY, None, None)
+    assert (bench.phase(), bench.running, bench.link) == (Phase.READY, None, None)
 
 
 def test_lost_record_and_lost_link_leave_what_is_verified() -> None:
@@ -242,7 +242,7 @@ def test_ordered_rollback_asks_again_after_a_power_cut() -> None:
     bench.grant()
     bench.probe_for(30)
 
-    assert (bench.phase, bench.version) == (Phase.ROLLED_BACK, "1.0.0")
+    assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
 
 
 def at_switch() -> Bench:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from device_client.adapters.mqtt import Tls
 from device_client.settings import SettingsError, broker_of, load_settings
 
 KEY = "ab" * 32
@@ -48,6 +49,18 @@ def test_password_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert (broker.user, broker.password) == ("pi-1", "from-file"), "the device is the user"
 
 
+def test_tls_takes_its_port_and_its_files(tmp_path: Path) -> None:
+    text = GOOD.replace("mqtt://pi-1:p%40ss@broker.local:1884", "mqtts://broker.local")
+    (tmp_path / "agent.toml").write_text(
+        text + 'ca_file = "ca.crt"\ncertificate_file = "pi.crt"\nprivate_key_file = "pi.key"\n'
+    )
+
+    broker = broker_of(load_settings(tmp_path / "agent.toml"))
+
+    assert (broker.port, broker.user) == (8883, None)
+    assert broker.tls == Tls(*(str(tmp_path / name) for name in ("ca.crt", "pi.crt", "pi.key")))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -63,6 +76,8 @@ def test_password_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
         ((f'release_keys = ["{KEY}"]', "release_keys = []"), "key 'release_keys': "),
         (('region = "north"', 'region = "north"\ntopic_root = "fleet/+"'), "key 'topic_root': "),
         (('region = "north"', 'region = "north"\npassword_file = "missing"'), "key 'password_file': "),
+        (('region = "north"', 'region = "north"\nca_file = "ca"'), "write mqtts://"),
+        (('region = "north"', 'region = "north"\ncertificate_file = "c"'), "belong together"),
         (('region = "north"', "region = north"), "no valid TOML"),
     ],
 )

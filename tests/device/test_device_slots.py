@@ -180,7 +180,7 @@ def record_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     fsync, unlink, replace = os.fsync, Path.unlink, Path.replace
 
     def note_fsync(descriptor: int) -> None:
-        calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        calls.append(("fsync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
         fsync(descriptor)
 
     def note_unlink(path: Path, *, missing_ok: bool = False) -> None:

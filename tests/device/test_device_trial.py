@@ -12,7 +12,7 @@ from schemas.messages import HealthCheck
 
 def assert_turned_back(bench: Bench, code: str) -> None:
     bench.probe_for(30)
-    assert (bench.phase, bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", code)
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", code)
     assert bench.events()[-1] == "rolled_back"
     assert bench.record.is_refused(1, bench.disk["green"].manifest_sha256)
 
@@ -50,21 +50,21 @@ def test_enough_time_without_enough_successes_is_not_health() -> None:
 def test_trial_commits_by_local_health_alone_when_told_so() -> None:
     bench = Bench().on_trial()
     bench.probe_for(60)
-    assert bench.phase is Phase.TRIAL, "six probes span fifty seconds"
+    assert bench.phase() is Phase.TRIAL, "six probes span fifty seconds"
 
     bench.probe()
 
-    assert bench.phase is Phase.IDLE
+    assert bench.phase() is Phase.IDLE
 
 
 def test_trial_by_round_trip_commits_only_with_an_answer() -> None:
     bench = Bench().on_trial(commit_on="round_trip")
     bench.probe_for(90)
-    assert (bench.phase, bench.question.step) == (Phase.TRIAL, "commit")
+    assert (bench.phase(), bench.question.step) == (Phase.TRIAL, "commit")
 
     bench.grant()
 
-    assert (bench.phase, bench.version) == (Phase.IDLE, "1.1.0")
+    assert (bench.phase(), bench.version) == (Phase.IDLE, "1.1.0")
 
 
 def test_trial_by_round_trip_turns_back_when_the_new_version_has_cut_it_off() -> None:
@@ -82,7 +82,7 @@ def test_permission_to_commit_is_void_once_health_is_lost() -> None:
 
     bench.grant()
 
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
 
 def test_trial_by_gate_outlives_its_deadline_once_it_is_healthy() -> None:
@@ -90,11 +90,11 @@ def test_trial_by_gate_outlives_its_deadline_once_it_is_healthy() -> None:
     bench.probe_for(90)
     bench.grant("wait", retry_after_seconds=3000.0)
     bench.probe_for(4000)
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
     bench.grant()
 
-    assert (bench.phase, bench.version) == (Phase.IDLE, "1.1.0")
+    assert (bench.phase(), bench.version) == (Phase.IDLE, "1.1.0")
 
 
 def test_trial_by_gate_keeps_its_fallback_armed_while_it_waits() -> None:
@@ -127,7 +127,7 @@ def test_trial_turns_back_at_its_deadline_without_any_network() -> None:
     bench.send(Disconnected())
 
     bench.wait(299)
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
     bench.wait(1)
 
     assert_turned_back(bench, "deadline_exceeded")
@@ -139,14 +139,14 @@ def test_health_that_comes_at_the_deadline_comes_too_late() -> None:
 
     bench.probe()
 
-    assert bench.phase is Phase.ROLLING_BACK
+    assert bench.phase() is Phase.ROLLING_BACK
 
 
 def test_trial_turns_back_when_it_relapses() -> None:
     bench = Bench().on_trial()
     bench.probe_for(30)
     bench.probe_for(20, ok=False)
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
     bench.probe(ok=False)
 
@@ -159,7 +159,7 @@ def test_slow_start_is_not_a_relapse() -> None:
 
     bench.probe_for(70)
 
-    assert bench.phase is Phase.IDLE
+    assert bench.phase() is Phase.IDLE
 
 
 def test_trial_turns_back_when_it_says_it_is_another_version() -> None:
@@ -176,7 +176,7 @@ def test_answer_without_a_version_is_no_health() -> None:
         bench.now += 10
         bench.send(Probed(ok=True, version=None))
 
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
     assert bench.device.health.successes == 0
 
 
@@ -185,7 +185,7 @@ def test_trial_turns_back_at_the_fourth_exit() -> None:
     for _ in range(3):
         bench.now += 5
         bench.send(ApplicationExited())
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
     bench.send(ApplicationExited())
 
@@ -199,7 +199,7 @@ def test_rare_exits_are_no_crash_loop() -> None:
         bench.wait(60)
         bench.send(ApplicationExited())
 
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
 
 def test_exit_ends_the_row_of_successes() -> None:
@@ -207,11 +207,11 @@ def test_exit_ends_the_row_of_successes() -> None:
     bench.probe_for(60)
     bench.send(ApplicationExited())
     bench.probe_for(60)
-    assert bench.phase is Phase.TRIAL
+    assert bench.phase() is Phase.TRIAL
 
     bench.probe()
 
-    assert bench.phase is Phase.IDLE
+    assert bench.phase() is Phase.IDLE
 
 
 def test_trial_turns_back_when_the_application_cannot_be_started() -> None:
@@ -219,7 +219,7 @@ def test_trial_turns_back_when_the_application_cannot_be_started() -> None:
     bench.fail(Step.START, ErrorCode.START_FAILED)
     bench.answers = False
     bench.grant()
-    while bench.phase is not Phase.TRIAL:
+    while bench.phase() is not Phase.TRIAL:
         assert bench.device.step is not None
         effect = bench.log[-1]
         bench.send(*bench.answer(effect))
@@ -237,7 +237,7 @@ def test_committed_version_that_dies_later_is_left_for_the_one_before() -> None:
     bench = Bench().committed()
 
     bench.probe_for(50, ok=False)
-    assert bench.phase is Phase.IDLE, "two minutes at one probe in 30 s are 40 s at one in 10 s"
+    assert bench.phase() is Phase.IDLE, "two minutes at one probe in 30 s are 40 s at one in 10 s"
     bench.probe(ok=False)
 
     assert_turned_back(bench, "unhealthy")
@@ -257,7 +257,7 @@ def test_committed_version_is_kept_when_its_order_does_not_stand_any_more() -> N
 
     bench.probe_for(600, ok=False)
 
-    assert (bench.phase, bench.version) == (Phase.IDLE, "1.1.0")
+    assert (bench.phase(), bench.version) == (Phase.IDLE, "1.1.0")
 
 
 def test_committed_version_is_kept_when_nothing_ran_before() -> None:
@@ -265,7 +265,7 @@ def test_committed_version_is_kept_when_nothing_ran_before() -> None:
 
     bench.probe_for(600, ok=False)
 
-    assert (bench.phase, bench.version) == (Phase.IDLE, "1.1.0")
+    assert (bench.phase(), bench.version) == (Phase.IDLE, "1.1.0")
 
 
 def test_first_version_ever_stays_and_says_so_when_its_trial_fails() -> None:
@@ -273,7 +273,7 @@ def test_first_version_ever_stays_and_says_so_when_its_trial_fails() -> None:
 
     bench.wait(300)
 
-    assert (bench.phase, bench.version, bench.error_code) == (Phase.FAILED, "1.1.0", "no_safe_rollback")
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.FAILED, "1.1.0", "no_safe_rollback")
 
 
 def test_damaged_slot_is_never_gone_back_to() -> None:
@@ -282,7 +282,7 @@ def test_damaged_slot_is_never_gone_back_to() -> None:
 
     bench.wait(300)
 
-    assert (bench.phase, bench.version, bench.error_code) == (Phase.FAILED, "1.1.0", "no_safe_rollback")
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.FAILED, "1.1.0", "no_safe_rollback")
     assert bench.events()[-1] == "integrity_failed"
     assert len(bench.all(SwitchSlot)) == 1
 
@@ -293,7 +293,7 @@ def test_damaged_standby_is_not_activated() -> None:
 
     bench.grant()
 
-    assert (bench.phase, bench.version, bench.error_code) == (Phase.FAILED, "1.0.0", "integrity_failed")
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.FAILED, "1.0.0", "integrity_failed")
     assert bench.all(SwitchSlot) == []
 
 
@@ -304,14 +304,14 @@ def test_old_version_serves_again_when_the_switch_fails(step: Step) -> None:
 
     bench.grant()
 
-    assert (bench.phase, bench.version, bench.link) == (Phase.FAILED, "1.0.0", "blue")
+    assert (bench.phase(), bench.version, bench.link) == (Phase.FAILED, "1.0.0", "blue")
 
 
 def test_return_that_fails_is_tried_once_more() -> None:
     bench = Bench().on_trial()
     bench.fail(Step.SWITCH, ErrorCode.IO_ERROR)
     bench.wait(300)
-    assert bench.phase is Phase.ROLLING_BACK
+    assert bench.phase() is Phase.ROLLING_BACK
     bench.failures.clear()
 
     bench.wait(10)
@@ -325,7 +325,7 @@ def test_return_ends_failed_when_the_old_version_does_not_get_well_either() -> N
 
     bench.probe_for(300, ok=False)
 
-    assert (bench.phase, bench.error_code, bench.version) == (Phase.FAILED, "rollback_failed", "1.0.0")
+    assert (bench.phase(), bench.error_code, bench.version) == (Phase.FAILED, "rollback_failed", "1.0.0")
 
 
 def test_release_rolled_back_here_is_not_taken_again_under_the_same_generation() -> None:
@@ -339,7 +339,7 @@ def test_release_rolled_back_here_is_not_taken_again_under_the_same_generation()
     bench.reboot()
     bench.order(1)
 
-    assert (bench.phase, bench.version) == (Phase.ROLLED_BACK, "1.0.0")
+    assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
     assert bench.all(SwitchSlot) == []
 
 
@@ -350,4 +350,4 @@ def test_release_rolled_back_here_may_be_tried_under_a_newer_generation() -> Non
 
     bench.order(2)
 
-    assert bench.phase is Phase.READY
+    assert bench.phase() is Phase.READY
