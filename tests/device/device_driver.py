@@ -89,10 +89,10 @@ def run(request: dict[str, Any], answer: int) -> None:
         points.pass_one()
         return result
 
-    Performer.perform = counted_perform  # type: ignore[method-assign]
-    Worker.attempt = counted_attempt  # type: ignore[method-assign]
+    setattr(Performer, "perform", counted_perform)  # noqa: B010 - the types differ on purpose
+    setattr(Worker, "attempt", counted_attempt)  # noqa: B010 - the same
     LocalBus.desired = Path(request["desired"]).read_bytes()
-    program.Bus = LocalBus  # type: ignore[misc, assignment]
+    setattr(program, "Bus", LocalBus)  # noqa: B010 - the same
     settings = load_settings(Path(request["config"]))
     with program.lock(settings):
         agent, record, facts = program.build_agent(settings)
@@ -105,7 +105,7 @@ def run(request: dict[str, Any], answer: int) -> None:
                 os.write(answer, str(points.count).encode())
                 os._exit(0)
 
-        agent.turn = watched_turn  # type: ignore[method-assign]
+        setattr(agent, "turn", watched_turn)  # noqa: B010 - the same
         agent.run(record, facts)
 
 

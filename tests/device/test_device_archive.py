@@ -111,6 +111,8 @@ HOSTILE: dict[str, bytes] = {
     "huge_size": with_header(set_bytes(124, b"77777777777\0")),
     "name_with_a_second_part": with_header(set_bytes(345, b"evil")),
     "link_name_of_a_plain_file": with_header(set_bytes(157, b"/etc/passwd")),
+    "contiguous_file": with_header(set_bytes(156, b"7")),
+    "unknown_type": with_header(set_bytes(156, b"Z")),
     "data_in_the_padding": with_header(set_bytes(512 + 900, b"hidden")),
     "data_after_the_end": pack(honest()) + b"hidden" * 100,
     "endless_zeros": pack(honest()) + b"\0" * 50_000_000,

@@ -71,6 +71,14 @@ def test_grant_works_once() -> None:
     assert len(bench.all(SwitchSlot)) == 1
 
 
+def test_sequence_number_that_was_accepted_is_never_accepted_again() -> None:
+    bench = Bench().ready()
+    bench.grant("wait", seq=500)
+    bench.wait(60)
+
+    assert bench.grant(seq=500) == [LogRefusal(GrantRefusal.REPEATED_SEQ)]
+
+
 def test_only_the_last_question_can_be_answered() -> None:
     bench = Bench().ready()
     first = bench.make_grant(bench.question)

@@ -26,6 +26,7 @@ from device_client.core.events import (
     SyncReceived,
 )
 from device_client.core.machine import Phase
+from device_client.core.record import Record, Refusal
 
 
 def test_install_ends_idle_on_the_new_version_when_all_goes_well() -> None:
@@ -102,8 +103,28 @@ def test_order_is_durable_before_anything_is_fetched() -> None:
     effects = Bench().started().order(1)
 
     kinds = [type(effect) for effect in effects]
-    assert kinds.index(Persist) < kinds.index(Fetch)
+    assert kinds.index(Persist) < kinds.index(PublishReported) < kinds.index(Fetch)
     assert next(e for e in effects if isinstance(e, Persist)).record.desired_sha256 is not None
+
+
+def test_standby_is_given_up_durably_before_its_first_byte_changes() -> None:
+    bench = Bench().committed()
+
+    effects = bench.order(2, "1.2.0")
+
+    install = next(i for i, effect in enumerate(effects) if isinstance(effect, Install))
+    before = [effect.record for effect in effects[:install] if isinstance(effect, Persist)][-1]
+    assert (before.blue, before.previous) == (None, None)
+    assert before.green is not None
+
+
+def test_refused_release_is_not_even_prepared_under_the_same_generation() -> None:
+    bench = Bench(record=Record(refused=(Refusal(generation=1, manifest_sha256=digest("manifest 1.1.0")),))).started()
+
+    effects = bench.order(1)
+
+    assert (bench.phase(), bench.error_code) == (Phase.FAILED, "refused_release")
+    assert not any(isinstance(effect, Fetch) for effect in effects)
 
 
 def test_release_that_serves_already_is_observed_without_work() -> None:

@@ -119,8 +119,10 @@ def test_trial_goes_on_after_a_restart_of_the_agent_with_the_same_deadline() -> 
 def test_trial_whose_deadline_passed_while_the_agent_was_away_turns_back() -> None:
     bench = Bench().on_trial()
     bench.now += 301
+    bench.running = None
 
-    bench.start(connected=False)
+    effects = bench.start(connected=False)
+    assert [e.slot for e in effects if isinstance(e, StartApplication)] == ["blue"], "it is not even started again"
     bench.probe_for(30)
 
     assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
@@ -230,7 +232,7 @@ def test_application_of_the_wrong_slot_is_stopped_before_the_right_one_starts() 
 
     kinds = [type(effect) for effect in effects]
     assert kinds.index(StopApplication) < kinds.index(StartApplication)
-    assert bench.running == "blue"
+    assert bench.version == "1.0.0"
 
 
 def test_ordered_rollback_asks_again_after_a_power_cut() -> None:

@@ -89,7 +89,7 @@ def test_stop_ends_children_and_those_who_do_not_listen(stage: Stage) -> None:
     program = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        'child = \'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open("up", "w"); time.sleep(60)\'\n'
+        'child = \'import signal, time; signal.signal(15, signal.SIG_IGN); open("up", "w"); time.sleep(60)\'\n'
         "subprocess.Popen([sys.executable, '-S', '-c', child])\n"
         "time.sleep(60)\n"
     )
@@ -105,7 +105,7 @@ def test_stop_ends_children_and_those_who_do_not_listen(stage: Stage) -> None:
 
 def test_exit_is_noticed_once_and_the_application_started_again_ever_later(stage: Stage) -> None:
     stage.runtime.start("blue", stage.put("blue", "1.0.0", "raise SystemExit(1)"))
-    pauses = []
+    pauses: list[float] = []
     for _ in range(3):
         until(stage.runtime.poll)
         assert not stage.runtime.poll()
@@ -227,9 +227,9 @@ def test_log_of_the_application_stays_bounded(stage: Stage, monkeypatch: pytest.
 
 def test_process_id_that_is_used_again_is_another_process() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    process = identify(child.pid)
+    assert process is not None
     try:
-        process = identify(child.pid)
-        assert process is not None
         assert process.is_alive()
         assert not type(process)(process.pid, process.started_ticks + 1).is_alive()
     finally:

@@ -294,6 +294,7 @@ def test_damaged_standby_is_not_activated() -> None:
     bench.grant()
 
     assert (bench.phase(), bench.version, bench.error_code) == (Phase.FAILED, "1.0.0", "integrity_failed")
+    assert bench.record.green is None, "nobody goes back to it later"
     assert bench.all(SwitchSlot) == []
 
 
@@ -351,3 +352,16 @@ def test_release_rolled_back_here_may_be_tried_under_a_newer_generation() -> Non
     bench.order(2)
 
     assert bench.phase() is Phase.READY
+
+
+def test_rollback_is_watched_at_the_pace_of_its_order_and_asked_where_the_old_version_answers() -> None:
+    bench = Bench()
+    bench.disk["blue"] = bench.disk["blue"].model_copy(
+        update={"health_check": HealthCheck(path="/old", interval_seconds=3600)}
+    )
+    bench.on_trial()
+    bench.wait(300)
+
+    serving = bench.device.record.serving
+    assert serving is not None
+    assert (serving.health_check.path, serving.health_check.interval_seconds) == ("/old", 10)

@@ -39,10 +39,12 @@ class LightDevice:
     errors: int = 0
     sample_seq: int = 0
     report_seq: int = 0
+    is_ending: bool = False
+    """Leaving a client while it is cancelled may raise what we reconnect after."""
 
     async def run(self, broker: Broker) -> None:
         url = broker.url_for(self.name, is_device=True)
-        while True:
+        while not self.is_ending:
             with contextlib.suppress(aiomqtt.MqttError):
                 async with aiomqtt.Client(
                     url.host, url.port, username=url.username, password=url.password, identifier=self.name,
@@ -157,6 +159,7 @@ async def living(devices: Sequence[LightDevice], broker: Broker) -> AsyncIterato
     try:
         yield
     finally:
-        for task in tasks:
+        for device, task in zip(devices, tasks, strict=True):
+            device.is_ending = True
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -154,7 +154,8 @@ async def test_retained_command_is_refused_and_cleared(stage: Stage) -> None:
     async with living(devices, stage.broker):
         await alice.start()
         listening = asyncio.ensure_future(alice.hear("abort"))
-        await alice.run("mosquitto_pub", "-q", "1", "-r", "-t", "fleet/v1/ops/alice/cmd/abort", "-m", "r-1")
+        while not listening.done():  # A subscriber does not say when it listens.
+            await alice.run("mosquitto_pub", "-q", "1", "-r", "-t", "fleet/v1/ops/alice/cmd/abort", "-m", "r-1")
         assert (await listening)["error"]["code"] == "retained_command"
         assert await alice.phase() != "aborted"
         stage.kill()

@@ -1,0 +1,140 @@
+"""Planted bugs: each must be caught by its invariant within a few seeds, or the simulation proves nothing."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+import device_client.core.asking
+import device_client.core.trial
+import orchestrator.core.grants
+import orchestrator.core.progress
+import orchestrator.core.state
+import simulator.device
+from device_client.core.effects import Effect, SwitchSlot
+from orchestrator.adapters.journal import Journal
+from orchestrator.core import events as e
+from schemas.verdicts import Verdict
+from simulator import simulate
+
+SEEDS = range(60)
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def ignore_capacity(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(orchestrator.core.grants, "_refuse_capacity", lambda state, rollout: None)
+
+
+def accept_every_grant(patch: pytest.MonkeyPatch) -> None:
+    real = device_client.core.asking.judge_grant
+
+    def gullible(grant: Any, *, question: Any, **rest: Any) -> Any:
+        answers_something = question is not None and grant.step == question.step
+        return None if answers_something else real(grant, question=question, **rest)
+
+    patch.setattr(device_client.core.asking, "judge_grant", gullible)
+
+
+def pass_without_evidence(patch: pytest.MonkeyPatch) -> None:
+    real = orchestrator.core.progress.judge_gate
+
+    def lenient(*args: Any, **kwargs: Any) -> Any:
+        verdict, checks = real(*args, **kwargs)
+        if verdict is not Verdict.INCONCLUSIVE:
+            return verdict, checks
+        return Verdict.PASS, tuple(check.model_copy(update={"verdict": "pass"}) for check in checks)
+
+    patch.setattr(orchestrator.core.progress, "judge_gate", lenient)
+
+
+def order_every_wave(patch: pytest.MonkeyPatch) -> None:
+    real = orchestrator.core.progress.order
+
+    def eager(state: Any, rollout: Any, action: Any, names: Any, **rest: Any) -> Any:
+        everybody = [name for name, member in rollout.members.items() if member.progress.value in {"pending", "held"}]
+        return real(state, rollout, action, everybody if action == "install" and names else names, **rest)
+
+    patch.setattr(orchestrator.core.progress, "order", eager)
+
+
+def switch_before_persisting(patch: pytest.MonkeyPatch) -> None:
+    real = simulator.device.advance
+
+    def hasty(device: Any, event: Any, now: float) -> tuple[Any, Sequence[Effect]]:
+        device, effects = real(device, event, now)
+        return device, sorted(effects, key=lambda effect: not isinstance(effect, SwitchSlot))
+
+    patch.setattr(simulator.device, "advance", hasty)
+
+
+def lose_audit_rows(patch: pytest.MonkeyPatch) -> None:
+    real = Journal.append
+
+    def lossy(self: Journal, rows: Sequence[tuple[str, str]], at: float) -> Any:
+        records = real(self, rows, at)
+        if rows and rows[0][0] == "grant_issued":
+            self._database.execute("DELETE FROM entries WHERE seq = ?", (records[-1].seq,))
+        return records
+
+    patch.setattr(Journal, "append", lossy)
+
+
+def skip_approval(patch: pytest.MonkeyPatch) -> None:
+    def hasty(rollout: Any, gate: str, checks: Any) -> list[Any]:
+        judged = orchestrator.core.progress._judged
+        if rollout.is_last_wave:
+            ended = e.RolloutEnded(rollout=rollout.id, outcome="completed", by="orchestrator", reason="")
+            return [judged(rollout, gate, Verdict.PASS, "complete", checks), ended]
+        return [
+            judged(rollout, gate, Verdict.PASS, "proceed", checks),
+            orchestrator.core.progress.next_wave(rollout),
+        ]
+
+    patch.setattr(orchestrator.core.progress, "_pass", hasty)
+
+
+def commit_without_health(patch: pytest.MonkeyPatch) -> None:
+    for module in (device_client.core.asking, device_client.core.trial):
+        patch.setattr(module, "is_proven", lambda *args: True)
+
+
+def count_downtime_as_soak(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(state: Any, event: Any, at: float) -> None:
+        state.epoch = event.epoch
+
+    patch.setattr(orchestrator.core.state, "_open_epoch", forgetful)
+
+
+def decide_beside_the_journal(patch: pytest.MonkeyPatch) -> None:
+    real = orchestrator.core.state._order
+
+    def adding(state: Any, event: Any, at: float) -> None:
+        real(state, event, at)
+        state.generation += len(state.early_presence) + any(device.is_online for device in state.devices.values())
+
+    patch.setattr(orchestrator.core.state, "_order", adding)
+
+
+@pytest.mark.parametrize(
+    ("plant", "invariant"),
+    [
+        (ignore_capacity, "INV-8"),
+        (accept_every_grant, "INV-14"),
+        (pass_without_evidence, "INV-11"),
+        (order_every_wave, "INV-10"),
+        (switch_before_persisting, "INV-1 "),
+        (lose_audit_rows, "INV-15"),
+        (skip_approval, "INV-7"),
+        (commit_without_health, "INV-4"),
+        (count_downtime_as_soak, "INV-11"),
+        (decide_beside_the_journal, "INV-17"),
+    ],
+)
+def test_planted_bug_is_caught(plant: Plant, invariant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    for seed in SEEDS:
+        violations = simulate(seed, device_count=10).violations
+        if any(invariant in violation for violation in violations):
+            return
+        assert not violations, f"seed={seed}: expected {invariant}, got {violations[0]}"
+    pytest.fail(f"no seed of {SEEDS} has caught it")
