@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -144,9 +145,16 @@ def _run(settings: Settings) -> int:
         agent, record, facts = build_agent(settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: agent.end())
+        threading.excepthook = _end_at_once
         _log.info("agent.started device=%s root=%s pid=%d", settings.device, settings.root, os.getpid())
         agent.run(record, facts)
     return 0
+
+
+def _end_at_once(broken: threading.ExceptHookArgs) -> None:
+    """End like a killed agent when a thread has a bug: the application goes on, and the next agent takes over."""
+    _log.critical("agent.broken", exc_info=broken.exc_value)
+    os._exit(EXIT_ERROR)
 
 
 def _provision(settings: Settings, manifest: Path, archive: Path) -> int:

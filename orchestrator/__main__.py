@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import typer
 
@@ -109,11 +109,24 @@ async def _interruptible(story: Coroutine[Any, Any, dict[str, Any]]) -> dict[str
         return None
 
 
-@app.command("broker", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+_PASS_ON: Final[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+@app.command("broker", context_settings=_PASS_ON)
 def broker(context: typer.Context) -> None:
-    """Run the embedded broker; its own options follow (see `tidegate broker --help-broker`)."""
-    arguments = ["--help" if each == "--help-broker" else each for each in context.args]
-    os.execv(sys.executable, [sys.executable, "-m", "embedded_broker", *arguments])  # noqa: S606 - our own module
+    """Run the embedded broker; its options follow, `--help` lists them."""
+    _become("embedded_broker", context.args)
+
+
+@app.command("simulate", context_settings=_PASS_ON)
+def simulate(context: typer.Context) -> None:
+    """Run whole rollouts with faults in virtual time; its options follow, `--help` lists them."""
+    _become("simulator", context.args)
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Replace this process: the broker and the simulator are programs of their own, which nothing here imports."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own modules
 
 
 @app.command("version")

@@ -195,9 +195,8 @@ class _Builder(Transformer[Token, Any]):
 
     def threshold(self, items: list[Any]) -> Condition:
         assert self._metric is not None, "a threshold belongs to a check"
-        if self._metric is Metric.HEALTHY_PERCENTAGE:
-            raise PolicyError("say 'all_healthy' or how many at least: 'healthy_percentage >= 95%'")
-        return Condition(metric=self._metric, operator="<=", limit=_resolve(self._metric, items[0]))
+        operator: Operator = ">=" if self._metric is Metric.HEALTHY_PERCENTAGE else "<="
+        return Condition(metric=self._metric, operator=operator, limit=_resolve(self._metric, items[0]))
 
     def comparison(self, items: list[Token]) -> Condition:
         return _percentage(Metric.HEALTHY_PERCENTAGE, items[1], items[2])
@@ -241,20 +240,26 @@ def check_sense(condition: Condition, *, must_hold: bool) -> None:
         PolicyError: The comparison points the wrong way, a rate above 100%, or a baseline where there is none; the
             author's fault.
     """
-    metric, limit = condition.metric, condition.limit
+    metric = condition.metric
     is_good = metric is Metric.HEALTHY_PERCENTAGE  # Of everything else, more is worse.
     if (condition.operator in {">", ">="}) is not (is_good is must_hold):
         verb = "must hold" if must_hold else "must not happen"
         raise PolicyError(f"'{condition}' is what {verb}: turn the comparison round")
-    if condition.needs_baseline and metric not in COMPARABLE:
+    if not must_hold and condition.needs_baseline and metric not in COMPARABLE:
         raise PolicyError(f"there is no baseline of {metric}; give a number")
-    if metric not in RATES:
-        return
-    share = limit.value if isinstance(limit, Absolute) else limit.amount if isinstance(limit, BaselinePlus) else 0.0
-    if share > 1 or (share == 1 and condition.operator in {"<=", ">"}):
-        raise PolicyError(
-            f"'{condition}' can never stop anything: a rate is at most 100%, and 0.02 and 2% are the same"
-        )
+    if metric in RATES and _is_empty(condition):
+        raise PolicyError(f"'{condition}' can never stop anything: a rate is 0 to 100%; 0.02 and 2% are the same")
+
+
+def _is_empty(condition: Condition) -> bool:
+    """Say whether a rate always keeps (a check) or never reaches (a trigger) the limit."""
+    match condition.limit:
+        case Absolute(value=value):
+            return value > 1 or (condition.operator, value) in {("<=", 1.0), (">", 1.0), (">=", 0.0)}
+        case BaselinePlus(amount=amount, relative=False):
+            return amount >= 1
+        case _:
+            return False
 
 
 @cache

@@ -1,7 +1,6 @@
 """An MQTT client on the simulated network: connects, subscribes, repeats what was not acknowledged, comes back."""
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -92,7 +91,9 @@ class Client:
             self._network.cut(self._connection)
             self._lose()
 
-    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties = NO_PROPERTIES) -> None:
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties = NO_PROPERTIES
+    ) -> None:
         """Send a message; QoS 0 is lost without a connection, QoS 1 waits for the next one."""
         if qos == 0 and not self.is_connected:
             return
@@ -153,4 +154,3 @@ class Client:
                 self._program.on_connected()
             case _:
                 pass
-

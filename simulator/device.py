@@ -4,51 +4,33 @@ The shell does what the core says, in order, and answers. Power can go at any ef
 disk. While a device sleeps, nothing happens on it, but its boot clock goes on.
 """
 
-import hashlib
 import random
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from device_client.core.device import Device, advance, next_wake
-from device_client.core.effects import (
-    DrawNonce,
-    Effect,
-    Persist,
-    PublishAvailability,
-    PublishEvent,
-    PublishInfo,
-    PublishReady,
-    PublishReported,
-)
+from device_client.core.effects import DrawNonce, Effect, Persist, PublishReady, PublishReported
 from device_client.core.events import (
-    AvailabilityEchoed,
     Connected,
-    DesiredReceived,
     Disconnected,
     Event,
     Facts,
-    GrantReceived,
     HoldCleared,
     HoldReceived,
     NonceDrawn,
     Probed,
     Started,
-    SyncReceived,
     Tick,
 )
 from device_client.core.machine import Phase
-from embedded_broker.packets import Publish, Subscription, Will
-from schemas.codec import RETAINED, decode, encode
-from schemas.dsse import GRANT_TYPE, unseal
+from embedded_broker.packets import Publish
 from schemas.errors import DecodeError, SignatureError
-from schemas.messages import Desired, Grant, Info, Message, Sync
-from schemas.topics import RULES, Kind, TopicTree
 from simulator.application import Counters, health_sample
-from simulator.client import Client, Login
+from simulator.client import Client
 from simulator.clock import Action, Clock
 from simulator.disk import Disk
+from simulator.mail import Letter, Mail
 from simulator.materials import DeviceSpec
 from simulator.network import Network
 from simulator.plant import Plant
@@ -56,7 +38,6 @@ from simulator.trace import Trace
 from simulator.truth import DeviceStep
 from simulator.witness import Witness
 
-_SESSION_SECONDS: Final = 3600
 _BOOT_SECONDS: Final = 5.0
 """What the boot clock shows when the agent starts after a boot."""
 _HOLD_GRACE_SECONDS: Final = 5.0
@@ -84,8 +65,7 @@ class SimulatedDevice:
         *,
         clock: Clock,
         network: Network,
-        tree: TopicTree,
-        command_key: bytes,
+        mail: Mail,
         beat_seconds: float,
         sample_beats: int,
         rng: random.Random,
@@ -99,8 +79,6 @@ class SimulatedDevice:
         self.is_asleep = False
         self.power_cut = 0.0
         self._clock = clock
-        self._tree = tree
-        self._command_key = command_key
         self._beat_seconds = beat_seconds
         self._sample_beats = sample_beats
         self._beat_count = 0
@@ -116,11 +94,10 @@ class SimulatedDevice:
         self._inbox: deque[Event] = deque()
         self._is_busy = False
         self._is_braked = False
-        self._topics = {kind: tree.build(kind, device=spec.id) for kind in _OWN}
-        self._hold_topic, self._sync_topic = tree.build(Kind.HOLD), tree.build(Kind.SYNC)
+        self._mail = mail
         plant.answer = self.handle
         plant.later = self.later
-        self.client = Client(clock, network, self._login(), self, rng)
+        self.client = Client(clock, network, mail.login(), self, rng)
 
     @property
     def boot_now(self) -> float:
@@ -202,27 +179,14 @@ class SimulatedDevice:
     def on_message(self, packet: Publish) -> None:
         """Read a message as the agent does; what is not in order changes nothing."""
         try:
-            event = self._read(packet)
+            event = self._mail.read(packet)
         except (DecodeError, SignatureError):
             return
-        if event is not None:
-            self.handle(event)
-
-    def _read(self, packet: Publish) -> Event | None:
-        payload, topics = packet.payload, self._topics
-        if packet.topic == topics[Kind.DESIRED]:
-            if not payload:
-                return None
-            desired = decode(Desired, payload, RETAINED)
-            return DesiredReceived(desired, hashlib.sha256(payload).hexdigest())
-        if packet.topic == topics[Kind.GRANT]:
-            return GrantReceived(decode(Grant, unseal(GRANT_TYPE, payload, (self._command_key,))))
-        if packet.topic == topics[Kind.AVAILABILITY]:
-            return AvailabilityEchoed(payload.decode())
-        if packet.topic == self._hold_topic:
-            self._is_braked = bool(payload)
-            return HoldReceived() if payload else HoldCleared()
-        return SyncReceived(decode(Sync, payload).spread_seconds) if packet.topic == self._sync_topic else None
+        if event is None:
+            return
+        if isinstance(event, HoldReceived | HoldCleared):
+            self._is_braked = isinstance(event, HoldReceived)
+        self.handle(event)
 
     def _advance(self, event: Event) -> None:
         core = self.core
@@ -248,37 +212,16 @@ class SimulatedDevice:
                 self._inbox.append(NonceDrawn(self._rng.randbytes(16).hex(), step))
             case PublishReported(reported=reported):
                 self._witness.reported(self.spec.id, reported)
-                self._publish(Kind.REPORTED, reported)
             case PublishReady(ready=ready):
                 self._witness.asked(self.spec.id, ready, self.boot_now)
-                self._publish(Kind.READY, ready)
-            case PublishInfo(session=session, version=version):
-                self._publish(Kind.INFO, self._info(session, version))
-            case PublishEvent(kind=kind, event=event):
-                topic = self._tree.build(Kind.DEVICE_EVENT, device=self.spec.id, kind=kind.value)
-                self.client.publish(topic, encode(event), qos=1, retain=False)
-            case PublishAvailability(text=text):
-                self.client.publish(self._topics[Kind.AVAILABILITY], text.encode(), qos=1, retain=True)
             case _:
                 self.plant.perform(effect)
+        letter = self._mail.write(effect, self.boot_id)
+        if letter is not None:
+            self._send(letter)
 
-    def _publish(self, kind: Kind, message: Message) -> None:
-        self.client.publish(self._topics[kind], encode(message), qos=1, retain=RULES[kind].retained)
-
-    def _info(self, session: int, version: str | None) -> Info:
-        spec = self.spec
-        return Info(
-            session=session,
-            boot_id=self.boot_id,
-            agent="tidegate-simulator",
-            device_type=spec.device_type,
-            arch="aarch64",
-            region=spec.region,
-            group=spec.group,
-            disk_free_bytes=5_000_000_000,
-            signals=("error_rate", "latency", "memory"),
-            version=version,
-        )
+    def _send(self, letter: Letter) -> None:
+        self.client.publish(letter.topic, letter.payload, qos=letter.qos, retain=letter.retain)
 
     def _start_agent(self) -> None:
         self.core = Device(self.spec.id)
@@ -364,20 +307,4 @@ class SimulatedDevice:
             sample = health_sample(
                 application, plant.counters, seq=self._seq, boot_id=self.boot_id, version=version, now=now
             )
-            self.client.publish(self._topics[Kind.HEALTH], sample, qos=0, retain=False)
-
-    def _login(self) -> Login:
-        filters = (
-            self._topics[Kind.DESIRED], self._topics[Kind.GRANT], self._topics[Kind.AVAILABILITY],
-            self._hold_topic, self._sync_topic,
-        )  # fmt: skip
-        will = Will(self._topics[Kind.AVAILABILITY], b"offline", 1, retain=True)
-        subscriptions = tuple(Subscription(each, 1) for each in filters)
-        return Login(self.spec.id, subscriptions, will, _SESSION_SECONDS)
-
-
-_OWN: Final = (
-    Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.READY, Kind.GRANT, Kind.HEALTH,
-)  # fmt: skip
-
-Answer = Callable[[Event], None]
+            self._send(self._mail.write_sample(sample))

@@ -1,4 +1,4 @@
-"""What must hold when the world has come to rest: the journal, its fold, the accounting, and that everything arrived."""
+"""What must hold when the world has come to rest: the journal, its fold, the accounting; everything has arrived."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,8 +12,8 @@ from orchestrator.core.state import Device, State, evolve
 from simulator.device import SimulatedDevice
 from simulator.ledger import Ledger, RolloutFacts
 
-_SEEN_ONLY: Final = frozenset({"is_online", "online_since", "is_asking", "seen_version"})
-"""What the state holds beside the journal."""
+_SEEN_ONLY: Final = frozenset({"is_online", "online_since", "is_asking"})
+"""What the state holds beside the journal, and whatever is called seen."""
 _RESTING: Final = frozenset({Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED})
 _FINAL: Final = frozenset({"committed", "failed", "returned", "stranded"})
 
@@ -99,7 +99,7 @@ def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None
 
 
 def _journaled(devices: Mapping[str, Device]) -> dict[str, dict[str, Any]]:
-    names = [each.name for each in fields(Device) if each.name not in _SEEN_ONLY]
+    names = [each.name for each in fields(Device) if each.name not in _SEEN_ONLY and not each.name.startswith("seen_")]
     return {device.id: {name: getattr(device, name) for name in names} for device in devices.values()}
 
 

@@ -41,6 +41,7 @@ class RolloutFacts:
         excused: Of these, the ones that a person let pass.
         watched_seconds: Soak of this wave that somebody watched.
         watched_since: From here on it is watched; None while it is not.
+        until_seconds: So much soak this wave needs after it was extended; None while it was not.
     """
 
     version: str
@@ -57,6 +58,7 @@ class RolloutFacts:
     excused: set[str] = field(default_factory=set)
     watched_seconds: float = 0.0
     watched_since: float | None = None
+    until_seconds: float | None = None
 
     def having(self, *progress: str) -> list[str]:
         """Return the members in one of these states, in the plan's order."""
@@ -149,6 +151,7 @@ def _apply_to_rollout(rollout: RolloutFacts, entry: Entry) -> None:
         case "wave_started":
             rollout.wave, rollout.watched_seconds, rollout.watched_since = body["wave"], 0.0, None
             rollout.passed.discard(body["wave"])
+            rollout.until_seconds = None
         case "device_committed":
             rollout.progress[body["device"]] = "committed"
         case "device_failed":
@@ -161,6 +164,8 @@ def _apply_to_rollout(rollout: RolloutFacts, entry: Entry) -> None:
             rollout.watched_since = entry.at
         case "soak_progressed":
             rollout.watched_seconds, rollout.watched_since = body["soaked_seconds"], entry.at
+        case "soak_extended":
+            rollout.until_seconds = body["until_seconds"]
         case "gate_judged" if body["verdict"] == "pass" and body["decision"] != "watch":
             rollout.passed.add(body["wave"])
         case "rollout_approved":
@@ -168,6 +173,7 @@ def _apply_to_rollout(rollout: RolloutFacts, entry: Entry) -> None:
         case "rollout_resumed":
             if rollout.is_stopped:
                 rollout.watched_seconds, rollout.watched_since = 0.0, entry.at
+                rollout.until_seconds = None
             rollout.is_stopped = False
             rollout.excused.update(body["excused"])
         case "rollback_ordered":

@@ -1,4 +1,4 @@
-"""What a simulated fleet works with: devices, releases, keys, the policy. Everything follows from names and the seed."""
+"""What a simulated fleet works with: devices, releases, keys, policies. All of it follows from names and the seed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device_client.core.record import SlotContent
+from embedded_broker.acl import parse_acl
+from embedded_broker.state import Authorizer
 from orchestrator.adapters.access import find_broker_config, write_acl
 from orchestrator.core.releases import StoredArtifact, StoredRelease
 from orchestrator.examples import find_examples
@@ -127,9 +129,11 @@ def _with_few_samples(gate: Gate) -> Gate:
     return gate.model_copy(update={"checks": checks})
 
 
-def broker_acl(people: tuple[str, ...]) -> str:
+@cache
+def broker_acl(*people: str) -> Authorizer:
     """Return the access list that a production broker has, for these operators."""
-    return write_acl((find_broker_config() / "acl").read_text(), people)
+    text = write_acl((find_broker_config() / "acl").read_text(), people)
+    return parse_acl(text, source="broker-config/acl").authorizer()
 
 
 def _digest(text: str) -> str:

@@ -6,11 +6,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from simulator.faults import NO_FAULTS
+from simulator.scenario import ROLLOUT
 
 if TYPE_CHECKING:
+    from simulator.device import SimulatedDevice
     from simulator.world import World
 
 _HOUR_SECONDS: Final = 3600.0
+_SLEEP_SECONDS: Final = (10.0, 1800.0)
+_AGENT_KILLS_PER_HOUR: Final = 0.2
+_AGENT_DOWN_SECONDS: Final = 3.0
 
 
 class Mischief:
@@ -30,10 +35,10 @@ class Mischief:
         world, faults, rng = self._world, self._world.faults, self._rng
         for device in world.devices.values():
             self._repeat(faults.cuts_per_hour, device.client.cut)
-            self._repeat(faults.sleeps_per_hour, lambda device=device: device.sleep(rng.uniform(10, 1800)))
+            self._repeat(faults.sleeps_per_hour, partial(self._send_to_sleep, device))
             if faults.power_cut:
-                self._repeat(0.2, lambda device=device: device.kill_agent(3.0))
-        self._repeat(faults.cuts_per_hour, lambda: world.orchestrator.client.cut())
+                self._repeat(_AGENT_KILLS_PER_HOUR, partial(device.kill_agent, _AGENT_DOWN_SECONDS))
+        self._repeat(faults.cuts_per_hour, world.orchestrator.cut)
         self._repeat(faults.orchestrator_kills_per_hour, world.orchestrator.kill)
         self._repeat(faults.broker_restarts_per_hour, lambda: world.network.restart_broker(rng.uniform(1, 120)))
         if faults.clumsy_humans:
@@ -57,9 +62,12 @@ class Mischief:
         world.at(self.stop_seconds, partial(world.person.brake, on=False))
         world.at(self.stop_seconds, partial(self._command, "resume"))
 
+    def _send_to_sleep(self, device: "SimulatedDevice") -> None:
+        device.sleep(self._rng.uniform(*_SLEEP_SECONDS))
+
     def _command(self, verb: str) -> None:
         if self._world.phase():
-            self._world.person.command(verb, rollout="r-001")
+            self._world.person.command(verb, rollout=ROLLOUT)
 
     def _repeat(self, per_hour: float, action: Callable[[], object]) -> None:
         if per_hour > 0:

@@ -48,9 +48,7 @@ class Network:
         trace: Where restarts are written down.
     """
 
-    def __init__(
-        self, clock: Clock, authorize: Authorizer, faults: Faults, rng: random.Random, trace: Trace
-    ) -> None:
+    def __init__(self, clock: Clock, authorize: Authorizer, faults: Faults, rng: random.Random, trace: Trace) -> None:
         self._clock = clock
         self._authorize = authorize
         self._faults = faults

@@ -11,8 +11,8 @@ from typing import Any, Final
 from simulator.ledger import Entry, Ledger, RolloutFacts
 from simulator.truth import DeviceTruth
 
-_EVIDENCE_SECONDS_MAX: Final = 300.0
-"""A gate that passes has seen a sample of each device that is not older; eight or so sample intervals."""
+_EVIDENCE_SECONDS_MAX: Final = 600.0
+"""A gate that passes has seen a sample of each device that is not older: the shortest window of the policies here."""
 _SLACK_SECONDS: Final = 1e-3
 
 
@@ -94,7 +94,9 @@ def waves_keep_their_order(entry: Entry, scene: Scene) -> str | None:
         if body["wave"] > 0 and (rollout.wave not in rollout.passed or rollout.is_stopped):
             return f"wave {body['wave']} without the gate before it"
         return None
-    early = [name for name in _installed(entry, scene) if _facts(entry, scene).wave_of[name] > _facts(entry, scene).wave]
+    early = [
+        name for name in _installed(entry, scene) if _facts(entry, scene).wave_of[name] > _facts(entry, scene).wave
+    ]
     return f"{early[0]} goes before its wave" if early else None
 
 
@@ -114,6 +116,14 @@ def gates_judge_everybody(entry: Entry, scene: Scene) -> str | None:
         return f"passed without evidence of {silent[0]}"
     watched, needed = rollout.watched(entry.at), _soak_seconds(rollout)
     return f"passed after {watched:.0f} of {needed:.0f} s" if watched + _SLACK_SECONDS < needed else None
+
+
+def soak_is_watched(entry: Entry, scene: Scene) -> str | None:
+    """INV-11: time during which nobody watched does not count as soak."""
+    if entry.kind != "soak_progressed":
+        return None
+    watched, counted = scene.ledger.rollout(entry).watched(entry.at), entry.body["soaked_seconds"]
+    return f"{counted:.0f} s count, {watched:.0f} s were watched" if counted > watched + _SLACK_SECONDS else None
 
 
 def stops_stop(entry: Entry, scene: Scene) -> str | None:
@@ -196,6 +206,7 @@ ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-8 capacity": capacity_holds,
     "INV-10 wave order": waves_keep_their_order,
     "INV-11 gate soundness": gates_judge_everybody,
+    "INV-11 soak is watched": soak_is_watched,
     "INV-12 stops stop": stops_stop,
     "INV-15 nothing stale": nothing_stale_is_granted,
     "INV-16 decided once": decisions_are_taken_once,
@@ -226,6 +237,8 @@ def _wave_policy(rollout: RolloutFacts) -> Mapping[str, Any]:
 
 
 def _soak_seconds(rollout: RolloutFacts) -> float:
+    if rollout.until_seconds is not None:
+        return rollout.until_seconds
     canary = rollout.policy["rollout"]["canary"]
     if rollout.wave == 0:
         return float(canary["short_term_minutes"] + canary["soak_minutes"]) * 60

@@ -1,6 +1,7 @@
 """What a simulation is about: a fleet, a release, a policy, people, and what goes wrong."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.policy import Policy
 from simulator.application import GOOD, Behavior
@@ -9,7 +10,8 @@ from simulator.faults import NO_FAULTS, Faults, draw_behavior, draw_faults
 from simulator.materials import DEVICE_TYPES, DeviceSpec, brisk_policy, make_fleet
 from simulator.people import Habits
 
-WARM_UP_SECONDS = 420.0
+ROLLOUT: Final = "r-001"
+WARM_UP_SECONDS: Final = 330.0
 """Time for a baseline before the rollout is asked for."""
 
 

@@ -1,10 +1,10 @@
 """The world: a fleet, an orchestrator, people and a broker on one virtual clock, and what became of them."""
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from embedded_broker.acl import parse_acl
 from orchestrator.core.state import TERMINAL, Phase
 from schemas.topics import TopicTree
 from simulator.application import GOOD
@@ -13,6 +13,7 @@ from simulator.device import SimulatedDevice
 from simulator.disk import Disk
 from simulator.endings import accounts_balance, chain_is_whole, everything_arrived, state_is_the_fold
 from simulator.faults import NO_FAULTS, Faults
+from simulator.mail import Mail
 from simulator.materials import (
     NEW_RELEASE,
     NEW_VERSION,
@@ -28,11 +29,10 @@ from simulator.network import Network
 from simulator.orchestrator import Materials, SimulatedOrchestrator
 from simulator.people import ALICE, Person
 from simulator.plant import Plant
-from simulator.scenario import WARM_UP_SECONDS, Scenario, draw_scenario
+from simulator.scenario import ROLLOUT, WARM_UP_SECONDS, Scenario, draw_scenario
 from simulator.trace import Trace
 from simulator.witness import Witness
 
-ROLLOUT: Final = "r-001"
 POLICY: Final = "policy"
 _LOOK_SECONDS: Final = 60.0
 _QUIET_LOOKS: Final = 5
@@ -78,8 +78,7 @@ class World:
         self._tree = TopicTree()
         self._sample_seconds = scenario.policy.rollout.global_.health_check_interval_seconds
         self._key = make_key(scenario.seed)
-        authorize = parse_acl(broker_acl((ALICE,)), source="broker-config/acl").authorizer()
-        self.network = Network(self.clock, authorize, scenario.faults, self._stream("network"), self.trace)
+        self.network = Network(self.clock, broker_acl(ALICE), scenario.faults, self._stream("network"), self.trace)
         self.orchestrator = self._make_orchestrator()
         self.devices = {spec.id: self._make_device(spec) for spec in scenario.fleet}
         self.person = Person(
@@ -121,12 +120,13 @@ class World:
             self._mischief.begin()
         self.clock.after(WARM_UP_SECONDS + self._mischief.stop_seconds, self._heal)
         last_seconds = WARM_UP_SECONDS + self._mischief.stop_seconds + self.scenario.at_rest_within_seconds
-        quiet_looks, look_at = 0, 0.0
+        quiet_looks, over_looks, look_at = 0, 0, 0.0
         while quiet_looks < _QUIET_LOOKS and self.clock.elapsed_seconds < last_seconds and self.clock.step():
             if self.clock.elapsed_seconds >= look_at:
                 look_at = self.clock.elapsed_seconds + _LOOK_SECONDS
                 quiet_looks = quiet_looks + 1 if self._is_at_rest() else 0
-                if self._is_over() and not self._planned:
+                over_looks = over_looks + 1 if self._is_over() else 0
+                if over_looks == _QUIET_LOOKS:
                     self._heal()  # there is nothing left to disturb
         self._judge()
         return self._result()
@@ -152,20 +152,26 @@ class World:
             device.plant.step_failure = 0.0
 
     def _is_over(self) -> bool:
+        """Say whether no rollout goes on by itself and nobody has anything in mind."""
         engine = self.orchestrator.engine
-        rollouts = engine.state.rollouts.values() if engine is not None else ()
-        return bool(rollouts) and all(rollout.phase in TERMINAL for rollout in rollouts)
+        if engine is None or self._planned or self.person.is_waiting or not engine.state.rollouts:
+            return False
+        waiting = self._waiting_for_people()
+        return all(each.phase in TERMINAL or each.id in waiting for each in engine.state.rollouts.values())
 
     def _is_at_rest(self) -> bool:
         engine = self.orchestrator.engine
-        if engine is None or self._planned or not self.is_healed or self.person.is_waiting or not self.orchestrator.client.is_idle:
+        if (
+            engine is None
+            or self._planned
+            or not self.is_healed
+            or self.person.is_waiting
+            or not self.orchestrator.client.is_idle
+        ):
             return False
         if any(device.core is None or device.is_asleep for device in self.devices.values()):
             return False
-        rollouts = engine.state.rollouts.values()
-        return all(each.phase in TERMINAL for each in rollouts if each.id not in self._waiting_for_people()) and not (
-            everything_arrived(self.witness.ledger, self.devices, self._waiting_for_people())
-        )
+        return not everything_arrived(self.witness.ledger, self.devices, self._waiting_for_people())
 
     def _waiting_for_people(self) -> list[str]:
         engine = self.orchestrator.engine
@@ -206,7 +212,7 @@ class World:
             trace=tuple(self.trace.lines),
         )
 
-    def _stream(self, name: str):  # noqa: ANN202
+    def _stream(self, name: str) -> random.Random:
         return stream(self.scenario.seed, name)
 
     def _make_orchestrator(self) -> SimulatedOrchestrator:
@@ -239,8 +245,7 @@ class World:
             plant,
             clock=self.clock,
             network=self.network,
-            tree=self._tree,
-            command_key=self._key.public_key().public_bytes_raw(),
+            mail=Mail(spec, self._tree, self._key.public_key().public_bytes_raw()),
             beat_seconds=check.interval_seconds,
             sample_beats=max(1, round(self._sample_seconds / check.interval_seconds)),
             rng=rng,

@@ -23,6 +23,7 @@ PATIENCE_SECONDS: Final = 15.0
 PATIENCE_SECONDS_MAX: Final = 300.0
 WAIT_SECONDS: Final = 30.0
 """When a "wait" does not say for how long."""
+WAIT_SECONDS_MIN: Final = 1.0
 WAIT_SECONDS_MAX: Final = 3600.0
 HOLD_SPREAD_SECONDS: Final = 5.0
 
@@ -134,9 +135,7 @@ def window_of(desired: Desired) -> tuple[float | None, float | None]:
 
 
 def _install(device: Device, desired: Desired, grant: Grant, now: float) -> Outcome:
-    """Activate if the brake is off and the time has come by the only clock we trust, the grant's."""
-    if device.hold:
-        return _wait(device, now, None)
+    """Activate if the time has come by the only clock we trust, the grant's; under the brake nothing was asked."""
     try:
         server_time = parse_timestamp(grant.server_time)
     except ValueError:
@@ -152,7 +151,8 @@ def _install(device: Device, desired: Desired, grant: Grant, now: float) -> Outc
 
 
 def _wait(device: Device, now: float, retry_after_seconds: float | None) -> Outcome:
-    seconds = WAIT_SECONDS if retry_after_seconds is None else min(retry_after_seconds, WAIT_SECONDS_MAX)
+    wanted_seconds = WAIT_SECONDS if retry_after_seconds is None else retry_after_seconds
+    seconds = max(WAIT_SECONDS_MIN, min(wanted_seconds, WAIT_SECONDS_MAX))
     if not is_braked(device):
         device = replace(device, ask_at=now + seconds * (1 + 0.1 * spread(device, device.record.marks.seq)))
     if device.phase is Phase.READY:

@@ -99,7 +99,8 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
         case Connected():
             return _connect(device)
         case Disconnected():
-            return replace(device, connected=False), NOTHING
+            # The brake is retained, so it is heard again on the next connect, unless it was lifted meanwhile.
+            return replace(device, connected=False, hold=False), NOTHING
         case DesiredReceived():
             return on_desired(device, event)
         case GrantReceived():

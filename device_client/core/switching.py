@@ -33,7 +33,7 @@ from device_client.core.machine import CHANGING, Phase, Signal
 from device_client.core.probe import Health
 from device_client.core.record import Return, Trial, at_pace_of
 from device_client.core.state import Device, Outcome, begin, move, note, tell
-from schemas.messages import Desired, ErrorReport, HealthCheck, SlotName
+from schemas.messages import Desired, ErrorReport, SlotName
 
 GATE_WAIT_SECONDS_MAX: Final = 7 * 86400.0
 RETRY_SECONDS: Final = 5.0
@@ -83,25 +83,22 @@ def turn_back(device: Device, code: ErrorCode, message: str) -> Outcome:
     """
     record = device.record
     trial = record.trial
-    previous = record.previous if trial is None else trial.previous
     serving = record.serving
+    assert serving is not None, "only what serves is left"
+    previous = record.previous if trial is None else trial.previous
     generation = record.generation if trial is None else trial.generation
-    manifest_sha256 = serving.manifest_sha256 if trial is None and serving is not None else None
-    bad = trial.manifest_sha256 if trial is not None else manifest_sha256
-    refused = record.refused if bad is None else record.refusing(generation, bad)
+    refused = record.refusing(generation, serving.manifest_sha256)
     if previous is None or record.content(previous) is None:
         stays = describe(ErrorCode.NO_SAFE_ROLLBACK, "trial", f"{code}: {message}; there is no verified version before")
-        device, told = move(device, Signal.GAVE_UP, trial=None, installed_generation=None, refused=refused, error=stays)
-        return device, told
+        return move(device, Signal.GAVE_UP, trial=None, installed_generation=None, refused=refused, error=stays)
     error = describe(code, "trial", message)
     terms = trial or record.desired
     assert terms is not None, "only an order installs"
-    check = trial.check if trial is not None else serving.health_check if serving is not None else HealthCheck()
     going_back = Return(
         slot=previous,
         error=error,
         patience_seconds=terms.progress_deadline_seconds,
-        check=at_pace_of(check, record.content(previous)),
+        check=at_pace_of(serving.health_check, record.content(previous)),
     )
     return _go_back(device, Signal.TURNED_BACK, going_back, error=error, refused=refused)
 

@@ -159,6 +159,24 @@ def test_hold_keeps_an_install_waiting_until_it_is_lifted() -> None:
     assert bench.phase() is Phase.TRIAL
 
 
+def test_hold_that_was_lifted_while_nobody_heard_it_does_not_last() -> None:
+    bench = Bench().ready()
+    bench.send(HoldReceived())
+
+    bench.send(Disconnected(), Connected())
+    bench.grant()
+
+    assert bench.phase() is Phase.TRIAL
+
+
+def test_wait_of_no_time_is_not_asked_about_at_once() -> None:
+    bench = Bench().ready()
+
+    effects = bench.grant("wait", retry_after_seconds=0.0)
+
+    assert not any(isinstance(effect, DrawNonce) for effect in effects)
+
+
 def test_install_that_gets_ready_under_hold_does_not_ask() -> None:
     bench = Bench().started()
     bench.send(HoldReceived())

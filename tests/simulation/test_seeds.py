@@ -44,7 +44,8 @@ def test_rollouts_end_in_every_way_when_seeds_vary() -> None:
 
 
 def test_trace_is_the_same_when_a_seed_runs_again_with_another_hash_seed() -> None:
-    code = f"from simulator import simulate; print([simulate(s, device_count={DEVICE_COUNT}).trace_hash for s in range(6)])"
+    hashes = f"[simulate(seed, device_count={DEVICE_COUNT}).trace_hash for seed in range(6)]"
+    code = f"from simulator import simulate; print({hashes})"
 
     def run(hash_seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}

@@ -1,9 +1,9 @@
 """Rollouts told as stories: one thing goes wrong, and the fleet ends where it should."""
 
 from orchestrator.core.state import Progress
-from simulator import Behavior, Faults, World, crashing, failing, make_scenario
+from simulator import Behavior, Faults, Result, World, crashing, failing, make_scenario
 from simulator.materials import NEW_VERSION, OLD_VERSION, careful_policy
-from simulator.world import ROLLOUT, Result
+from simulator.scenario import ROLLOUT
 
 
 def canaries(world: World) -> set[str]:
@@ -81,7 +81,7 @@ def test_sleeper_goes_back_when_it_slept_through_the_rollback() -> None:
     slept: list[str] = []
 
     def send_to_sleep() -> None:
-        name = sorted(canaries(world))[0]
+        name = min(canaries(world))
         slept.append(name)
         assert world.devices[name].plant.application is not None
         world.devices[name].sleep(4 * 3600.0)
