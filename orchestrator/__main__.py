@@ -1,13 +1,10 @@
 """The ``tidegate`` command: wiring of processes and people's commands."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn
 
@@ -19,6 +16,7 @@ from orchestrator.cli.exits import Exit, reported
 from orchestrator.demo.story import Options, tell
 from orchestrator.demo.summary import closing_words
 from orchestrator.run import Settings, run_orchestrator
+from orchestrator.signals import until_signalled
 from orchestrator.version import VERSION
 from schemas.topics import TOPIC_ROOT
 
@@ -62,16 +60,7 @@ def orchestrator(
             tick_seconds=tick_seconds,
             settle_seconds=settle_seconds,
         )
-        asyncio.run(_until_stopped(settings))
-
-
-async def _until_stopped(settings: Settings) -> None:
-    serving = asyncio.ensure_future(run_orchestrator(settings, lambda line: print(line, flush=True)))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
+        asyncio.run(until_signalled(run_orchestrator(settings, lambda line: print(line, flush=True))))
 
 
 @app.command("demo")
@@ -90,23 +79,11 @@ def demo(
         url = None if broker in {"embedded", "mosquitto"} else broker
         asks = sys.stdin.isatty() and not yes and not as_json
         options = Options(url=url, kind=kind, folder=folder, asks=asks, quiet=as_json)
-        summary = asyncio.run(_interruptible(tell(options)))
+        summary = asyncio.run(until_signalled(tell(options)))
     if summary is None:
+        print("stopped; nothing was left running", file=sys.stderr)
         raise typer.Exit(Exit.OK)
     print(json.dumps(summary) if as_json else closing_words(summary))
-
-
-async def _interruptible(story: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any] | None:
-    """Run the story; Ctrl-C and SIGTERM end it, and with it every process it started."""
-    task = asyncio.ensure_future(story)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        print("stopped; nothing was left running", file=sys.stderr)
-        return None
 
 
 _PASS_ON: Final[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}

@@ -34,6 +34,7 @@ from orchestrator.core.inputs import (
     CommandRefused,
     DeviceReady,
     DeviceReported,
+    HoldSeen,
     Input,
     SampleReceived,
     Tick,
@@ -159,7 +160,12 @@ class Engine:
         return pending
 
     def reconnected(self, now: float) -> list[Outgoing]:
-        """Return every retained document again, and ask all devices to do the same."""
+        """Return every retained document again, and ask all devices to do the same.
+
+        Called before the first message of the new connection is received: a brake that is still on comes again with
+        the subscription, and one that was released meanwhile leaves no message to say so.
+        """
+        observe(self.state, HoldSeen(is_held=False), now)
         self._blind_until = now + self._settle_seconds
         return [*self._publish(reassert(self.state), now), self._message(Kind.SYNC, Sync())]
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 from lark import Lark, Token, Transformer, UnexpectedInput
 from lark.exceptions import VisitError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import PolicyError
 from schemas.times import format_duration
@@ -275,7 +275,9 @@ def _parse(text: str, start: str, metric: Metric | None, examples: str) -> Any: 
         caret = " " * (column - 1) + "^"
         raise PolicyError(f"cannot read it from column {column} on; {examples}\n{text}\n{caret}") from error
     except VisitError as error:
-        raise PolicyError(str(error.orig_exc)) from error
+        cause = error.orig_exc
+        said = cause.errors()[0]["msg"] if isinstance(cause, ValidationError) else str(cause)
+        raise PolicyError(f"{text[:80]!r}: {said}") from error
 
 
 def parse_threshold(text: str, metric: Metric) -> Condition:

@@ -297,8 +297,8 @@ class SimulatedDevice:
             self.handle(Probed(is_well, application.version if application is not None else None))
         if self.core is None:
             return
-        self.later(self._beat_seconds, self._beat)
         self._beat_count += 1
+        self.later(self._beat_seconds, self._beat)
         if self._beat_count % self._sample_beats:
             return
         self._seq += 1

@@ -46,7 +46,7 @@ class Faults:
     broker_keeps_sessions: bool = True
     broker_keeps_retained: bool = True
     clumsy_humans: bool = False
-    stop_seconds: float = 3600.0
+    stop_seconds: float = 2700.0
 
 
 NO_FAULTS: Final = Faults()

@@ -110,10 +110,10 @@ def brisk_policy() -> Policy:
             "percentage": 15.0,
             "immediate_minutes": 1.0,
             "short_term_minutes": 2.0,
-            "soak_minutes": 6.0,
+            "soak_minutes": 4.0,
         }
     )
-    waves = tuple(wave.model_copy(update={"soak_minutes": 4.0}) for wave in rollout.waves)
+    waves = tuple(wave.model_copy(update={"soak_minutes": 3.0}) for wave in rollout.waves)
     limits = rollout.global_.model_copy(update={"health_check_interval_seconds": 60.0})
     gates = {name: _with_few_samples(gate) for name, gate in careful.health_gates if gate is not None}
     return careful.model_copy(

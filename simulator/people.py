@@ -44,6 +44,7 @@ class Person:
     """One operator at a keyboard.
 
     Attributes:
+        is_braking: Whether the brake was pulled last, and not released.
         replies: Every answer so far, with its verb.
         statuses: The last status of each rollout that was seen.
     """
@@ -59,6 +60,7 @@ class Person:
         witness: Witness,
         trace: Trace,
     ) -> None:
+        self.is_braking = False
         self.replies: list[tuple[str, Reply]] = []
         self.statuses: dict[str, StatusDocument] = {}
         self._clock = clock
@@ -99,6 +101,7 @@ class Person:
 
     def brake(self, *, on: bool) -> None:
         """Pull or release the fleet's emergency brake."""
+        self.is_braking = on
         self._trace.add(ALICE, f"brake {'on' if on else 'off'}")
         payload = json.dumps({"reason": "drill", "by": ALICE}).encode() if on else b""
         self.client.publish(self._tree.build(Kind.HOLD), payload, qos=1, retain=True)

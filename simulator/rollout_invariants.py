@@ -67,8 +67,8 @@ def capacity_holds(entry: Entry, scene: Scene) -> str | None:
         return None
     policy = rollout.policy
     parallel_max = policy["rollout"]["global"]["max_parallel_deploys"]
-    if rollout.progress[device] == "returning":
-        returning = len(rollout.having("returning_granted")) + 1
+    if scene.ledger.orders[device].action == "rollback":
+        returning = len(rollout.having("returning_granted")) + (rollout.progress[device] == "returning")
         return f"{returning} devices return at once" if returning > parallel_max else None
     unavailable = len(rollout.in_flight) + len(rollout.having("stranded")) + 1
     resting = [name for name, where in rollout.progress.items() if where not in {"granted", "returning_granted"}]

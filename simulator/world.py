@@ -177,7 +177,7 @@ class World:
         engine = self.orchestrator.engine
         rollouts = engine.state.rollouts.values() if engine is not None else ()
         waits = {Phase.AWAITING_APPROVAL, Phase.HALTED}
-        return [each.id for each in rollouts if each.phase in waits or each.paused]
+        return [each.id for each in rollouts if each.phase in waits or each.paused or self.person.is_braking]
 
     def _judge(self) -> None:
         """Hold what is left against the invariants of the end."""

@@ -36,7 +36,6 @@ from device_client.core.events import (
 from schemas.codec import RETAINED, decode
 from schemas.dsse import GRANT_TYPE, unseal
 from schemas.errors import DecodeError, SignatureError
-from schemas.ids import check_id
 from schemas.messages import Desired, Grant, Hold, Sync
 from schemas.topics import RULES, Kind, TopicTree
 
@@ -144,9 +143,8 @@ class Bus:
 
     def publish_event(self, kind: EventKind, payload: bytes) -> None:
         """Tell what happened, if there is a session."""
-        # Built from the filter, because the topic's own id is called like the builder's first argument.
-        topics = self._topics.filter(Kind.DEVICE_EVENT, device=self._device)
-        self._send(Kind.DEVICE_EVENT, topics.removesuffix("+") + check_id(kind.value), payload)
+        topic = self._topics.build(Kind.DEVICE_EVENT, device=self._device, kind=kind.value)
+        self._send(Kind.DEVICE_EVENT, topic, payload)
 
     def _send(self, kind: Kind, topic: str, payload: bytes) -> "paho.MQTTMessageInfo | None":
         if not self._client.is_connected():

@@ -272,7 +272,7 @@ def _pause(given: _Order) -> Outcome:
     rollout = given.rollout
     if rollout.paused:
         return given.ok([])
-    if rollout.phase in TERMINAL or rollout.phase is Phase.ROLLING_BACK:
+    if rollout.phase in {*TERMINAL, Phase.ROLLING_BACK, Phase.HALTED}:
         return given.wrong_phase(f"{rollout.id} is {rollout.phase.value}, there is nothing to pause")
     return given.ok([e.RolloutPaused(rollout=rollout.id, by=given.actor, reason=given.command.reason)])
 

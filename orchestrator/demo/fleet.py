@@ -1,20 +1,27 @@
 """The demo's twelve devices: three types in three regions, each with its own folder, ports and agent configuration."""
 
+import contextlib
 import json
+import os
 import platform
 import shutil
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from orchestrator.adapters.brokers import Broker
+from schemas.errors import FleetError
 
 TYPES: Final = ("raspberrypi4", "jetson", "industrial-pc")
 REGIONS: Final = ("eu-north", "us-east", "ap-south")
 DEVICE_COUNT: Final = 12
+_PORTS: Final = range(20_000, 32_000)
+
+
+class DemoPortError(FleetError):
+    """This machine has no ports left for the demo's devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,12 @@ def clone_image(image: DemoDevice, devices: Sequence[DemoDevice]) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
+    """Return free ports below those that the system hands out for outgoing connections, which come and go."""
+    ports: list[int] = []
+    first = _PORTS.start + os.getpid() * 2 * DEVICE_COUNT % len(_PORTS)
+    for candidate in (*range(first, _PORTS.stop), *range(_PORTS.start, first)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", candidate)):
+            ports.append(candidate)
+        if len(ports) == count:
+            return ports
+    raise DemoPortError(f"fewer than {count} ports are free from {_PORTS.start} to {_PORTS.stop - 1}")

@@ -12,11 +12,11 @@ from schemas.manifest import PATH_DEPTH_MAX, Manifest, check_artifact_path
 SHA = "ab" * 32
 
 
-def make_file(path: str = "app/main.py", **changes: Any) -> dict[str, Any]:
+def make_file(path: str = "app/main.py", **changes: object) -> dict[str, Any]:
     return {"path": path, "size_bytes": 10, "mode": 0o644, "sha256": SHA, **changes}
 
 
-def make_manifest(*paths: str, **changes: Any) -> bytes:
+def make_manifest(*paths: str, **changes: object) -> bytes:
     manifest = {
         "release": "vision-app-2.4.0",
         "target_version": "2.4.0",

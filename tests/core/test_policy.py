@@ -8,7 +8,7 @@ from schemas.conditions import Absolute, Metric
 from schemas.policy import CHECK_METRICS, TRIGGER_METRICS, Policy
 
 
-def refusal(**changes: Any) -> str:
+def refusal(**changes: object) -> str:
     with pytest.raises(ValidationError) as caught:
         make_policy(**changes)
     return str(caught.value)
@@ -114,20 +114,20 @@ def test_a_scaled_policy_runs_that_much_faster_and_is_otherwise_the_same() -> No
     gate = {"checks": [{"type": "crash_count", "threshold": 0, "window": "30m"}]}
     policy = make_policy(triggers=[trigger], gates={"completion_gate": gate})
 
-    fast = policy.scaled(60)
+    fast = policy.scaled(64)
 
-    assert fast.rollout.canary.watch_seconds == policy.rollout.canary.watch_seconds / 60
-    assert [w.soak_minutes * 60 for w in fast.rollout.waves] == [w.soak_minutes for w in policy.rollout.waves]
-    assert fast.rollout.global_.deploy_timeout_seconds == 10.0
-    assert fast.rollout.global_.health_check_interval_seconds == 0.5
-    assert fast.rolling_update.health_check.interval_seconds == 0.5
-    assert (fast.rolling_update.min_ready_seconds, fast.rolling_update.progress_deadline) == (1.0, 5.0)
-    assert fast.rollback_triggers.all[0].window_seconds == 5.0
+    assert fast.rollout.canary.watch_seconds == policy.rollout.canary.watch_seconds / 64
+    assert [w.soak_minutes * 64 for w in fast.rollout.waves] == [w.soak_minutes for w in policy.rollout.waves]
+    assert fast.rollout.global_.deploy_timeout_seconds == 600 / 64
+    assert fast.rollout.global_.health_check_interval_seconds == 30 / 64
+    assert fast.rolling_update.health_check.interval_seconds == 30 / 64
+    assert (fast.rolling_update.min_ready_seconds, fast.rolling_update.progress_deadline) == (60 / 64, 300 / 64)
+    assert fast.rollback_triggers.all[0].window_seconds == 300 / 64
     assert fast.health_gates.completion_gate is not None
-    assert fast.health_gates.completion_gate.checks[0].window == 30.0
-    assert fast.baseline.window == 1440.0
+    assert fast.health_gates.completion_gate.checks[0].window == 1800 / 64
+    assert fast.baseline.window == 24 * 3600 / 64
     assert fast.rolling_update.max_unavailable == policy.rolling_update.max_unavailable
-    assert policy.scaled(64).scaled(1 / 64) == policy
+    assert fast.scaled(1 / 64) == policy
     assert policy.scaled(1) == policy
 
 

@@ -40,7 +40,6 @@ class LightDevice:
     sample_seq: int = 0
     report_seq: int = 0
     is_ending: bool = False
-    """Leaving a client while it is cancelled may raise what we reconnect after."""
 
     async def run(self, broker: Broker) -> None:
         url = broker.url_for(self.name, is_device=True)
@@ -85,7 +84,7 @@ class LightDevice:
     async def follow(
         self, client: aiomqtt.Client, work: "asyncio.Queue[tuple[Desired, str]]", grants: "asyncio.Queue[Grant]"
     ) -> None:
-        while True:
+        while not self.is_ending:
             desired, digest = await work.get()
             while not work.empty():
                 desired, digest = work.get_nowait()
@@ -109,7 +108,7 @@ class LightDevice:
         work: "asyncio.Queue[tuple[Desired, str]]", grants: "asyncio.Queue[Grant]",
     ) -> bool:  # fmt: skip
         """Ask until it may go; false as soon as there is a newer order."""
-        while work.empty():
+        while work.empty() and not self.is_ending:
             ready = Ready.model_validate(
                 {"generation": desired.generation, "step": step, "nonce": secrets.token_hex(16)}
             )
@@ -126,7 +125,7 @@ class LightDevice:
         return False
 
     async def measure(self, client: aiomqtt.Client) -> None:
-        while True:
+        while not self.is_ending:
             self.requests += 10
             self.errors += 5 if self.version in self.bad_versions else 0
             self.sample_seq += 1
@@ -159,7 +158,11 @@ async def living(devices: Sequence[LightDevice], broker: Broker) -> AsyncIterato
     try:
         yield
     finally:
-        for device, task in zip(devices, tasks, strict=True):
+        for device in devices:
             device.is_ending = True
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A publish may swallow a cancellation that comes with its acknowledgement (Python 3.11's wait_for): ask again.
+        pending = set(tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.2)

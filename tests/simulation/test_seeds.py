@@ -39,12 +39,12 @@ def test_no_invariant_breaks_when_seeds_that_once_found_a_bug_run_again() -> Non
 
 
 def test_rollouts_end_in_every_way_when_seeds_vary() -> None:
-    outcomes = {phase for seed in range(40) for phase in simulate(seed, device_count=DEVICE_COUNT).outcomes.values()}
+    outcomes = {phase for seed in range(20) for phase in simulate(seed, device_count=DEVICE_COUNT).outcomes.values()}
     assert {"completed", "rolled_back", "halted"} <= outcomes
 
 
 def test_trace_is_the_same_when_a_seed_runs_again_with_another_hash_seed() -> None:
-    hashes = f"[simulate(seed, device_count={DEVICE_COUNT}).trace_hash for seed in range(6)]"
+    hashes = f"[simulate(seed, device_count={DEVICE_COUNT}).trace_hash for seed in range(4)]"
     code = f"from simulator import simulate; print({hashes})"
 
     def run(hash_seed: str) -> str:
@@ -55,4 +55,4 @@ def test_trace_is_the_same_when_a_seed_runs_again_with_another_hash_seed() -> No
 
     first = run("1")
     assert first == run("2")
-    assert len(set(first.split(","))) == 6
+    assert len(set(first.split(","))) == 4

@@ -137,6 +137,26 @@ def test_nothing_is_activated_while_the_brake_is_on() -> None:
     assert result.outcomes == {ROLLOUT: "completed"}
 
 
+def test_rollout_goes_on_when_the_brake_is_released_while_the_orchestrator_is_away() -> None:
+    world = World(make_scenario(devices=12))
+    world.at(0.0, lambda: world.person.brake(on=True))
+    world.at(300.0, world.orchestrator.cut)
+    world.at(300.1, lambda: world.person.brake(on=False))
+    assert run(world).outcomes == {ROLLOUT: "completed"}
+
+
+def test_brake_holds_when_the_orchestrator_loses_its_connection_under_it() -> None:
+    world = World(make_scenario(devices=12))
+    world.at(0.0, lambda: world.person.brake(on=True))
+    world.at(300.0, world.orchestrator.cut)
+    world.at(1800.0, lambda: None)
+    run(world)
+    engine = world.orchestrator.engine
+    assert engine is not None
+    assert engine.state.is_held
+    assert running(world) == {OLD_VERSION}
+
+
 def test_approval_is_used_once_when_it_is_given_twice_or_for_another_wave() -> None:
     world = World(make_scenario(devices=12, approve_after_seconds=None))
 

@@ -1,0 +1,323 @@
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+from core_bench import Bench, make_fleet, make_policy
+
+from orchestrator.core.events import GateJudged
+from orchestrator.core.grants import Wait, WaitReason, decide_grant, unavailable_max
+from orchestrator.core.state import Phase, Progress
+from schemas.messages import Ready
+from schemas.topics import Kind
+
+CANARY = "d-0001"
+
+
+def ready(bench: Bench, name: str = CANARY, step: str = "activate", generation: int | None = None) -> Ready:
+    asked = bench.state.devices[name].generation if generation is None else generation
+    return Ready.model_validate({"generation": asked, "step": step, "nonce": "ab" * 16})
+
+
+def reason(bench: Bench, name: str = CANARY, step: str = "activate") -> str | None:
+    """Return why the device must wait; None if it may go. Nothing changes by asking."""
+    before = deepcopy(bench.state)
+    answer = decide_grant(bench.state, name, ready(bench, name, step))
+    assert bench.state == before
+    return answer.reason.value if isinstance(answer, Wait) else None
+
+
+def make_gate(decision: str, verdict: str) -> GateJudged:
+    fields = {"rollout": "r-001", "wave": 0, "gate": "canary_gate", "devices": 1, "checks": ()}
+    return GateJudged.model_validate({**fields, "verdict": verdict, "decision": decision})
+
+
+def wave_bench(count: int, **policy: object) -> Bench:
+    """Return a fleet of ``count`` whose canary has passed: all others are in wave 1 and ordered."""
+    waves = [{"name": "wave-1", "percentage": 100}]
+    bench = Bench(make_fleet(count), make_policy(waves=waves, **policy))  # type: ignore[arg-type]  # any part of it
+    bench.reach_wave(1)
+    return bench
+
+
+def test_a_device_nobody_knows_waits() -> None:
+    bench = Bench()
+
+    assert decide_grant(bench.state, "stranger", ready(bench)) == Wait(WaitReason.UNKNOWN_DEVICE)
+
+
+def test_a_device_that_was_ordered_nothing_waits() -> None:
+    assert reason(Bench()) == "nothing_ordered"
+
+
+@pytest.mark.parametrize("off_by", [-1, 1])
+def test_a_device_that_asks_for_another_generation_waits(off_by: int) -> None:
+    bench = Bench()
+    bench.start()
+    generation = bench.state.devices[CANARY].generation + off_by
+
+    assert decide_grant(bench.state, CANARY, ready(bench, generation=generation)) == Wait(WaitReason.STALE_GENERATION)
+
+
+def aborted(bench: Bench) -> None:
+    bench.command("abort", rollout="r-001")
+
+
+def quarantined(bench: Bench) -> None:
+    bench.command("quarantine", device=CANARY)
+
+
+def held(bench: Bench) -> None:
+    bench.hold()
+
+
+def paused(bench: Bench) -> None:
+    bench.command("pause", rollout="r-001")
+
+
+@pytest.mark.parametrize(
+    ("stop", "why"),
+    [(held, "hold"), (paused, "paused"), (quarantined, "quarantined"), (aborted, "not_eligible")],
+)
+def test_a_stop_takes_effect_at_the_next_question(stop: Callable[[Bench], None], why: str) -> None:
+    bench = Bench()
+    bench.start()
+    assert reason(bench) is None
+
+    stop(bench)
+
+    assert reason(bench) == why
+
+
+def test_a_released_stop_lets_go_again() -> None:
+    bench = Bench()
+    bench.start()
+    bench.hold()
+    bench.command("pause", rollout="r-001")
+
+    bench.hold(b"")
+    bench.command("resume", rollout="r-001")
+
+    assert reason(bench) is None
+
+
+def test_a_granted_device_whose_rollout_is_stopped_is_not_granted_again() -> None:
+    bench = Bench()
+    bench.start()
+    assert bench.ask(CANARY).decision == "go"
+
+    aborted(bench)
+
+    assert reason(bench) == "rollout_stopped"
+
+
+def test_a_wave_that_is_not_open_waits() -> None:
+    bench = Bench()
+    bench.start()
+    later = bench.wave(1)[0]
+    device, member = bench.state.devices[later], bench.member(later)
+    device.rollout, device.generation, device.action, member.progress = "r-001", 9, "install", Progress.ORDERED
+
+    assert reason(bench, later) == "wave_not_open"
+
+
+def test_a_failed_device_is_not_granted_again() -> None:
+    bench = Bench()
+    bench.start()
+    bench.fail(CANARY)
+
+    assert reason(bench) == "not_eligible"
+
+
+def test_no_more_than_max_parallel_deploys_are_on_their_way() -> None:
+    bench = wave_bench(22, limits={"max_parallel_deploys": 3})
+    names = bench.wave(1)
+
+    decisions = [bench.ask(name).decision for name in names]
+
+    assert decisions == ["go"] * 3 + ["wait"] * 17
+    assert reason(bench, names[3]) == "capacity"
+    bench.run(names[0], "2.0.0")
+    bench.report(names[0])
+    assert [bench.ask(name).decision for name in names[3:6]] == ["go", "wait", "wait"]
+
+
+@pytest.mark.parametrize(
+    ("count", "max_unavailable", "min_available", "allowed"),
+    [
+        (20, "10%", "90%", 2),
+        (29, "10%", "90%", 2),  # rounds down
+        (9, "10%", "90%", 1),  # but one at least
+        (20, "30%", "70%", 6),
+        (20, "50%", "40%", 10),  # the stricter of the two
+        (20, "20%", "50%", 4),
+        (21, "10%", "90%", 2),
+    ],
+)
+def test_so_many_may_be_out_of_service(count: int, max_unavailable: str, min_available: str, allowed: int) -> None:
+    bench = wave_bench(count, update={"max_unavailable": max_unavailable, "min_available": min_available})
+
+    decisions = [bench.ask(name).decision for name in bench.wave(1)]
+
+    assert decisions.count("go") == allowed
+    assert reason(bench, bench.wave(1)[-1]) == "availability"
+    assert unavailable_max(bench.rollout, count) == allowed
+
+
+def test_offline_devices_serve_nobody_and_count_for_no_availability() -> None:
+    bench = wave_bench(20, update={"max_unavailable": "20%", "min_available": "80%"})
+    bench.set_online(*bench.wave(1)[10:], is_online=False)  # ten of the twenty remain
+
+    assert [bench.ask(name).decision for name in bench.wave(1)[:4]] == ["go", "go", "wait", "wait"]
+
+
+def test_a_granted_device_that_falls_silent_keeps_its_place() -> None:
+    bench = wave_bench(10, update={"max_unavailable": "10%", "min_available": "90%"})
+    first, second, *_ = bench.wave(1)
+    assert bench.ask(first).decision == "go"
+
+    bench.set_online(first, is_online=False)
+
+    assert reason(bench, second) == "availability"
+
+
+def test_a_lost_grant_is_given_again_with_a_new_number_and_takes_no_second_place() -> None:
+    bench = wave_bench(10, limits={"max_parallel_deploys": 1})
+    first, second, *_ = bench.wave(1)
+
+    answers = [bench.ask(first), bench.ask(first)]
+
+    assert [answer.decision for answer in answers] == ["go", "go"]
+    assert answers[0].seq < answers[1].seq
+    assert answers[0].nonce != answers[1].nonce
+    assert reason(bench, second) == "capacity"
+
+
+def test_a_commit_needs_a_grant_before_it() -> None:
+    bench = Bench()
+    bench.start()
+
+    assert reason(bench, step="commit") == "not_eligible"
+    bench.ask(CANARY)
+
+    assert reason(bench, step="commit") is None
+
+
+def test_a_commit_is_granted_whatever_stops_the_rollout() -> None:
+    bench = Bench()
+    bench.start()
+    bench.ask(CANARY)
+    bench.hold()
+    bench.command("pause", rollout="r-001")
+    bench.command("abort", rollout="r-001")
+
+    assert reason(bench, step="commit") is None
+
+
+def rolling_back(count: int = 5, limit: int = 2) -> Bench:
+    """Return a fleet that runs the new version and has just been ordered back."""
+    bench = wave_bench(count, limits={"max_parallel_deploys": limit})
+    bench.install_wave()
+    bench.command("rollback", rollout="r-001")
+    return bench
+
+
+def test_a_rollback_waits_for_no_hold_and_no_quarantine_and_no_phase() -> None:
+    bench = rolling_back()
+    bench.hold()
+    bench.command("quarantine", device=CANARY)
+    assert bench.phase() is Phase.ROLLING_BACK
+
+    assert reason(bench) is None
+
+
+def test_rollbacks_are_bounded_by_max_parallel_deploys_only() -> None:
+    bench = rolling_back(count=5, limit=2)
+    names = bench.rollout.having(Progress.RETURNING)
+
+    assert [bench.ask(name).decision for name in names] == ["go", "go", "wait", "wait", "wait"]
+    assert reason(bench, names[2]) == "capacity"
+    bench.run(names[0], "1.0.0")
+    bench.report(names[0])
+    assert [bench.ask(name).decision for name in names[2:]] == ["go", "wait", "wait"]
+
+
+def test_a_lost_grant_for_a_rollback_is_given_again_beyond_the_bound() -> None:
+    bench = rolling_back(count=5, limit=2)
+    names = bench.rollout.having(Progress.RETURNING)
+    for name in names[:2]:
+        bench.ask(name)
+
+    assert [reason(bench, name) for name in names[:3]] == [None, None, "capacity"]
+
+
+def test_a_device_that_slept_through_its_rollback_gets_the_one_right_answer() -> None:
+    bench = Bench()
+    bench.start()
+    old = bench.state.devices[CANARY].generation
+    bench.ask(CANARY)
+    bench.set_online(CANARY, is_online=False)
+    bench.command("rollback", rollout="r-001")
+    bench.set_online(CANARY)
+
+    late = decide_grant(bench.state, CANARY, ready(bench, generation=old))
+
+    assert late == Wait(WaitReason.STALE_GENERATION)
+    assert bench.state.devices[CANARY].action == "rollback"
+    assert reason(bench) is None
+
+
+def test_a_straggler_may_install_after_completion() -> None:
+    bench = wave_bench(6)
+    late = bench.wave(1)[0]
+    bench.set_online(late, is_online=False)
+    bench.install_wave()
+    bench.soak()
+    assert bench.phase() is Phase.COMPLETED
+
+    bench.set_online(late)
+
+    assert reason(bench, late) is None
+
+
+def test_only_a_gate_that_was_acted_upon_lets_a_gated_commit_through() -> None:
+    bench = Bench(make_fleet(6), make_policy(commit_on="gate"))
+    bench.start()
+    bench.ask(CANARY)
+    assert reason(bench, step="commit") == "gate_pending"
+
+    judged = {}
+    for decision, verdict in (("watch", "pass"), ("extend", "inconclusive"), ("await_approval", "pass")):
+        bench.rollout.gates[0] = make_gate(decision, verdict)
+        judged[decision] = reason(bench, step="commit")
+
+    assert judged == {"watch": "gate_pending", "extend": "gate_pending", "await_approval": None}
+
+
+def test_nothing_is_installed_while_the_orchestrator_settles_and_a_rollback_does_not_wait() -> None:
+    bench = Bench()
+    bench.start()
+    asked = ready(bench)
+
+    assert decide_grant(bench.state, CANARY, asked, is_settling=True) == Wait(WaitReason.SETTLING)
+    back = rolling_back()
+    assert not isinstance(decide_grant(back.state, CANARY, ready(back), is_settling=True), Wait)
+
+
+def test_a_wait_says_when_to_ask_again_and_names_the_reason() -> None:
+    bench = Bench()
+    bench.start()
+    bench.hold()
+    facts = len(bench.entries())
+
+    answer = bench.ask(CANARY)
+
+    assert (answer.decision, answer.reason, answer.retry_after_seconds) == ("wait", "hold", 30.0)
+    assert len(bench.entries()) == facts
+
+
+def test_a_ready_of_a_device_that_was_ordered_nothing_is_counted_and_not_answered() -> None:
+    bench = Bench()
+
+    assert bench.say(Kind.READY, ready(bench, generation=1), device=CANARY) == []
+    assert bench.say(Kind.READY, ready(bench, generation=1), device="stranger") == []
+    assert bench.engine.refused_total == {"ready_without_order": 2}

@@ -1,0 +1,146 @@
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from core_bench import START, Bench, make_fleet, make_policy, make_release
+
+from orchestrator.core.context import Context
+from orchestrator.core.plan import Plan
+from orchestrator.core.targets import Refusal, exclusion, make_plan, take_baselines
+from orchestrator.telemetry.monitor import Monitor
+from schemas.topics import Kind
+
+ABSOLUTE = {"checks": [{"type": "error_rate", "threshold": "2%"}]}
+
+
+def plan_of(bench: Bench, version: str = "2.0.0") -> Plan:
+    plan = make_plan(bench.state, make_release(version), bench.policy, "r-1")
+    assert isinstance(plan, Plan)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("info", "release", "reason"),
+    [
+        ({}, {}, ""),
+        ({"arch": "riscv"}, {"arch": "aarch64"}, "no artifact for riscv"),
+        ({"device_type": "nuc"}, {"device_types": ("pi", "jetson")}, "not for nuc"),
+        ({"version": "2.0.0"}, {}, "runs 2.0.0 already"),
+        ({"maintenance": True}, {}, "in maintenance"),
+        ({"disk_free_bytes": 499}, {}, "499 bytes free, 500 needed"),
+        ({"disk_free_bytes": 500}, {}, ""),
+        ({"disk_free_bytes": None}, {}, ""),
+    ],
+)
+def test_a_device_is_left_out_with_its_reason(info: dict[str, Any], release: dict[str, Any], reason: str) -> None:
+    bench = Bench(make_fleet(1, **info), warm_up_seconds=0)
+    bench.devices["d-0001"].version = info.get("version", "1.0.0")
+    bench.speak()
+
+    assert exclusion(bench.state, bench.state.devices["d-0001"], make_release(**release)) == reason
+
+
+def test_a_quarantined_device_is_left_out_until_it_is_released() -> None:
+    bench = Bench(warm_up_seconds=0)
+
+    bench.command("quarantine", device="d-0001", reason="smoke")
+    assert plan_of(bench).excluded == {"d-0001": "quarantined: smoke"}
+    bench.command("release", device="d-0001")
+
+    assert plan_of(bench).excluded == {}
+
+
+def test_the_disk_that_counts_is_the_one_announced_last() -> None:
+    bench = Bench(make_fleet(2, disk_free_bytes=10_000), warm_up_seconds=0)
+    facts = len(bench.entries())
+
+    info = bench.fleet["d-0001"].model_copy(update={"disk_free_bytes": 100})
+    bench.say(Kind.INFO, info, device="d-0001")
+
+    assert plan_of(bench).excluded == {"d-0001": "100 bytes free, 500 needed"}
+    assert len(bench.entries()) == facts
+
+
+def test_every_member_of_a_running_rollout_is_taken_also_when_its_wave_has_not_begun() -> None:
+    bench = Bench(make_fleet(6))
+    bench.start()
+
+    plan = make_plan(bench.state, make_release("3.0.0"), bench.policy, "r-2")
+
+    assert plan == Refusal("no device to update: in rollout r-001")
+
+
+def test_the_members_of_an_ended_rollout_are_free_again() -> None:
+    bench = Bench(make_fleet(6))
+    bench.start()
+    bench.command("abort", rollout="r-001")
+
+    assert plan_of(bench, "3.0.0").excluded == {}
+
+
+def test_no_device_is_no_plan() -> None:
+    bench = Bench({}, warm_up_seconds=0)
+
+    assert make_plan(bench.state, make_release(), bench.policy, "r-1") == Refusal(
+        "no device to update: no device has announced itself"
+    )
+
+
+def test_a_fleet_of_which_nobody_may_be_a_canary_is_refused_with_the_reasons() -> None:
+    bench = Bench(make_fleet(2, single_point_of_failure=lambda n: n == 1, known_issues=lambda n: ["fan"] * (n == 2)))
+
+    assert make_plan(bench.state, make_release(), bench.policy, "r-1") == Refusal(
+        "no device may be a canary: known issue: fan; single point of failure"
+    )
+
+
+def test_an_offline_device_is_a_target_and_no_canary() -> None:
+    bench = Bench(make_fleet(4))
+    bench.set_online("d-0001", is_online=False)
+
+    plan = plan_of(bench)
+
+    assert "d-0001" in plan.targets
+    assert plan.not_canary == {"d-0001": "offline"}
+
+
+def test_the_same_fleet_gives_the_same_plan_and_another_name_another_deal() -> None:
+    bench = Bench(make_fleet(30), warm_up_seconds=0)
+    plans = [make_plan(bench.state, make_release(), bench.policy, name) for name in ("r-1", "r-1", "r-2")]
+
+    assert plans[0] == plans[1] != plans[2]
+
+
+def baselines_of(bench: Bench, monitor: Monitor | None = None) -> object:
+    context = Context(monitor or bench.monitor, {}, {}, "")
+    return take_baselines(bench.state, plan_of(bench), make_release(), bench.policy, context=context, now=bench.now)
+
+
+def test_each_group_has_a_baseline_of_its_own() -> None:
+    bench = Bench(make_fleet(6, group=lambda n: f"g{n % 2}"))
+    for name in ("d-0001", "d-0003", "d-0005"):
+        bench.devices[name].errors_per_sample = 10
+    bench.advance(330)
+
+    baselines = baselines_of(bench)
+
+    assert isinstance(baselines, dict)
+    assert baselines["g0"].error_rate == 0.0
+    assert baselines["g1"].error_rate > 0.04
+
+
+def test_a_group_without_a_baseline_blocks_a_policy_that_compares() -> None:
+    bench = Bench()
+    before = deepcopy(bench.state)
+
+    refused = baselines_of(bench, Monitor())
+
+    assert isinstance(refused, Refusal)
+    assert refused.message.startswith("group 'vision' has no baseline yet: fewer than 5 requests observed")
+    assert bench.state == before
+
+
+def test_a_policy_of_absolute_limits_needs_no_baseline() -> None:
+    bench = Bench(policy=make_policy(gates={"canary_gate": ABSOLUTE, "wave_gate": ABSOLUTE}), now=START)
+
+    assert baselines_of(bench, Monitor()) == {}
