@@ -92,7 +92,7 @@ def make_fleet(count: int, **changes: object) -> dict[str, Info]:
     }
 
 
-def make_release(version: str = "2.0.0", *, arch: str = "noarch", **changes: object) -> StoredRelease:
+def make_release(version: str = "2.0.0", *, arch: str = "noarch", **changes: Any) -> StoredRelease:  # noqa: ANN401 - any field of an artifact
     """Return a release of one artifact."""
     fields = {"manifest_size_bytes": 10, "artifact_size_bytes": 100, "unpacked_bytes": 300, "device_types": ()}
     artifact = StoredArtifact(manifest_sha256=SHA, artifact_sha256=SHA, arch=arch, **{**fields, **changes})
@@ -180,7 +180,7 @@ class Bench:
         self.engine.performed()
         return outgoing
 
-    def hear(self, topic: str, payload: bytes, **how: object) -> list[Outgoing]:
+    def hear(self, topic: str, payload: bytes, **how: Any) -> list[Outgoing]:  # noqa: ANN401 - any field of Received
         """Let a message from the bus reach the engine."""
         return self.take(self.engine.receive(Received(topic, payload, **how), self.now))
 
@@ -218,7 +218,7 @@ class Bench:
         (reply,) = [decode(Reply, each.payload) for each in outgoing if each.topic == topic]
         return reply
 
-    def start(self, version: str = "2.0.0", **body: object) -> Reply:
+    def start(self, version: str = "2.0.0", **body: Any) -> Reply:  # noqa: ANN401 - any field of the command
         """Start a rollout and let the first orders go out."""
         reply = self.command("start", release=f"app-{version}", policy="careful", **body)
         assert reply.status == "ok", reply.error

@@ -25,7 +25,7 @@ from schemas.topics import Kind
 CANARY = "d-0001"
 
 
-def started(**policy: object) -> Bench:
+def started(**policy: Any) -> Bench:  # noqa: ANN401 - any part of a policy
     bench = Bench(policy=make_policy(**policy))
     bench.start()
     return bench

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 from core_bench import Bench, make_fleet, make_policy
@@ -31,10 +32,10 @@ def make_gate(decision: str, verdict: str) -> GateJudged:
     return GateJudged.model_validate({**fields, "verdict": verdict, "decision": decision})
 
 
-def wave_bench(count: int, **policy: object) -> Bench:
+def wave_bench(count: int, **policy: Any) -> Bench:  # noqa: ANN401 - any part of a policy
     """Return a fleet of ``count`` whose canary has passed: all others are in wave 1 and ordered."""
     waves = [{"name": "wave-1", "percentage": 100}]
-    bench = Bench(make_fleet(count), make_policy(waves=waves, **policy))  # type: ignore[arg-type]  # any part of it
+    bench = Bench(make_fleet(count), make_policy(waves=waves, **policy))
     bench.reach_wave(1)
     return bench
 

@@ -30,15 +30,15 @@ REPORTED = Reported(observed_generation=1, seq=1, state="idle", boot_id="b")
 HEALTH_TOPIC = f"fleet/v1/health/{shard_of('pi-1')}/pi-1"
 
 
-def received(topic: str, payload: bytes = b"", **how: object) -> object:
+def received(topic: str, payload: bytes = b"", **how: Any) -> object:  # noqa: ANN401 - any field of Received
     return interpret(TREE, Received(topic if topic.startswith("/") else f"fleet/v1/{topic}", payload, **how))
 
 
-def command(verb: str, payload: bytes, **how: object) -> object:
+def command(verb: str, payload: bytes, **how: Any) -> object:  # noqa: ANN401 - any field of Received
     return received(f"ops/alice/cmd/{verb}", payload, **how)
 
 
-def refused(verb: str, payload: bytes, **how: object) -> CommandRefused:
+def refused(verb: str, payload: bytes, **how: Any) -> CommandRefused:  # noqa: ANN401 - any field of Received
     given_input = command(verb, payload, **how)
     assert isinstance(given_input, CommandRefused)
     return given_input

@@ -13,7 +13,7 @@ from orchestrator.core.planner import Candidate, canary_size, choose_canary, dea
 from schemas.policy import CanaryPolicy
 
 
-def make_candidate(device: str, device_type: str = "pi", region: str = "north", **changes: object) -> Candidate:
+def make_candidate(device: str, device_type: str = "pi", region: str = "north", **changes: Any) -> Candidate:  # noqa: ANN401 - any field of a candidate
     return Candidate(device, device_type, region, **{"signal_count": 1, **changes})
 
 

@@ -25,7 +25,7 @@ def started() -> Bench:
 
 def kinds_of(bench: Bench, report: Reported, name: str = CANARY) -> list[str]:
     before = deepcopy(bench.state)
-    kinds = [event.kind for event in decide_reported(bench.state, name, report)]
+    kinds: list[str] = [event.kind for event in decide_reported(bench.state, name, report)]
     assert bench.state == before
     return kinds
 

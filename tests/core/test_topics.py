@@ -65,8 +65,8 @@ def test_retained_is_state_and_nothing_else() -> None:
     retained = {kind for kind, rule in RULES.items() if rule.retained}
 
     assert retained == {
-        Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.GROUP_SUMMARY, Kind.HOLD, Kind.PLAN, Kind.STATUS,
-        Kind.WAVE, Kind.GATE, Kind.ORCHESTRATOR_AVAILABILITY, Kind.ORCHESTRATOR_INFO,
+        Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.GROUP_SUMMARY, Kind.HOLD, Kind.PLAN,
+        Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ORCHESTRATOR_AVAILABILITY, Kind.ORCHESTRATOR_INFO,
     }  # fmt: skip
 
 
