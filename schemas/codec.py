@@ -25,18 +25,24 @@ _MSGPACK_MAPS: Final = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a payload may cost."""
+    """What a payload may cost.
+
+    Attributes:
+        is_walked: Whether every value is looked at before the model is. Without it the model alone bounds its fields,
+            and what it does not know is dropped unread: for small payloads whose model has no free-form field.
+    """
 
     bytes_max: int
     array_length_max: int = ARRAY_LENGTH_MAX
     text_length_max: int = 16 * 1024
+    is_walked: bool = True
 
 
 MESSAGE: Final = Bounds(64 * 1024)
 """Anything on the bus."""
 RETAINED: Final = Bounds(16 * 1024)
 """State that a broker keeps for every device."""
-HEALTH: Final = Bounds(4 * 1024)
+HEALTH: Final = Bounds(4 * 1024, is_walked=False)
 """One health sample."""
 MANIFEST: Final = Bounds(8 * 1024 * 1024, array_length_max=20_000, text_length_max=8 * 1024 * 1024)
 """A manifest, fetched by digest and never sent over the bus."""
@@ -93,7 +99,8 @@ def decode_object(payload: bytes, bounds: Bounds = MESSAGE) -> dict[str, Any]:
         raise DecodeError(f"undecodable: {error or type(error).__name__}") from error
     if not isinstance(tree, dict):
         raise DecodeError(f"expected an object, got {type(tree).__name__}")
-    _check_bounds(tree, bounds)
+    if bounds.is_walked:
+        _check_bounds(tree, bounds)
     return tree
 
 

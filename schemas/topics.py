@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from schemas.errors import TopicError
@@ -105,6 +106,8 @@ def _compiled(kind: Kind) -> "re.Pattern[str]":
 
 _PARSERS: Final = tuple((kind, _compiled(kind)) for kind in RULES)
 _ROOT_LEVELS_MAX: Final = LEVEL_COUNT_MAX - max(rule.pattern.count("/") + 1 for rule in RULES.values())
+_PARSED_MAX: Final = 65_536
+"""A fleet says the same topics again and again; so many are remembered."""
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -125,6 +128,7 @@ class TopicTree:
         for level in levels:
             check_id(level)
         self.root = root
+        self._parse = lru_cache(maxsize=_PARSED_MAX)(self._match)
 
     def build(self, kind: Kind, /, **ids: str) -> str:
         """Build the topic of ``kind``; for health the shard follows from the device.
@@ -142,6 +146,9 @@ class TopicTree:
 
     def parse(self, topic: str) -> Address | None:
         """Return what ``topic`` is about, or None if it is not of this tree."""
+        return self._parse(topic)
+
+    def _match(self, topic: str) -> Address | None:
         if not topic.startswith(self.root + "/"):
             return None
         rest = topic[len(self.root) + 1 :]

@@ -34,6 +34,8 @@ from simulator.trace import Trace
 from simulator.witness import Witness
 
 POLICY: Final = "policy"
+SAMPLE_SECONDS: Final = 60.0
+"""Devices report their health once a minute; their agents ask the applications more often."""
 _LOOK_SECONDS: Final = 60.0
 _QUIET_LOOKS: Final = 5
 """So many looks in a row must find nothing going on."""
@@ -76,7 +78,7 @@ class World:
         self.trace = Trace(self.clock)
         self.witness = Witness(self.clock, (spec.id for spec in scenario.fleet))
         self._tree = TopicTree()
-        self._sample_seconds = scenario.policy.rollout.global_.health_check_interval_seconds
+        self._sample_seconds = SAMPLE_SECONDS
         self._key = make_key(scenario.seed)
         self.network = Network(self.clock, broker_acl(ALICE), scenario.faults, self._stream("network"), self.trace)
         self.orchestrator = self._make_orchestrator()

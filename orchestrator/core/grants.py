@@ -146,7 +146,7 @@ def _availability(state: State, rollout: Rollout) -> tuple[int, int]:
     """Count targets that are out of service because of the rollout, and those that serve."""
     unavailable = serving = 0
     for name, member in rollout.members.items():
-        if _is_in_flight(member) or member.progress is Progress.STRANDED:
+        if _is_in_flight(member) or member.is_lost or member.progress is Progress.STRANDED:
             unavailable += 1
         elif state.devices[name].is_online:
             serving += 1

@@ -41,7 +41,7 @@ def order_hold(state: State, rollout: Rollout, *, after: int = 0) -> list[e.AnyE
 
 def may_run_it(member: Member) -> bool:
     """Say whether a device runs the new version, or might for all that is known."""
-    is_lost = member.progress is Progress.FAILED and member.error == DEPLOY_TIMEOUT and member.granted_at is not None
+    is_lost = member.progress is Progress.FAILED and member.is_lost
     return is_lost or member.progress in {Progress.COMMITTED, Progress.GRANTED}
 
 

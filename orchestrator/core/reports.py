@@ -44,7 +44,8 @@ def _installed(device: Device, rollout: Rollout, member: Member, reported: Repor
     target = rollout.release.version
     if reported.state == "idle" and reported.installed_version == target:
         return [] if member.progress is Progress.COMMITTED else [_committed(device, rollout, target)]
-    if reported.state in {"failed", "rolled_back"} and member.progress is not Progress.FAILED:
+    is_news = member.progress is not Progress.FAILED or (member.is_lost and reported.installed_version is not None)
+    if reported.state in {"failed", "rolled_back"} and is_news:
         return [_failed(device, rollout, reported), _quarantine(device, reported)]
     return []
 

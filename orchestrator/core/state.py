@@ -67,6 +67,8 @@ class Member:
     excused: bool = False
     """A person let the rollout go on in spite of it."""
     error: str = ""
+    is_lost: bool = False
+    """It was granted, and nobody knows what it runs; it is out of service until it says so."""
 
 
 @dataclass(slots=True)
@@ -205,11 +207,11 @@ def _evolve_rollout(rollout: Rollout, event: "e.AnyEvent", at: float) -> None:
             rollout.phase, rollout.wave, rollout.wave_started_at = Phase.DEPLOYING, event.wave, at
             rollout.soaked_seconds, rollout.extensions, rollout.soak_until_seconds = 0.0, 0, None
         case e.DeviceCommitted():
-            rollout.members[event.device].progress = Progress.COMMITTED
+            _settle(rollout.members[event.device], Progress.COMMITTED)
         case e.DeviceFailed():
             _fail(rollout.members[event.device], event)
         case e.DeviceReturned():
-            rollout.members[event.device].progress = Progress.RETURNED
+            _settle(rollout.members[event.device], Progress.RETURNED)
         case e.SoakStarted():
             rollout.phase, rollout.soak_since = Phase.SOAKING, at
         case e.SoakProgressed():
@@ -301,10 +303,15 @@ def _grant(state: State, event: e.GrantIssued, at: float) -> None:
             member.progress = Progress.GRANTED
 
 
+def _settle(member: Member, progress: Progress) -> None:
+    member.progress, member.is_lost = progress, False
+
+
 def _fail(member: Member, event: e.DeviceFailed) -> None:
     stranded = member.progress is Progress.RETURNING
     member.progress = Progress.STRANDED if stranded else Progress.FAILED
     member.failed, member.error = True, event.code
+    member.is_lost = event.version is None and member.granted_at is not None
 
 
 def _resume(rollout: Rollout, event: e.RolloutResumed, at: float) -> None:
