@@ -3,7 +3,6 @@ import json
 from typing import Any
 
 import pytest
-from core_bench import Bench, document, durable, make_fleet, make_info, make_policy, make_release
 
 from orchestrator.core import events as e
 from orchestrator.core.documents import MEMBERS_MAX, desired_bytes, plan_document, status_document, wave_document
@@ -21,6 +20,7 @@ from orchestrator.core.state import Phase
 from schemas.codec import MESSAGE, RETAINED, decode, encode
 from schemas.messages import Desired, RolloutEvent
 from schemas.topics import Kind
+from tests.core.core_bench import Bench, document, durable, make_fleet, make_info, make_policy, make_release
 
 CANARY = "d-0001"
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from core_bench import START, TREE, Bench, document, durable, fold, make_fleet, make_policy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.adapters.journal import Journal
@@ -17,6 +16,7 @@ from schemas.commands import RolloutCommand
 from schemas.dsse import GRANT_TYPE, seal, unseal
 from schemas.messages import AuditRecord, Grant, Ready, Reply, Sync
 from schemas.topics import RULES, Kind
+from tests.core.core_bench import START, TREE, Bench, document, durable, fold, make_fleet, make_policy
 
 CANARY = "d-0001"
 ONCE = {

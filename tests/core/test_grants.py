@@ -3,13 +3,13 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from core_bench import Bench, make_fleet, make_policy
 
 from orchestrator.core.events import GateJudged
 from orchestrator.core.grants import Wait, WaitReason, decide_grant, unavailable_max
 from orchestrator.core.state import Phase, Progress
 from schemas.messages import Ready
 from schemas.topics import Kind
+from tests.core.core_bench import Bench, make_fleet, make_policy
 
 CANARY = "d-0001"
 

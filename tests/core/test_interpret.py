@@ -3,7 +3,6 @@ from typing import Any
 
 import msgpack
 import pytest
-from core_bench import TREE, Bench, make_info
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from schemas.commands import VERBS, QueryCommand, RolloutCommand
 from schemas.ids import shard_of
 from schemas.messages import HealthSample, Ready, Reported
 from schemas.topics import Kind
+from tests.core.core_bench import TREE, Bench, make_info
 
 SAMPLE = HealthSample(seq=1, boot_id="b")
 READY = Ready(generation=1, step="activate", nonce="ab" * 16)

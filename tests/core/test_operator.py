@@ -3,7 +3,6 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from core_bench import Bench, document, make_fleet, make_policy
 
 from orchestrator.core.operator import LISTED_MAX
 from orchestrator.core.state import Phase, Progress
@@ -11,6 +10,7 @@ from schemas.codec import MESSAGE, encode
 from schemas.errors import PolicyError
 from schemas.messages import Reply, ReplyError
 from schemas.policy import Policy
+from tests.core.core_bench import Bench, document, make_fleet, make_policy
 
 CANARY = "d-0001"
 APPROVAL = make_policy(canary={"require_human_approval_after": True})

@@ -5,12 +5,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from core_bench import make_policy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.planner import Candidate, canary_size, choose_canary, deal_waves, plan_rollout
 from schemas.policy import CanaryPolicy
+from tests.core.core_bench import make_policy
 
 
 def make_candidate(device: str, device_type: str = "pi", region: str = "north", **changes: Any) -> Candidate:  # noqa: ANN401 - any field of a candidate

@@ -1,11 +1,11 @@
 from typing import Any
 
 import pytest
-from core_bench import make_policy
 from pydantic import ValidationError
 
 from schemas.conditions import Absolute, Metric
 from schemas.policy import CHECK_METRICS, TRIGGER_METRICS, Policy
+from tests.core.core_bench import make_policy
 
 
 def refusal(**changes: Any) -> str:  # noqa: ANN401 - any part of a policy

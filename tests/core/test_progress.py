@@ -2,10 +2,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from core_bench import CHECKS, Bench, make_fleet, make_policy
 
 from orchestrator.core.progress import soak_required_seconds, soaked_seconds
 from orchestrator.core.state import Phase, Progress
+from tests.core.core_bench import CHECKS, Bench, make_fleet, make_policy
 
 ONE_WAVE = [{"name": "wave-1", "percentage": 100}]
 CANARY = "d-0001"

@@ -1,12 +1,12 @@
 from copy import deepcopy
 
 import pytest
-from core_bench import Bench, make_fleet, make_info
 
 from orchestrator.core.reports import decide_announced, decide_reported
 from orchestrator.core.state import Phase, Progress
 from schemas.messages import Reported
 from schemas.topics import Kind
+from tests.core.core_bench import Bench, make_fleet, make_info
 
 CANARY = "d-0001"
 

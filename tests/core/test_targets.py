@@ -2,13 +2,13 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from core_bench import START, Bench, make_fleet, make_policy, make_release
 
 from orchestrator.core.context import Context
 from orchestrator.core.plan import Plan
 from orchestrator.core.targets import Refusal, exclusion, make_plan, take_baselines
 from orchestrator.telemetry.monitor import Monitor
 from schemas.topics import Kind
+from tests.core.core_bench import START, Bench, make_fleet, make_policy, make_release
 
 ABSOLUTE = {"checks": [{"type": "error_rate", "threshold": "2%"}]}
 

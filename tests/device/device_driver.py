@@ -18,8 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from device_world import make_grant
-
 import device_client.__main__ as program
 from device_client.adapters.performer import Performer
 from device_client.adapters.worker import Worker
@@ -28,6 +26,7 @@ from device_client.settings import load_settings
 from schemas.codec import decode
 from schemas.messages import Desired, Ready
 from schemas.topics import Kind
+from tests.device.device_world import make_grant
 
 KILLED = 9
 

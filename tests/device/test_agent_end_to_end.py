@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from device_world import (
+
+from device_client.adapters.processes import find
+from orchestrator.adapters.releases import BuiltRelease
+from schemas.codec import HEALTH, decode
+from schemas.messages import Desired, HealthSample, Info
+from schemas.topics import Kind
+from tests.device.device_world import (
     QUICK_APPLICATION,
     AgentProcess,
     Orchestrator,
@@ -23,12 +29,6 @@ from device_world import (
     registry,
     until,
 )
-
-from device_client.adapters.processes import find
-from orchestrator.adapters.releases import BuiltRelease
-from schemas.codec import HEALTH, decode
-from schemas.messages import Desired, HealthSample, Info
-from schemas.topics import Kind
 
 BROKEN_LATER = QUICK_APPLICATION.replace("while True:", "import time; born = time.monotonic()\nwhile True:").replace(
     '"status": "ok"', '"status": "ok" if time.monotonic() - born < 0.4 or "smoke" in sys.argv[0] else "ill"'

@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from device_driver import KILLED
-from device_world import (
+
+from device_client.adapters.processes import find
+from device_client.adapters.slots import Slots
+from schemas.codec import encode
+from schemas.messages import Desired, HealthCheck
+from tests.device.device_driver import KILLED
+from tests.device.device_world import (
     QUICK_APPLICATION,
     AgentProcess,
     ask,
@@ -27,11 +32,6 @@ from device_world import (
     registry,
     until,
 )
-
-from device_client.adapters.processes import find
-from device_client.adapters.slots import Slots
-from schemas.codec import encode
-from schemas.messages import Desired, HealthCheck
 
 CHECK = HealthCheck(interval_seconds=0.06, timeout_seconds=2.0, success_threshold=2)
 PARTS = 6

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from device_world import CHECK, QUICK_APPLICATION, RELEASE_KEY, make_release, order_for, public, put, registry, sha256
 
 from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.download import CancelledError, download
@@ -19,6 +18,17 @@ from device_client.adapters.slots import Slots
 from device_client.core.effects import Source
 from schemas.dsse import MANIFEST_TYPE, seal
 from schemas.messages import Desired
+from tests.device.device_world import (
+    CHECK,
+    QUICK_APPLICATION,
+    RELEASE_KEY,
+    make_release,
+    order_for,
+    public,
+    put,
+    registry,
+    sha256,
+)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 from typing import Any
 
 import pytest
-from device_bench import Bench
 
 from device_client.core.effects import DrawNonce, LogRefusal, Persist, PublishReady, StopApplication, SwitchSlot
 from device_client.core.events import Connected, Disconnected, GrantReceived, HoldCleared, HoldReceived
 from device_client.core.grant import GrantRefusal
 from device_client.core.machine import Phase
+from tests.device.device_bench import Bench
 
 
 def test_go_is_durable_before_anything_is_stopped() -> None:

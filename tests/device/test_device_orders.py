@@ -1,5 +1,4 @@
 import pytest
-from device_bench import Bench, digest, make_desired
 
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import (
@@ -27,6 +26,7 @@ from device_client.core.events import (
 )
 from device_client.core.machine import Phase
 from device_client.core.record import Record, Refusal
+from tests.device.device_bench import Bench, digest, make_desired
 
 
 def test_install_ends_idle_on_the_new_version_when_all_goes_well() -> None:

@@ -3,7 +3,6 @@
 
 from typing import Any
 
-from device_bench import Bench, make_content
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -23,6 +22,7 @@ from device_client.core.events import (
 )
 from device_client.core.machine import CHANGING, Phase
 from schemas.messages import Grant
+from tests.device.device_bench import Bench, make_content
 
 VERSIONS = st.sampled_from(["1.0.0", "1.1.0", "1.2.0"])
 

@@ -1,12 +1,11 @@
 from typing import NoReturn
 
-from device_bench import Bench, make_content
-
 from device_client.core.effects import Fetch, StartApplication, StopApplication, SwitchSlot
 from device_client.core.events import Connected, StepSucceeded
 from device_client.core.installing import ATTEMPTS_MAX
 from device_client.core.machine import Phase
 from device_client.core.record import Record
+from tests.device.device_bench import Bench, make_content
 
 
 def test_fresh_device_serves_what_its_slot_holds() -> None:

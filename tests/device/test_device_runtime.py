@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from device_bench import make_content
-from device_world import QUICK_APPLICATION, ask, end_leftovers, free_port, until
 
 from device_client.adapters import runtime as runtime_module
 from device_client.adapters.failure import StepError
@@ -19,6 +17,8 @@ from device_client.adapters.processes import find, identify, usage_of
 from device_client.adapters.runtime import Runtime
 from device_client.adapters.slots import Slots
 from device_client.core.record import SlotContent
+from tests.device.device_bench import make_content
+from tests.device.device_world import QUICK_APPLICATION, ask, end_leftovers, free_port, until
 
 COMMAND = ("{python}", "-S", "-E", "app/serve.py", "--port", "{port}")
 

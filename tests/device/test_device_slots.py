@@ -3,12 +3,12 @@ import os
 from pathlib import Path
 
 import pytest
-from device_bench import make_content
 
 from device_client.adapters.failure import StepError
 from device_client.adapters.journal import Journal
 from device_client.adapters.slots import Slots
 from device_client.core.record import Marks, Record
+from tests.device.device_bench import make_content
 
 
 @pytest.fixture

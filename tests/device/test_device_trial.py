@@ -1,5 +1,4 @@
 import pytest
-from device_bench import CHECK, Bench
 
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import SwitchSlot
@@ -8,6 +7,7 @@ from device_client.core.machine import Phase
 from device_client.core.probe import Health, is_proven, observe
 from device_client.core.switching import GATE_WAIT_SECONDS_MAX
 from schemas.messages import HealthCheck
+from tests.device.device_bench import CHECK, Bench
 
 
 def assert_turned_back(bench: Bench, code: str) -> None:

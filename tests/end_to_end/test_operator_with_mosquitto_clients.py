@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from light_fleet import LightDevice, living
-from stage import POLICY, Stage, make_stage
+
+from tests.end_to_end.light_fleet import LightDevice, living
+from tests.end_to_end.stage import POLICY, Stage, make_stage
 
 pytestmark = pytest.mark.mosquitto
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from light_fleet import LightDevice, living
-from stage import POLICY, Stage, make_stage
 
 from orchestrator.cli.ops import request
 from orchestrator.core import events as e
+from tests.end_to_end.light_fleet import LightDevice, living
+from tests.end_to_end.stage import POLICY, Stage, make_stage
 
 DEVICES = [f"d-{number:02d}" for number in range(8)]
 

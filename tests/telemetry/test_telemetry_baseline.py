@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from telemetry_streams import Stream, brought, feed, sample, sketch_of, streams
 
 from orchestrator.telemetry.baseline import Baseline, deviation, digest, trend
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.sketch import Sketch, merge
+from tests.telemetry.telemetry_streams import Stream, brought, feed, sample, sketch_of, streams
 
 HOUR = 3600.0
 

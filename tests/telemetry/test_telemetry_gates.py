@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from telemetry_streams import Stream, feed, sample, sketch_of, streams, watched
 
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.evidence import share_holds
@@ -15,6 +14,7 @@ from schemas.conditions import Operator
 from schemas.messages import CheckResult
 from schemas.policy import CHECK_METRICS, Check, Gate
 from schemas.verdicts import Verdict, worst
+from tests.telemetry.telemetry_streams import Stream, feed, sample, sketch_of, streams, watched
 
 NOW = 300.0  # ten intervals of 30 s
 

@@ -5,11 +5,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telemetry_streams import Stream, brought, feed, outage_seconds, sample, sketch_of, stale_after, streams
 
 from orchestrator.telemetry.monitor import Monitor, Window
 from orchestrator.telemetry.series import SAMPLES_MAX, SampleOutcome
 from orchestrator.telemetry.sketch import Sketch, merge
+from tests.telemetry.telemetry_streams import (
+    Stream,
+    brought,
+    feed,
+    outage_seconds,
+    sample,
+    sketch_of,
+    stale_after,
+    streams,
+)
 
 DEVICES = ("a", "b", "c", "never seen")
 

@@ -4,10 +4,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telemetry_streams import sketch_of
 
 from orchestrator.telemetry.sketch import GAMMA, Sketch, merge
 from schemas.messages import LatencySketch
+from tests.telemetry.telemetry_streams import sketch_of
 
 LATENCIES = st.floats(1e-6, 1e9, exclude_min=True)
 QUANTILES = st.sampled_from([0.0, 0.01, 0.5, 0.95, 0.99, 1.0]) | st.floats(0, 1)

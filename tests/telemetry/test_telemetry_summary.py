@@ -1,8 +1,8 @@
 import pytest
-from telemetry_streams import feed, sketch_of
 
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.summary import GroupSummary, summarize
+from tests.telemetry.telemetry_streams import feed, sketch_of
 
 
 def test_summary_says_how_each_group_is_whatever_version_it_runs() -> None:

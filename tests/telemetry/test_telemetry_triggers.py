@@ -1,14 +1,14 @@
 from typing import Any
 
 import pytest
-from telemetry_streams import feed, sample, watched
-from test_telemetry_gates import baseline
 
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.triggers import EVIDENCE_MAX, TRIGGERS, Firing, judge_trigger
 from schemas.conditions import Metric
 from schemas.messages import CheckResult
 from schemas.policy import Trigger
+from tests.telemetry.telemetry_streams import feed, sample, watched
+from tests.telemetry.test_telemetry_gates import baseline
 
 NOW = 300.0
 

@@ -1,6 +1,6 @@
 """An application to roll out: it measures something, over HTTP, with a handful of sensor handles.
 
-Every measurement borrows a handle for a tenth of a second; when none is free it answers 503. How many there are stands
+Every measurement borrows a handle for a fifth of a second; when none is free it answers 503. How many there are stands
 in config/app.json. One is enough on a bench, where requests come one after the other. Under load it is not.
 """
 
@@ -38,7 +38,7 @@ class Sensor:
         celsius = None
         if self._handles.acquire(timeout=WAIT_SECONDS):
             try:
-                time.sleep(uniform(0.080, 0.120))  # noqa: S311 - a sensor takes its time
+                time.sleep(uniform(0.150, 0.250))  # noqa: S311 - a sensor takes its time
                 celsius = round(uniform(20.0, 22.0), 2)  # noqa: S311 - and has some noise
             finally:
                 self._handles.release()
