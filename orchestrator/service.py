@@ -42,10 +42,11 @@ from orchestrator.core.inputs import (
 from orchestrator.core.interpret import Received, Refused, interpret
 from orchestrator.core.observe import observe
 from orchestrator.core.operator import complete, decide_command
-from orchestrator.core.progress import step, watch
+from orchestrator.core.progress import step
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_reported
 from orchestrator.core.state import TERMINAL, State, evolve
+from orchestrator.core.stopping import watch
 from orchestrator.telemetry.summary import summarize
 from schemas.codec import encode
 from schemas.messages import AuditRecord, Grant, Reply, Sync

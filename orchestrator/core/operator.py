@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.inputs import CommandReceived
+from orchestrator.core.judging import current_gate, judge_now
 from orchestrator.core.orders import may_run_it, order_back, order_hold
-from orchestrator.core.progress import current_gate, judge_now, next_wave
+from orchestrator.core.progress import next_wave
 from orchestrator.core.state import TERMINAL, Phase, Rollout, State
 from orchestrator.core.status import plan_summary, rollout_summary
 from orchestrator.core.targets import Refusal, make_plan, take_baselines

@@ -12,6 +12,7 @@ from device_client.core.grant import judge_grant
 from orchestrator.adapters.journal import Journal
 from orchestrator.core import events as e
 from orchestrator.core import progress, state
+from orchestrator.core.judging import judged
 from orchestrator.core.orders import order
 from orchestrator.telemetry.gates import judge_gate
 from schemas.verdicts import Verdict
@@ -44,7 +45,7 @@ def pass_without_evidence(patch: pytest.MonkeyPatch) -> None:
             return verdict, checks
         return Verdict.PASS, tuple(check.model_copy(update={"verdict": "pass"}) for check in checks)
 
-    patch.setattr("orchestrator.core.progress.judge_gate", lenient)
+    patch.setattr("orchestrator.core.judging.judge_gate", lenient)
 
 
 def order_every_wave(patch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,6 @@ def lose_audit_rows(patch: pytest.MonkeyPatch) -> None:
 
 def skip_approval(patch: pytest.MonkeyPatch) -> None:
     def hasty(rollout: Any, gate: str, checks: Any) -> list[Any]:
-        judged = progress._judged
         if rollout.is_last_wave:
             ended = e.RolloutEnded(rollout=rollout.id, outcome="completed", by="orchestrator", reason="")
             return [judged(rollout, gate, Verdict.PASS, "complete", checks), ended]
