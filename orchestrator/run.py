@@ -11,7 +11,7 @@ from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private, load_public
-from orchestrator.adapters.mqtt import MqttBus
+from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.core.context import Context
@@ -70,7 +70,15 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
             url = settings.registry_url or local_url
             context = Context(Monitor(), Releases(store), Policies(settings.folder / "policies"), url)
             sign = partial(seal, GRANT_TYPE, key=command_key)
-            engine = Engine(journal, context, sign, tree, settle_seconds=settings.settle_seconds)
+            refusals = RefusalLog(clock.now)
+            engine = Engine(
+                journal,
+                context,
+                sign,
+                tree,
+                settle_seconds=settings.settle_seconds,
+                note_refusal=refusals.note,
+            )
 
             def greet() -> bytes:
                 info = OrchestratorInfo(

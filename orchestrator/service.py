@@ -110,6 +110,7 @@ class Engine:
         tree: Where things are published.
         settle_seconds: How long after each connect nothing goes on, because the fleet has not spoken again yet.
         summary_seconds: How often the groups' summaries are published; ``inf`` for never.
+        note_refusal: Told of every message that says nothing, after it was counted.
     """
 
     def __init__(
@@ -121,10 +122,12 @@ class Engine:
         *,
         settle_seconds: float = 5.0,
         summary_seconds: float = 10.0,
+        note_refusal: Callable[[Refused], None] | None = None,
     ) -> None:
         self.state = State()
         self.context = context
         self.refused_total: Counter[str] = Counter()
+        self._note_refusal = note_refusal
         self._journal = journal
         self._sign = sign
         self._tree = tree
@@ -178,6 +181,8 @@ class Engine:
                 return []
             case Refused(reason=reason):
                 self.refused_total[reason] += 1
+                if self._note_refusal is not None:
+                    self._note_refusal(given)
                 return []
             case _:
                 return self.handle(given, now)

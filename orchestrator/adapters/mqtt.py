@@ -21,7 +21,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
 from orchestrator.core.inputs import Tick
-from orchestrator.core.interpret import Received
+from orchestrator.core.interpret import Received, Refused
 from orchestrator.service import Engine, Outgoing
 from schemas.topics import Kind, TopicTree
 
@@ -38,6 +38,30 @@ SUBSCRIPTIONS: Final = (
 )
 BATCH_COUNT_MAX: Final = 100
 RETRY_SECONDS_MAX: Final = 30.0
+REFUSAL_LOG_SECONDS: Final = 60.0
+REFUSAL_TOPICS_MAX: Final = 10_000
+
+
+class RefusalLog:
+    """Logs messages that say nothing, each topic once a minute, however often it speaks.
+
+    Args:
+        clock: Seconds, never falling.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._logged_at: dict[str, float] = {}
+
+    def note(self, refused: Refused) -> None:
+        """Log ``refused`` unless its topic was logged within the last minute."""
+        now = self._clock()
+        if now - self._logged_at.get(refused.topic, -REFUSAL_LOG_SECONDS) < REFUSAL_LOG_SECONDS:
+            return
+        if len(self._logged_at) >= REFUSAL_TOPICS_MAX:
+            self._logged_at.clear()  # Topics are the sender's choice; the memory for them is not.
+        self._logged_at[refused.topic] = now
+        log.warning("message refused topic=%r reason=%s %s", refused.topic, refused.reason, refused.detail)
 
 
 class MqttBus:
