@@ -77,7 +77,8 @@ def decode(model: type[Model], payload: bytes, bounds: Bounds = MESSAGE) -> Mode
         return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "payload"
+        # A key may be anything; in a log it must not start a new line.
+        place = ".".join(map(str, first["loc"])).encode("unicode_escape").decode() or "payload"
         raise DecodeError(f"{place}: {first['msg']}", place) from error
 
 

@@ -56,7 +56,8 @@ PercentText = Annotated[float, BeforeValidator(_percent), Field(gt=0, le=100)]
 class _Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def _divided(self, time_scale: float, *names: str) -> Self:
+    def divided(self, time_scale: float, *names: str) -> Self:
+        """Return the block with the named numbers divided by ``time_scale``."""
         return self.model_copy(update={name: getattr(self, name) / time_scale for name in names})
 
 
@@ -292,12 +293,12 @@ class Policy(_Block):
         Only how long a device waits for one answer of its application stays: no program answers faster for it.
         """
         rollout, update = self.rollout, self.rolling_update
-        canary = rollout.canary._divided(time_scale, "immediate_minutes", "short_term_minutes", "soak_minutes")  # noqa: SLF001 - same module
-        waves = tuple(wave._divided(time_scale, "soak_minutes") for wave in rollout.waves)  # noqa: SLF001 - same module
-        limits = rollout.global_._divided(time_scale, "deploy_timeout_minutes", "health_check_interval_seconds")  # noqa: SLF001 - same module
+        canary = rollout.canary.divided(time_scale, "immediate_minutes", "short_term_minutes", "soak_minutes")
+        waves = tuple(wave.divided(time_scale, "soak_minutes") for wave in rollout.waves)
+        limits = rollout.global_.divided(time_scale, "deploy_timeout_minutes", "health_check_interval_seconds")
         health = update.health_check
         health = health.model_copy(update={"interval_seconds": health.interval_seconds / time_scale})
-        update = update._divided(time_scale, "min_ready_seconds", "progress_deadline")  # noqa: SLF001 - same module
+        update = update.divided(time_scale, "min_ready_seconds", "progress_deadline")
         gates, triggers = self.health_gates, self.rollback_triggers
         return self.model_copy(
             update={
@@ -309,7 +310,7 @@ class Policy(_Block):
                 "rollback_triggers": triggers.model_copy(
                     update={name: tuple(_scaled_trigger(t, time_scale) for t in group) for name, group in triggers}
                 ),
-                "baseline": self.baseline._divided(time_scale, "window"),  # noqa: SLF001 - same module
+                "baseline": self.baseline.divided(time_scale, "window"),
             }
         )
 

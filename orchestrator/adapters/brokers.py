@@ -183,6 +183,8 @@ def start_embedded(
         *(sys.executable, "-m", "embedded_broker", "--host", _LOOPBACK),
         *("--port", str(port), "--websocket-port", "0", "--database", str(folder / "broker.db")),
         *("--acl", str(access.acl_file), "--passwords", str(access.password_file), "--exit-with-parent"),
+        # Retained documents wait here while somebody subscribes to them: several of each device of a fleet.
+        *("--queued-max", "100000"),
     ]
     with _running(command, folder / "broker.log", announces=True) as process:
         assert process.stdout is not None

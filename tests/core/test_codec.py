@@ -166,6 +166,29 @@ def test_unknown_fields_are_ignored_in_a_message_and_refused_in_a_signed_one() -
         decode(Grant, json.dumps({**GRANT, "colour": "red"}).encode())
 
 
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        (b'"boot_id":"\\ud800"', "boot_id"),
+        (b'"boot_id":"b","version":"\\ud800"', "version"),
+        (b'"boot_id":"b","quality":{"a":1e999}', "quality.a"),
+        (b'"boot_id":"b","quality":{"a":true}', "quality.a"),
+        (b'"boot_id":"b","quality":{"a\\nb":"x"}', r"quality.a\nb"),
+        (b'"boot_id":"b","quality":{"\\ud800":1}', r"quality.\ufffd\ufffd\ufffd.[key]"),
+        (b'"boot_id":"b","requests_total":1e999', "requests_total"),
+        (b'"boot_id":"b","requests_total":9007199254740992', "requests_total"),
+        (b'"boot_id":"b","x":' + b"[" * 1900 + b"]" * 1900, "payload"),
+        (b'"boot_id":"b","boot_id":"b"', "payload"),
+    ],
+)
+def test_a_hostile_sample_is_refused_though_it_is_not_walked(fields: bytes, place: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(HealthSample, b'{"seq":1,' + fields + b"}", HEALTH)
+
+    assert caught.value.field == place
+    assert str(caught.value).isprintable()
+
+
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_raise_nothing_but_decode_errors(payload: bytes) -> None:
     for first in (b"", b"\x81\xa1a", b'{"a":'):

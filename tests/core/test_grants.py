@@ -181,6 +181,27 @@ def test_a_granted_device_that_falls_silent_keeps_its_place() -> None:
     assert reason(bench, second) == "availability"
 
 
+def test_a_device_that_never_said_how_it_ended_stays_out_of_service_until_it_says_so() -> None:
+    bench = wave_bench(
+        10, update={"max_unavailable": "10%", "min_available": "90%"}, limits={"deploy_timeout_minutes": 1}
+    )
+    lost, second, *_ = bench.wave(1)
+    bench.ask(lost)
+    bench.rollout.members[lost].excused = True  # so that the wave goes on
+    bench.set_online(lost, is_online=False)
+    for name in bench.wave(1)[1:]:
+        bench.report(name, "waiting")
+    bench.advance(90)
+    assert bench.member(lost).is_lost
+    assert reason(bench, second) == "availability"
+
+    bench.set_online(lost)
+    bench.report(lost, "rolled_back", code="unhealthy")
+
+    assert (bench.member(lost).is_lost, bench.member(lost).error) == (False, "unhealthy")
+    assert reason(bench, second) is None
+
+
 def test_a_lost_grant_is_given_again_with_a_new_number_and_takes_no_second_place() -> None:
     bench = wave_bench(10, limits={"max_parallel_deploys": 1})
     first, second, *_ = bench.wave(1)
