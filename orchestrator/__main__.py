@@ -83,7 +83,12 @@ def demo(
     if summary is None:
         print("stopped; nothing was left running", file=sys.stderr)
         raise typer.Exit(Exit.OK)
-    print(json.dumps(summary) if as_json else closing_words(summary))
+    print(json.dumps(summary) if as_json else closing_words(summary, _called()))
+
+
+def _called() -> str:
+    """Return what the user typed to reach us, so that the next command we show can be typed as well."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "tidegate" else "tidegate"
 
 
 _PASS_ON: Final[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}

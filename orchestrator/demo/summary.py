@@ -61,8 +61,8 @@ def _longest(seen: Observed, now: float) -> dict[str, float]:
     return longest
 
 
-def closing_words(summary: Mapping[str, Any]) -> str:
-    """Say for people what the demo showed and where to look."""
+def closing_words(summary: Mapping[str, Any], program: str) -> str:
+    """Say for people what the demo showed and where to look; ``program`` is how they call us."""
     bad = summary["bad_version"]
     exposed = summary["ever_ran"].get(bad, [])
     seconds = summary["exposed_seconds"].get(bad, 0.0)
@@ -74,7 +74,7 @@ def closing_words(summary: Mapping[str, Any]) -> str:
             f"Prevented: {len(exposed)} of {summary['devices']} devices ever ran {bad}, for {seconds:.0f} s at most.",
             f"Now: {final}, after {summary['seconds']:.0f} s.",
             f"Report: {summary['report']}",
-            f"Audit: tidegate audit verify --folder {Path(summary['journal']).parent}",
+            f"Audit: {program} audit verify --folder {Path(summary['journal']).parent}",
             f"Next time, look for yourself while it runs: {summary['look']}",
         )
     )
