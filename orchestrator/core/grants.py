@@ -35,6 +35,8 @@ class WaitReason(StrEnum):
     CAPACITY = "capacity"
     AVAILABILITY = "availability"
     GATE_PENDING = "gate_pending"
+    REPEATED = "repeated"
+    """This very question was answered with a go; a lost answer is asked for with a new nonce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def _refusal(state: State, device: Device, rollout: Rollout, ready: Ready, *, is
     member = rollout.members[device.id]
     if ready.generation != device.generation:
         return WaitReason.STALE_GENERATION
+    if ready.nonce == member.nonce:
+        return WaitReason.REPEATED
     if device.action == "rollback":
         return _refuse_return(rollout, member)
     if ready.step == "commit":

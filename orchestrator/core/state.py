@@ -62,6 +62,8 @@ class Member:
     from_version: str | None = None
     ordered_at: float = 0.0
     granted_at: float | None = None
+    nonce: str = ""
+    """Of the last question that was answered with a go."""
     failed: bool = False
     """It counts against the wave, whatever it runs by now."""
     excused: bool = False
@@ -297,6 +299,7 @@ def _order(state: State, event: e.DevicesOrdered, at: float) -> None:
 def _grant(state: State, event: e.GrantIssued, at: float) -> None:
     state.grant_seq = max(state.grant_seq, event.seq)
     member = state.rollouts[event.rollout].members[event.device]
+    member.nonce = event.nonce
     if event.step == "activate":
         member.granted_at = at if member.granted_at is None else member.granted_at
         if member.progress is Progress.ORDERED:
