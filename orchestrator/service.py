@@ -42,9 +42,9 @@ from orchestrator.core.inputs import (
 from orchestrator.core.interpret import Received, Refused, interpret
 from orchestrator.core.observe import observe
 from orchestrator.core.operator import complete, decide_command
-from orchestrator.core.progress import step
+from orchestrator.core.progress import step, stop_soaks
 from orchestrator.core.replies import make_grant, make_wait, refused_command
-from orchestrator.core.reports import decide_announced, decide_reported
+from orchestrator.core.reports import decide_announced, decide_proven, decide_reported
 from orchestrator.core.state import TERMINAL, State, evolve
 from orchestrator.core.stopping import watch
 from orchestrator.telemetry.summary import summarize
@@ -136,6 +136,7 @@ class Engine:
         self._summary_seconds = summary_seconds
         self._blind_until = float("inf")
         self._summarized_at = 0.0
+        self._ticked_at = 0.0
 
     def start(self, now: float) -> list[Outgoing]:
         """Replay the journal, take over with a new epoch, and return what must be published again.
@@ -171,7 +172,8 @@ class Engine:
         """
         observe(self.state, HoldSeen(is_held=False), now)
         self._blind_until = now + self._settle_seconds
-        return [*self._publish(reassert(self.state), now), self._message(Kind.SYNC, Sync())]
+        watched = self._commit(stop_soaks(self.state, self._ticked_at), now)
+        return [*watched, *self._publish(reassert(self.state), now), self._message(Kind.SYNC, Sync())]
 
     def receive(self, received: Received, now: float) -> list[Outgoing]:
         """Take one message from the bus."""
@@ -202,6 +204,7 @@ class Engine:
             case CommandRefused():
                 return self._refuse(given, now)
             case Tick():
+                self._ticked_at = now
                 return [*self._tick(now), *self._summaries(now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info), now)
@@ -293,7 +296,8 @@ class Engine:
         if isinstance(decision, Wait):
             self.state.grant_seq += 1  # A refusal is no fact; its number only has to be new.
             grant = make_wait(self.state, device, given.ready, decision, now)
-            return self._publish([SendGrant(grant)], now)
+            proven = self._commit(decide_proven(self.state, device.id, decision), now)
+            return [*proven, *self._publish([SendGrant(grant)], now)]
         committed = self._commit([decision], now)
         grant = make_grant(self.state, device, given.ready, decision, now)
         return [*committed, *self._publish([SendGrant(grant)], now)]

@@ -78,7 +78,11 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
         case e.RollbackOrdered(rollout=name, scope=scope):
             order = PublishMessage(Kind.ROLLBACK, {"rollout": name, "scope": scope}, _order(event, at))
             return [order, PublishStatus(name, (state.rollouts[name].wave,)), _notice(event, at, "rollback_ordered")]
-        case e.DeviceCommitted(rollout=name, device=device) | e.DeviceReturned(rollout=name, device=device):
+        case (
+            e.DeviceProven(rollout=name, device=device)
+            | e.DeviceCommitted(rollout=name, device=device)
+            | e.DeviceReturned(rollout=name, device=device)
+        ):
             return [PublishStatus(name, _waves(state, name, [device]))]
         case e.DeviceFailed(rollout=name, device=device):
             return [PublishStatus(name, _waves(state, name, [device])), _notice(event, at, "device_failed")]

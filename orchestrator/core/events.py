@@ -108,6 +108,15 @@ class GrantIssued(Event):
     seq: int
 
 
+class DeviceProven(Event):
+    """A device runs the new version in good health and keeps its fallback armed until its wave's gate has passed."""
+
+    kind: Literal["device_proven"] = "device_proven"
+    rollout: str
+    device: str
+    generation: int
+
+
 class DeviceCommitted(Event):
     """A device runs the new version and has proven its health."""
 
@@ -265,6 +274,7 @@ AnyEvent = Annotated[
     | WaveStarted
     | DevicesOrdered
     | GrantIssued
+    | DeviceProven
     | DeviceCommitted
     | DeviceFailed
     | DeviceReturned

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from orchestrator.core.events import GrantIssued
-from orchestrator.core.state import Device, Member, Phase, Progress, Rollout, State
+from orchestrator.core.state import DEPLOYED, Device, Member, Phase, Progress, Rollout, State
 from schemas.conditions import percent_of
 from schemas.messages import Ready
 
@@ -100,7 +100,7 @@ def _refuse_return(rollout: Rollout, member: Member) -> WaitReason | None:
 
 
 def _refuse_commit(rollout: Rollout, member: Member) -> WaitReason | None:
-    if member.progress not in {Progress.GRANTED, Progress.COMMITTED}:
+    if member.progress not in DEPLOYED | {Progress.GRANTED}:
         return WaitReason.NOT_ELIGIBLE
     if rollout.policy.commit_on == "gate":
         gate = rollout.gates.get(member.wave)

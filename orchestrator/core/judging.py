@@ -3,7 +3,7 @@
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.orders import deployed
-from orchestrator.core.state import Progress, Rollout, State
+from orchestrator.core.state import DEPLOYED, Rollout, State
 from orchestrator.telemetry.gates import judge_gate
 from schemas.messages import CheckResult
 from schemas.policy import Gate
@@ -34,6 +34,6 @@ def judged(
         gate=gate,
         verdict=verdict.word,
         decision=decision,
-        devices=len(rollout.having(Progress.COMMITTED)),
+        devices=len(rollout.having(*DEPLOYED)),
         checks=checks,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from orchestrator.core import events as e
-from orchestrator.core.state import Member, Progress, Rollout, State
+from orchestrator.core.state import DEPLOYED, Member, Progress, Rollout, State
 from schemas.messages import Action, CheckResult
 
 DEPLOY_TIMEOUT: Final = "deploy_timeout"
@@ -42,7 +42,7 @@ def order_hold(state: State, rollout: Rollout, *, after: int = 0) -> list[e.AnyE
 def may_run_it(member: Member) -> bool:
     """Say whether a device runs the new version, or might for all that is known."""
     is_lost = member.progress is Progress.FAILED and member.is_lost
-    return is_lost or member.progress in {Progress.COMMITTED, Progress.GRANTED}
+    return is_lost or member.progress in DEPLOYED | {Progress.GRANTED}
 
 
 def order_back(
@@ -83,4 +83,4 @@ def order_back(
 
 def deployed(state: State, rollout: Rollout) -> dict[str, str]:
     """Return each device that runs the new version for good, with its group: what gates and triggers judge."""
-    return {name: state.devices[name].info.group for name in rollout.having(Progress.COMMITTED)}
+    return {name: state.devices[name].info.group for name in rollout.having(*DEPLOYED)}

@@ -16,7 +16,7 @@ from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.judging import current_gate, judge_now, judged
 from orchestrator.core.orders import order
-from orchestrator.core.state import Phase, Progress, Rollout, State
+from orchestrator.core.state import DEPLOYED, Phase, Progress, Rollout, State
 from orchestrator.core.stopping import ORCHESTRATOR, SETTLED, fail_wave, halt, judge_failures
 from schemas.messages import CheckResult
 from schemas.verdicts import Verdict
@@ -43,6 +43,15 @@ def soaked_seconds(rollout: Rollout, now: float) -> float:
     """Return how much soak of the current wave has been watched."""
     running = rollout.phase in {Phase.SOAKING, Phase.AWAITING_APPROVAL}
     return rollout.soaked_seconds + (max(0.0, now - rollout.soak_since) if running else 0.0)
+
+
+def stop_soaks(state: State, watched_until: float) -> list[e.AnyEvent]:
+    """Count the soaks under way only up to ``watched_until``: what was not watched does not count."""
+    return [
+        e.SoakProgressed(rollout=rollout.id, wave=rollout.wave, soaked_seconds=soaked_seconds(rollout, watched_until))
+        for rollout in state.active
+        if rollout.phase in {Phase.SOAKING, Phase.AWAITING_APPROVAL}
+    ]
 
 
 def soak_required_seconds(rollout: Rollout) -> float:
@@ -91,7 +100,7 @@ def _start_soak(state: State, rollout: Rollout) -> list[e.AnyEvent]:
     """The soak starts when every online member has committed or failed, and one has committed or none can any more."""
     members = list(rollout.in_wave(rollout.wave))
     waits = [name for name, member in members if not _is_settled(state, name, member.progress)]
-    has_committed = any(member.progress is Progress.COMMITTED for _, member in members)
+    has_committed = any(member.progress in DEPLOYED for _, member in members)
     is_over = all(member.progress in SETTLED for _, member in members)
     if waits or not (has_committed or is_over):
         return []
@@ -159,7 +168,7 @@ def _finish_rollback(state: State, rollout: Rollout) -> list[e.AnyEvent]:
         if state.devices[name].is_online or rollout.members[name].granted_at is not None:
             return []
     assert rollout.rollback is not None, "only an order leads to rolling_back"
-    if rollout.having(Progress.COMMITTED, Progress.GRANTED):
+    if rollout.having(*DEPLOYED, Progress.GRANTED):
         return [e.RolloutHalted(rollout=rollout.id, reason=f"{rollout.wave_name} rolled back: {rollout.reason}")]
     return [
         e.RolloutEnded(

@@ -5,6 +5,7 @@ counts, and only a change becomes a fact.
 """
 
 from orchestrator.core import events as e
+from orchestrator.core.grants import Wait, WaitReason
 from orchestrator.core.state import Device, Member, Progress, Rollout, State
 from schemas.messages import Info, Reported
 
@@ -22,6 +23,17 @@ def decide_announced(state: State, name: str, info: Info) -> list[e.AnyEvent]:
 def _lasting(info: Info) -> Info:
     """Leave out what changes with every connect."""
     return info.model_copy(update=_VOLATILE_INFO)
+
+
+def decide_proven(state: State, name: str, wait: Wait) -> list[e.AnyEvent]:
+    """Note that a device which may not commit yet has come so far that only its wave's gate is missing."""
+    device = state.devices[name]
+    if wait.reason is not WaitReason.GATE_PENDING or device.rollout is None:
+        return []
+    rollout = state.rollouts[device.rollout]
+    if rollout.members[name].progress is not Progress.GRANTED:
+        return []
+    return [e.DeviceProven(rollout=rollout.id, device=name, generation=device.generation)]
 
 
 def decide_reported(state: State, name: str, reported: Reported) -> list[e.AnyEvent]:

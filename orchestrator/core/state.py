@@ -43,11 +43,17 @@ class Progress(StrEnum):
     GRANTED = "granted"
     RETURNING = "returning"
     HELD = "held"
+    PROVEN = "proven"
+    """It serves the new version well and waits for its wave's gate before it commits."""
     COMMITTED = "committed"
     FAILED = "failed"
     RETURNED = "returned"
     STRANDED = "stranded"
     """Ordered back and could not: a person must look."""
+
+
+DEPLOYED = frozenset({Progress.PROVEN, Progress.COMMITTED})
+"""It serves the new version and has shown its health: what gates and triggers judge."""
 
 
 @dataclass(slots=True)
@@ -208,6 +214,8 @@ def _evolve_rollout(rollout: Rollout, event: "e.AnyEvent", at: float) -> None:
         case e.WaveStarted():
             rollout.phase, rollout.wave, rollout.wave_started_at = Phase.DEPLOYING, event.wave, at
             rollout.soaked_seconds, rollout.extensions, rollout.soak_until_seconds = 0.0, 0, None
+        case e.DeviceProven():
+            rollout.members[event.device].progress = Progress.PROVEN
         case e.DeviceCommitted():
             _settle(rollout.members[event.device], Progress.COMMITTED)
         case e.DeviceFailed():

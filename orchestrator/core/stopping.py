@@ -10,7 +10,7 @@ from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.judging import current_gate, judge_now, judged
 from orchestrator.core.orders import DEPLOY_TIMEOUT, deployed, may_run_it, order_back, order_hold
-from orchestrator.core.state import Phase, Progress, Rollout, State
+from orchestrator.core.state import DEPLOYED, Phase, Progress, Rollout, State
 from orchestrator.telemetry.triggers import Firing, judge_trigger
 from schemas.conditions import exceeds_percent
 from schemas.messages import CheckResult
@@ -19,7 +19,7 @@ from schemas.verdicts import Verdict
 EXECUTED_MIN: Final = 5
 """Below so many finished devices (or the wave, if smaller) a share of the finished ones says nothing."""
 ORCHESTRATOR: Final = "orchestrator"
-SETTLED: Final = frozenset({Progress.COMMITTED, Progress.FAILED, Progress.RETURNED, Progress.STRANDED})
+SETTLED: Final = DEPLOYED | {Progress.FAILED, Progress.RETURNED, Progress.STRANDED}
 """Where a member is when its part of the wave is over."""
 _WATCHED: Final = frozenset({Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.HALTED})
 

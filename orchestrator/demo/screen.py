@@ -18,6 +18,7 @@ _SQUARES: Final = {
     "granted": ("▣", "yellow"),
     "returning": ("◪", "magenta"),
     "held": ("▫", "dim"),
+    "proven": ("■", "cyan"),
     "committed": ("■", "green"),
     "failed": ("■", "red"),
     "returned": ("◩", "magenta"),

@@ -640,3 +640,55 @@ def test_a_paused_rollout_lets_nobody_be_overdue_who_was_not_granted() -> None:
     bench.advance(3600)
 
     assert not bench.member(CANARY).failed
+
+
+def prove(bench: Bench, *names: str, **health: object) -> None:
+    """Have devices run the new version well and wait for the wave's gate."""
+    for name in names:
+        assert bench.ask(name).decision == "go"
+        bench.run(name, "2.0.0", **health)
+        bench.report(name, "trial")
+        assert bench.ask(name, "commit").reason == "gate_pending"
+    bench.tick()
+
+
+def test_devices_that_wait_for_the_gate_are_judged_by_it_and_commit_when_it_has_passed() -> None:
+    bench = Bench(policy=make_policy(commit_on="gate"))
+    bench.start()
+    prove(bench, CANARY)
+
+    assert (bench.phase(), bench.member(CANARY).progress) == (Phase.SOAKING, Progress.PROVEN)
+    assert bench.ask(CANARY, "commit").reason == "gate_pending"
+    assert len(bench.facts("device_proven")) == 1
+    bench.advance(1500)
+    assert bench.rollout.wave == 1, "it was not overdue while it waited"
+    assert bench.ask(CANARY, "commit").decision == "go"
+    bench.report(CANARY)
+    assert bench.member(CANARY).progress is Progress.COMMITTED
+
+
+def test_devices_that_wait_for_the_gate_go_back_when_it_fails() -> None:
+    bench = Bench(policy=make_policy(commit_on="gate"))
+    bench.start()
+    prove(bench, CANARY, errors_per_sample=30)
+
+    bench.advance(300)
+
+    assert bench.phase() is Phase.ROLLING_BACK
+    assert bench.member(CANARY).progress is Progress.RETURNING
+    bench.go_back(CANARY)
+    bench.tick()
+    assert bench.phase() is Phase.ROLLED_BACK
+
+
+def test_time_without_a_connection_is_no_soak() -> None:
+    bench = Bench()
+    bench.start()
+    bench.install_wave()
+    bench.advance(100)
+
+    bench.now += 10_000
+    bench.take(bench.engine.reconnected(bench.now))
+
+    assert soaked_seconds(bench.rollout, bench.now) == 100
+    assert bench.phase() is Phase.SOAKING
