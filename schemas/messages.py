@@ -17,7 +17,6 @@ from schemas.verdicts import VerdictWord
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(max_length=1024)]
 Label = Annotated[str, Field(max_length=128)]
 Labels = Annotated[tuple[Label, ...], Field(strict=False, max_length=64)]

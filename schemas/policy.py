@@ -137,7 +137,8 @@ class RollingUpdate(_Block):
     health_check: HealthCheck = HealthCheck()
     min_ready_seconds: Annotated[float, Field(ge=0, le=86400)] = 60.0
     progress_deadline: Annotated[float, Field(gt=0, le=7 * 86400)] = 300.0
-    rollback_on_failure: bool = True
+    rollback_on_failure: Literal[True] = True
+    """A device that fails always goes back; it cannot be told not to."""
 
 
 CHECK_METRICS: Final[Mapping[str, Metric]] = {

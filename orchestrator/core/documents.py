@@ -7,6 +7,7 @@ from typing import Final
 from orchestrator.core.operator import allowed_verbs
 from orchestrator.core.state import TERMINAL, Device, Member, Rollout, State
 from orchestrator.core.status import counts, next_decision_at, reasons
+from orchestrator.telemetry.baseline import digest
 from schemas.codec import encode
 from schemas.messages import (
     ArtifactRef,
@@ -138,6 +139,7 @@ def plan_document(rollout: Rollout) -> bytes:
         "excluded_count": len(plan.excluded),
         "dropped_waves": list(plan.dropped_waves),
         "uncovered": list(plan.uncovered),
+        "baselines_digest": digest(rollout.baselines),
         "policy": rollout.policy.model_dump(mode="json", by_alias=True),
     }
     return json.dumps(document, separators=(",", ":")).encode()

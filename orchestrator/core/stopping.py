@@ -78,9 +78,12 @@ def _fire_triggers(state: State, rollout: Rollout, context: Context, now: float)
     devices = deployed(state, rollout)
     failed = {name for name, member in rollout.in_wave(rollout.wave) if member.failed and not member.excused}
     for trigger in rollout.policy.rollback_triggers.all:
+        in_scope = devices
+        if trigger.scope == "current_wave":
+            in_scope = {name: group for name, group in devices.items() if rollout.members[name].wave == rollout.wave}
         firing = judge_trigger(
             trigger,
-            devices,
+            in_scope,
             rollout.baselines,
             context.monitor,
             version=rollout.release.version,

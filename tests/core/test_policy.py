@@ -34,6 +34,7 @@ def test_minutes_become_seconds() -> None:
         ({"canary": {"min_devices": 5, "max_devices": 3}}, "min_devices 5 is above max_devices 3"),
         ({"canary": {"immediate_minutes": 9, "short_term_minutes": 5}}, "ends after"),
         ({"canary": {"percentage": 0}}, "greater than 0"),
+        ({"update": {"rollback_on_failure": False}}, "rolling_update.rollback_on_failure"),
         ({"canary": {"percentage": 101}}, "less than or equal to 100"),
         ({"canary": {"percentage": float("nan")}}, "rollout.canary.percentage"),
         ({"canary": {"min_devices": 0}}, "greater than or equal to 1"),

@@ -543,6 +543,18 @@ def test_a_trigger_of_the_wave_brings_the_wave_back() -> None:
     assert bench.member(CANARY).progress is Progress.COMMITTED
 
 
+@pytest.mark.parametrize(("scope", "phase"), [("current_wave", Phase.SOAKING), ("all_deployed", Phase.ROLLING_BACK)])
+def test_a_trigger_judges_the_devices_of_its_scope(scope: str, phase: Phase) -> None:
+    trigger = make_trigger("error_rate > baseline + 10%", "rollback_all", scope=scope)
+    bench = wave_bench(6, triggers=[trigger], gates={"wave_gate": {"checks": CHECKS[1:]}})
+    bench.install_wave()
+    bench.devices[CANARY].errors_per_sample = 90
+
+    bench.advance(90)
+
+    assert bench.phase() is phase
+
+
 def test_a_trigger_that_asks_for_a_person_halts_and_brings_nobody_back() -> None:
     bench = spiking("halt_and_assess")
 
