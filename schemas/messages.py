@@ -64,6 +64,8 @@ class Info(Message):
     version: Name | None = None
     peer_url: Url | None = None
     sleeping_until: Timestamp | None = None
+    time_zone: Label | None = None
+    """IANA name, for maintenance windows in local time."""
     ts: Timestamp | None = None
 
 
@@ -267,6 +269,8 @@ class GateResult(Message):
     evaluated_at: Timestamp
     devices: Count
     checks: Annotated[tuple[CheckResult, ...], Field(strict=False)]
+    phase: Id | None = None
+    """Of the canary's watch: ``immediate``, ``short_term`` or ``soak``."""
 
 
 class RolloutEvent(Message):
@@ -307,6 +311,29 @@ class WaveDocument(Message):
     started_at: Timestamp | None = None
 
 
+class WaveStatus(Message):
+    """Where one wave is, in numbers.
+
+    Attributes:
+        done: Members that run the new version in proven health.
+        healthy: Those of them whose last fresh sample says so; the others are unknown or not healthy.
+        offline: Members that are not connected and have not been updated; they are queued.
+        state: ``waiting``, ``done``, or the rollout's phase while it is the current wave.
+        gate: The last verdict of the wave's gate.
+    """
+
+    wave: Id
+    devices: Count
+    done: Count
+    healthy: Count
+    failed: Count
+    offline: Count
+    state: Id
+    soaked_seconds: Seconds
+    soak_required_seconds: Seconds
+    gate: VerdictWord | None = None
+
+
 class StatusDocument(Message):
     """Where a rollout is, why, and what may be commanded now."""
 
@@ -323,6 +350,13 @@ class StatusDocument(Message):
     started_at: Timestamp
     started_by: Id
     ts: Timestamp
+    ended_at: Timestamp | None = None
+    plan_digest: Sha256 | None = None
+    from_versions: Mapping[str, int] = {}
+    """What the targets ran when they were ordered, with how many did."""
+    waves: Annotated[tuple[WaveStatus, ...], Field(strict=False)] = ()
+    frozen: bool = False
+    """The orchestrator suspects itself or the broker and decides nothing."""
 
 
 class OrchestratorInfo(Message):

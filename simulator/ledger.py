@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from orchestrator.core.plan import Plan
+from orchestrator.planning.plan import Plan
 
 _STOPPING: Final = frozenset({"rollout_halted", "rollout_ended"})
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from orchestrator.core.plan import Plan
 from orchestrator.core.releases import StoredRelease
+from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
 from schemas.messages import Action, CheckResult, Info, Step
 from schemas.policy import Policy

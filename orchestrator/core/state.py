@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from orchestrator.core import events as e
-from orchestrator.core.plan import Plan
 from orchestrator.core.releases import StoredRelease
+from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
 from schemas.messages import Action, Info
 from schemas.policy import Policy

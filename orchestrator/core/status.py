@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from orchestrator.core.plan import Plan
 from orchestrator.core.progress import soak_required_seconds, soaked_seconds
 from orchestrator.core.state import Phase, Rollout
+from orchestrator.planning.plan import Plan
 from schemas.times import format_timestamp
 
 _SHOWN_MAX: Final = 200

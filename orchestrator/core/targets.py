@@ -8,10 +8,10 @@ import hashlib
 from dataclasses import dataclass
 
 from orchestrator.core.context import Context
-from orchestrator.core.plan import Plan
-from orchestrator.core.planner import Candidate, plan_rollout
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.state import Device, State
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import Candidate, plan_rollout
 from orchestrator.telemetry.baseline import Baseline
 from schemas.policy import Policy
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from orchestrator.core.context import Context
-from orchestrator.core.plan import Plan
 from orchestrator.core.targets import Refusal, exclusion, make_plan, take_baselines
+from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.monitor import Monitor
 from schemas.topics import Kind
 from tests.core.core_bench import START, Bench, make_fleet, make_policy, make_release

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "orchestrator", "device_client", "embedded_broker", "simulator")
 
 BREACHES = {
-    "programs": ("device_client/core/machine.py", "import orchestrator.core.plan"),
+    "programs": ("device_client/core/machine.py", "import orchestrator.planning.plan"),
     "orchestrator-layers": ("orchestrator/core/plan.py", "import orchestrator.service"),
     "device-layers": ("device_client/core/machine.py", "import device_client.adapters.slots"),
     "pure-cores": ("orchestrator/core/plan.py", "import time"),

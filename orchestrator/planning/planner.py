@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.core.plan import Plan, PlannedWave
+from orchestrator.planning.plan import Plan, PlannedWave
 from schemas.conditions import percent_of
 from schemas.policy import CanaryPolicy, Policy
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.planner import Candidate, canary_size, choose_canary, deal_waves, plan_rollout
+from orchestrator.planning.planner import Candidate, canary_size, choose_canary, deal_waves, plan_rollout
 from schemas.policy import CanaryPolicy
 from tests.core.core_bench import make_policy
 

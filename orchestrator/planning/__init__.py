@@ -1,0 +1,1 @@
+"""What is decided before anything is touched: who is a target, who goes first, who follows in which wave."""
