@@ -5,6 +5,7 @@ turned into messages to publish. It holds no rule and does no I/O of its own: th
 belong to whoever runs it, which is the orchestrator's process or the simulator.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +15,12 @@ from typing import Final, Protocol
 from pydantic import BaseModel
 
 from orchestrator.core import events as e
+from orchestrator.core.answers import complete
 from orchestrator.core.context import Context
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
 from orchestrator.core.effects import (
     Effect,
+    NoteProgress,
     PublishDesired,
     PublishMessage,
     PublishPlan,
@@ -40,12 +43,16 @@ from orchestrator.core.inputs import (
     Tick,
 )
 from orchestrator.core.interpret import Received, Refused, interpret
+from orchestrator.core.joining import decide_joined
+from orchestrator.core.members import DEPLOYED
 from orchestrator.core.observe import observe
-from orchestrator.core.operator import complete, decide_command
+from orchestrator.core.operator import decide_command
 from orchestrator.core.progress import step, stop_soaks
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_proven, decide_reported
-from orchestrator.core.state import TERMINAL, State, evolve
+from orchestrator.core.rollout import TERMINAL, Rollout
+from orchestrator.core.silence import decide_frozen, observe_silence
+from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch
 from orchestrator.telemetry.summary import summarize
 from schemas.codec import encode
@@ -53,6 +60,9 @@ from schemas.messages import AuditRecord, Grant, Reply, Sync
 from schemas.topics import RULES, Kind, TopicTree
 
 _TOPIC_NAME: Final = re.compile(r"(?!\$)[^+#\x00-\x1f\x7f]{1,512}")
+AUDIT_BYTES_MAX: Final = 60 * 1024
+_LONG: Final = frozenset({"plan", "policy", "baselines", "devices"})
+"""What of a fact grows with the fleet."""
 STEPS_MAX: Final = 1000
 """Steps that may follow from one tick; more is a defect, and the process stops rather than spin."""
 
@@ -87,6 +97,15 @@ class Journal(Protocol):
 
     def mark_performed(self, seq: int) -> None:
         """Note that the effects of all entries up to ``seq`` were handed to the broker."""
+
+
+def published(record: AuditRecord) -> AuditRecord:
+    """Return the record as it goes over the bus: one that is too large names its digest, the journal holds it whole."""
+    if record.body.keys().isdisjoint(_LONG) or len(body := encode(record)) <= AUDIT_BYTES_MAX:
+        return record
+    short = {key: value for key, value in record.body.items() if key not in _LONG}
+    short["shortened"] = {"sha256": hashlib.sha256(body).hexdigest(), "size_bytes": len(body)}
+    return record.model_copy(update={"body": short})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +156,8 @@ class Engine:
         self._blind_until = float("inf")
         self._summarized_at = 0.0
         self._ticked_at = 0.0
+        self._progressed: dict[str, set[int]] = {}
+        """Rollouts, with their waves, whose documents are due with the next tick."""
 
     def start(self, now: float) -> list[Outgoing]:
         """Replay the journal, take over with a new epoch, and return what must be published again.
@@ -146,6 +167,7 @@ class Engine:
         """
         pending = self._replay()
         self._blind_until = now + self._settle_seconds
+        self.state.listening_since = now
         epoch = self._journal.open_epoch(now)
         pending += self._replay()  # What the one before wrote until it was fenced off.
         opened = self._commit([e.EpochOpened(epoch=epoch)], now)
@@ -161,7 +183,7 @@ class Engine:
             self._last_seq = entry.seq
             if entry.seq > performed:
                 pending += [each for each in react(self.state, event, entry.at) if isinstance(each, PublishMessage)]
-                pending.append(PublishMessage(Kind.AUDIT, {}, entry.record()))
+                pending.append(PublishMessage(Kind.AUDIT, {}, published(entry.record())))
         return pending
 
     def reconnected(self, now: float) -> list[Outgoing]:
@@ -172,6 +194,7 @@ class Engine:
         """
         observe(self.state, HoldSeen(is_held=False), now)
         self._blind_until = now + self._settle_seconds
+        self.state.listening_since = now
         watched = self._commit(stop_soaks(self.state, self._ticked_at), now)
         return [*watched, *self._publish(reassert(self.state), now), self._message(Kind.SYNC, Sync())]
 
@@ -194,7 +217,7 @@ class Engine:
         match given:
             case SampleReceived():
                 self._fold(given, now)
-                return []
+                outgoing = []
             case DeviceReady():
                 return self._answer_ready(given, now)
             case CommandReceived():
@@ -205,11 +228,11 @@ class Engine:
                 return self._refuse(given, now)
             case Tick():
                 self._ticked_at = now
-                return [*self._tick(now), *self._summaries(now)]
+                return [*self._tick(now), *self._progress(now), *self._summaries(now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info), now)
             case DeviceReported(device=device, reported=reported):
-                outgoing = self._commit(decide_reported(self.state, device, reported), now)
+                outgoing = self._commit(decide_reported(self.state, device, reported, now), now)
             case _:
                 outgoing = []
         observe(self.state, given, now)
@@ -221,7 +244,7 @@ class Engine:
 
     def _fold(self, given: SampleReceived, now: float) -> None:
         device = self.state.devices.get(given.device)
-        if device is None:
+        if device is None or not device.is_known:
             self.refused_total["unknown_device"] += 1
             return
         rollout = None if device.rollout is None else self.state.rollouts[device.rollout]
@@ -232,15 +255,32 @@ class Engine:
     def _tick(self, now: float) -> list[Outgoing]:
         if now < self._blind_until:
             return []
-        outgoing: list[Outgoing] = []
-        for rollout in list(self.state.watched):
+        observe_silence(self.state, now)
+        outgoing = self._commit(self._freeze_or_thaw(now), now)
+        if self.state.frozen:
+            return outgoing
+        for rollout in self.state.watched:
             outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
+        for rollout in self.state.active:
+            outgoing += self._commit(decide_joined(self.state, rollout), now)
         return [*outgoing, *self._settle(now)]
+
+    def _freeze_or_thaw(self, now: float) -> list[e.AnyEvent]:
+        events = decide_frozen(self.state, now)
+        if events and not self.state.frozen:
+            return [*stop_soaks(self.state, now), *events]  # What nobody hears does not count.
+        return events
+
+    def _progress(self, now: float) -> list[Outgoing]:
+        """Publish the documents of rollouts whose devices have come further since the last tick."""
+        due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
+        self._progressed = {}
+        return self._publish(due, now)
 
     def _settle(self, now: float) -> list[Outgoing]:
         """Take every step that follows, to the fixed point."""
         outgoing: list[Outgoing] = []
-        for rollout in list(self.state.active):
+        for rollout in self.state.active:
             for _ in range(STEPS_MAX):
                 events = step(self.state, rollout, self.context, now)
                 if not events:
@@ -260,7 +300,7 @@ class Engine:
         for event in events:
             evolve(self.state, event, now)
             effects += react(self.state, event, now)
-        return [*self._publish(effects, now), *(self._message(Kind.AUDIT, record) for record in records)]
+        return [*self._publish(effects, now), *(self._message(Kind.AUDIT, published(record)) for record in records)]
 
     def _publish(self, effects: Iterable[Effect], now: float) -> list[Outgoing]:
         return [outgoing for effect in merge(effects) for outgoing in self._perform(effect, now)]
@@ -279,15 +319,27 @@ class Engine:
                     self._message(Kind.WAVE, wave_document(rollout, wave), rollout=name, wave=title)
                     for wave, title in names
                 ]
-                return [*documents, self._message(Kind.STATUS, status_document(rollout, now), rollout=name)]
+                self._progressed.pop(name, None)
+                status = status_document(self.state, rollout, now, self._healthy(rollout, now))
+                return [*documents, self._message(Kind.STATUS, status, rollout=name)]
+            case NoteProgress(rollout=name, waves=waves):
+                self._progressed.setdefault(name, set()).update(waves)
+                return []
             case PublishMessage(kind=kind, ids=ids, message=message):
                 return [self._message(kind, message, **ids)]
             case SendGrant(grant=grant):
                 return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
 
+    def _healthy(self, rollout: Rollout, now: float) -> frozenset[str]:
+        """Return the deployed devices whose last fresh sample says that they are well."""
+        names = rollout.having(*DEPLOYED)
+        window = self.context.monitor.window(names, version=rollout.release.version, seconds=None, now=now)
+        return frozenset(names).difference(window.silent, window.unhealthy, window.undecided)
+
     def _answer_ready(self, given: DeviceReady, now: float) -> list[Outgoing]:
         is_settling = now < self._blind_until
-        decision = decide_grant(self.state, given.device, given.ready, is_settling=is_settling)
+        decision = decide_grant(self.state, given.device, given.ready, now=now, is_settling=is_settling)
+        observe(self.state, given, now)
         device = self.state.devices.get(given.device)
         if device is None or device.rollout is None:
             self.refused_total["ready_without_order"] += 1

@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
-from orchestrator.core.operator import allowed_verbs
-from orchestrator.core.state import TERMINAL, Device, Member, Rollout, State
-from orchestrator.core.status import counts, next_decision_at, reasons
+from orchestrator.core.allowed import allowed_verbs
+from orchestrator.core.inventory import Device
+from orchestrator.core.members import Member
+from orchestrator.core.rollout import TERMINAL, Rollout
+from orchestrator.core.state import State
+from orchestrator.core.status import counts, next_decision_at, reasons, wave_state, wave_status
+from orchestrator.core.summaries import plan_summary
 from orchestrator.telemetry.baseline import digest
-from schemas.codec import encode
+from schemas.codec import RETAINED, encode
 from schemas.messages import (
     ArtifactRef,
     Desired,
@@ -22,6 +28,7 @@ from schemas.times import format_timestamp
 
 MEMBERS_MAX: Final = 200
 """A wave document names so many members; above that it gives their digest and count."""
+FROM_VERSIONS_MAX: Final = 20
 
 
 def desired_bytes(state: State, device: Device) -> bytes:
@@ -79,8 +86,12 @@ def _health_check(rollout: Rollout) -> HealthCheck:
     return rollout.policy.rolling_update.health_check
 
 
-def status_document(rollout: Rollout, now: float) -> StatusDocument:
-    """Say where the rollout is, why, and what may be commanded."""
+def status_document(state: State, rollout: Rollout, now: float, healthy: Collection[str] = ()) -> StatusDocument:
+    """Say where the rollout is, why, and what may be commanded; ``healthy`` names the devices seen to be well."""
+    from_versions = Counter(
+        rollout.members.vocabularies["from_version"].values[code] or "unknown"
+        for code in rollout.members.column(Member.from_version)
+    )
     return StatusDocument(
         rollout=rollout.id,
         release=rollout.release.release,
@@ -95,51 +106,49 @@ def status_document(rollout: Rollout, now: float) -> StatusDocument:
         started_at=format_timestamp(rollout.started_at),
         started_by=rollout.by,
         ts=format_timestamp(now),
+        ended_at=None if rollout.ended_at is None else format_timestamp(rollout.ended_at),
+        plan_digest=rollout.plan.digest,
+        from_versions=dict(from_versions.most_common(FROM_VERSIONS_MAX)),
+        waves=tuple(wave_status(rollout, number, now, healthy) for number in range(len(rollout.plan.waves))),
+        frozen=bool(state.frozen),
     )
 
 
 def wave_document(rollout: Rollout, wave: int) -> WaveDocument:
     """Say what a wave was told and where its members are."""
     planned = rollout.plan.waves[wave]
-    is_open = wave <= rollout.wave
-    state = "waiting" if not is_open else "done" if wave < rollout.wave else rollout.phase.value
+    names = rollout.members.names[rollout.members.of_wave(wave)]
     return WaveDocument(
         rollout=rollout.id,
         wave=planned.name,
         release=rollout.release.release,
         version=rollout.release.version,
-        device_count=len(planned.members),
-        members=planned.members if len(planned.members) <= MEMBERS_MAX else None,
-        members_sha256=hashlib.sha256("\n".join(planned.members).encode()).hexdigest(),
-        state=state,
+        device_count=len(names),
+        members=tuple(names) if len(names) <= MEMBERS_MAX else None,
+        members_sha256=hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        state=wave_state(rollout, wave),
         counts=counts(rollout, wave),
         started_at=format_timestamp(rollout.wave_started_at) if wave == rollout.wave else None,
     )
 
 
 def plan_document(rollout: Rollout) -> bytes:
-    """Return the accepted plan: policy, waves, digest, seed, author; members only of waves that are small enough."""
+    """Return the accepted plan: policy, waves, digest, seed, author; members only of waves that are small enough.
+
+    It never exceeds what a retained document may: a plan that would goes without its members, then without its policy.
+    """
     plan = rollout.plan
+    members = {wave.name: list(wave.members) for wave in plan.waves if len(wave.members) <= MEMBERS_MAX}
     document = {
-        "rollout": rollout.id,
-        "release": rollout.release.release,
-        "version": rollout.release.version,
-        "plan_digest": plan.digest,
-        "seed": plan.seed,
+        **plan_summary(rollout.id, plan, rollout.release, rollout.policy),
         "started_by": rollout.by,
-        "waves": [
-            {
-                "wave": wave.name,
-                "devices": len(wave.members),
-                "members": list(wave.members) if len(wave.members) <= MEMBERS_MAX else None,
-            }
-            for wave in plan.waves
-        ],
-        "canary": dict(list(plan.chosen.items())[:MEMBERS_MAX]),
-        "excluded_count": len(plan.excluded),
-        "dropped_waves": list(plan.dropped_waves),
-        "uncovered": list(plan.uncovered),
+        "members": members,
         "baselines_digest": digest(rollout.baselines),
         "policy": rollout.policy.model_dump(mode="json", by_alias=True),
     }
+    for dispensable in ("members", "canary", "policy"):
+        payload = json.dumps(document, separators=(",", ":")).encode()
+        if len(payload) <= RETAINED.bytes_max:
+            return payload
+        document[dispensable] = None
     return json.dumps(document, separators=(",", ":")).encode()

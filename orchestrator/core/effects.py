@@ -8,14 +8,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from orchestrator.core import events as e
-from orchestrator.core.state import Rollout, State
+from orchestrator.core.inventory import Device
+from orchestrator.core.members import Member
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State
 from schemas.messages import GateResult, Grant, Message, RollbackOrder, RolloutEvent
 from schemas.times import format_timestamp
 from schemas.topics import Kind
 
 DEVICES_SHOWN_MAX: Final = 200
 _MESSAGE_MAX: Final = 1024  # what the wire's text holds
+_TOLD: Final = {"by", "reason", "code", "message", "device", "trigger", "extension", "attempt", "verdict", "healthy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,14 @@ class PublishStatus:
 
     rollout: str
     waves: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoteProgress:
+    """Write a rollout's status and these wave documents with the next tick: devices come in crowds."""
+
+    rollout: str
+    waves: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +70,14 @@ class SendGrant:
     grant: Grant
 
 
-Effect = PublishDesired | PublishStatus | PublishPlan | PublishMessage | SendGrant
+Effect = PublishDesired | PublishStatus | NoteProgress | PublishPlan | PublishMessage | SendGrant
 
 
 def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
     """Name the effects of ``event``, which has been applied to ``state``."""
     match event:
         case e.DevicesOrdered(rollout=name, devices=devices):
-            return [*(PublishDesired(device) for device in devices), PublishStatus(name, _waves(state, name, devices))]
+            return [*(PublishDesired(device) for device in devices), NoteProgress(name, _waves(state, name, devices))]
         case e.GrantIssued():
             return []  # The answer is made where it is asked for; a lost one is asked for again.
         case e.RolloutStarted(rollout=name, plan=plan):
@@ -82,10 +96,17 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
             e.DeviceProven(rollout=name, device=device)
             | e.DeviceCommitted(rollout=name, device=device)
             | e.DeviceReturned(rollout=name, device=device)
+            | e.DeviceSkipped(rollout=name, device=device)
         ):
-            return [PublishStatus(name, _waves(state, name, [device]))]
-        case e.DeviceFailed(rollout=name, device=device):
-            return [PublishStatus(name, _waves(state, name, [device])), _notice(event, at, "device_failed")]
+            return [NoteProgress(name, _waves(state, name, [device]))]
+        case e.DeviceFailed(rollout=name, device=device) | e.DeviceRetried(rollout=name, device=device):
+            return [NoteProgress(name, _waves(state, name, [device])), _notice(event, at, event.kind)]
+        case e.DevicesJoined(rollout=name, devices=devices):
+            return [NoteProgress(name, _waves(state, name, devices)), _notice(event, at, event.kind)]
+        case e.RollbackVerified(rollout=name):
+            return [PublishStatus(name), _notice(event, at, event.kind)]
+        case e.FleetFrozen() | e.FleetThawed():
+            return [each for it in state.active for each in _everywhere(it, event, at)]
         case e.WaveStarted(rollout=name, wave=wave):
             waves = tuple(sorted({max(wave - 1, 0), wave}))
             return [PublishStatus(name, waves), _notice(event, at, "wave_started")]
@@ -101,7 +122,7 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
 
 def reassert(state: State) -> list[Effect]:
     """Name the effects that write every retained document again: after each connect the broker may have lost them."""
-    ordered = [PublishDesired(device.id) for device in state.devices.values() if device.rollout is not None]
+    ordered = [PublishDesired(name) for name in state.devices.named(~state.devices.where(Device.rollout, None))]
     rollouts: list[Effect] = []
     for rollout in state.rollouts.values():
         rollouts += [PublishPlan(rollout.id), PublishStatus(rollout.id, tuple(range(len(rollout.plan.waves))))]
@@ -128,9 +149,18 @@ def merge(effects: Iterable[Effect]) -> list[Effect]:
     return list(last.values())
 
 
+def _everywhere(rollout: Rollout, event: e.FleetFrozen | e.FleetThawed, at: float) -> list[Effect]:
+    """Tell every active rollout what concerns all of them."""
+    reason = event.reason[:_MESSAGE_MAX]
+    notice = RolloutEvent(rollout=rollout.id, message=reason, detail={"reason": reason}, ts=format_timestamp(at))
+    ids = {"rollout": rollout.id, "kind": event.kind}
+    return [PublishMessage(Kind.ROLLOUT_EVENT, ids, notice), PublishStatus(rollout.id)]
+
+
 def _waves(state: State, rollout: str, devices: Iterable[str]) -> tuple[int, ...]:
     members = state.rollouts[rollout].members
-    return tuple(sorted({members[device].wave for device in devices}))
+    waves = np.unique(members.column(Member.wave)[members.rows(devices)])
+    return tuple(int(wave) for wave in waves)
 
 
 def _gate_again(rollout: Rollout, judged: e.GateJudged) -> Effect:
@@ -146,6 +176,7 @@ def _gate(event: e.GateJudged, at: float) -> GateResult:
         evaluated_at=format_timestamp(at),
         devices=event.devices,
         checks=event.checks,
+        phase=event.phase,
     )
 
 
@@ -163,7 +194,7 @@ def _order(event: e.RollbackOrdered, at: float) -> RollbackOrder:
 
 def _notice(event: e.Event, at: float, kind: str) -> PublishMessage:
     """Tell the fact to whoever listens; the whole of it stands in the audit."""
-    body = event.model_dump(mode="json", include={"by", "reason", "code", "message", "device", "trigger", "extension"})
+    body = event.model_dump(mode="json", include=_TOLD)
     rollout = str(getattr(event, "rollout", ""))
     notice = RolloutEvent(
         rollout=rollout,

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from orchestrator.core.releases import StoredRelease
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
+from schemas.inventory import DeviceEntry
 from schemas.messages import Action, CheckResult, Info, Step
 from schemas.policy import Policy
 from schemas.verdicts import VerdictWord
 
-Outcome = Literal["completed", "aborted", "rolled_back"]
+Outcome = Literal["completed", "aborted", "rolled_back", "superseded"]
 RollbackScope = Literal["device", "wave", "fleet"]
 
 
@@ -39,6 +40,19 @@ class DeviceAnnounced(Event):
     kind: Literal["device_announced"] = "device_announced"
     device: str
     info: Info
+
+
+class DevicesImported(Event):
+    """A person declared what devices are.
+
+    Attributes:
+        devices: Each device that changed, with what is declared of it now; None: nothing any more.
+    """
+
+    kind: Literal["devices_imported"] = "devices_imported"
+    by: str
+    reason: str
+    devices: Mapping[str, DeviceEntry | None]
 
 
 class DeviceQuarantined(Event):
@@ -81,6 +95,14 @@ class WaveStarted(Event):
     wave: int
 
 
+class DevicesJoined(Event):
+    """Devices that appeared during a rollout follow at the end of its last wave."""
+
+    kind: Literal["devices_joined"] = "devices_joined"
+    rollout: str
+    devices: tuple[str, ...]
+
+
 class DevicesOrdered(Event):
     """Devices were given a new desired state.
 
@@ -106,6 +128,10 @@ class GrantIssued(Event):
     step: Step
     nonce: str
     seq: int
+    in_flight: int | None = None
+    """Devices that were let go and had not told how it ended, when this one was let go."""
+    unavailable: int | None = None
+    serving: int | None = None
 
 
 class DeviceProven(Event):
@@ -137,6 +163,34 @@ class DeviceFailed(Event):
     code: str
     message: str
     version: str | None
+
+
+class DeviceRetried(Event):
+    """A device that failed in a way that may pass, or that a person wants tried again, gets another order.
+
+    Attributes:
+        attempt: Counted from 1; 0 when a person asked for it.
+        not_before: From when on it may be ordered, in seconds since the epoch.
+    """
+
+    kind: Literal["device_retried"] = "device_retried"
+    rollout: str
+    device: str
+    code: str
+    attempt: int
+    not_before: float
+    by: str
+    reason: str = ""
+
+
+class DeviceSkipped(Event):
+    """A person left a device out of a rollout."""
+
+    kind: Literal["device_skipped"] = "device_skipped"
+    rollout: str
+    device: str
+    by: str
+    reason: str
 
 
 class DeviceReturned(Event):
@@ -188,6 +242,8 @@ class GateJudged(Event):
     decision: str
     devices: int
     checks: tuple[CheckResult, ...]
+    phase: str | None = None
+    """Of the canary's watch."""
 
 
 class RolloutApproved(Event):
@@ -242,12 +298,47 @@ class RollbackOrdered(Event):
     evidence: tuple[CheckResult, ...]
 
 
+class RollbackVerified(Event):
+    """What the devices that went back show since then, judged against what was normal before the rollout."""
+
+    kind: Literal["rollback_verified"] = "rollback_verified"
+    rollout: str
+    scope: RollbackScope
+    verdict: VerdictWord
+    healthy: int
+    not_healthy: tuple[str, ...]
+    not_back: tuple[str, ...]
+    checks: tuple[CheckResult, ...]
+
+
 class RolloutEnded(Event):
     """Nothing more is decided in this rollout."""
 
     kind: Literal["rollout_ended"] = "rollout_ended"
     rollout: str
     outcome: Outcome
+    by: str
+    reason: str
+
+
+class FleetFrozen(Event):
+    """So many devices fell silent at once that the orchestrator suspects itself or the broker and decides nothing.
+
+    Attributes:
+        silent: How many fell silent within the window.
+        of: How many were heard before.
+    """
+
+    kind: Literal["fleet_frozen"] = "fleet_frozen"
+    silent: int
+    of: int
+    reason: str
+
+
+class FleetThawed(Event):
+    """The devices are heard again, or a person takes the silence for what it is."""
+
+    kind: Literal["fleet_thawed"] = "fleet_thawed"
     by: str
     reason: str
 
@@ -268,15 +359,19 @@ class CommandAnswered(Event):
 AnyEvent = Annotated[
     EpochOpened
     | DeviceAnnounced
+    | DevicesImported
     | DeviceQuarantined
     | DeviceReleased
     | RolloutStarted
     | WaveStarted
+    | DevicesJoined
     | DevicesOrdered
     | GrantIssued
     | DeviceProven
     | DeviceCommitted
     | DeviceFailed
+    | DeviceRetried
+    | DeviceSkipped
     | DeviceReturned
     | SoakStarted
     | SoakProgressed
@@ -287,7 +382,10 @@ AnyEvent = Annotated[
     | RolloutResumed
     | RolloutHalted
     | RollbackOrdered
+    | RollbackVerified
     | RolloutEnded
+    | FleetFrozen
+    | FleetThawed
     | CommandAnswered,
     Field(discriminator="kind"),
 ]

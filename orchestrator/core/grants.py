@@ -14,9 +14,13 @@ from enum import StrEnum
 from typing import Final
 
 from orchestrator.core.events import GrantIssued
-from orchestrator.core.state import DEPLOYED, Device, Member, Phase, Progress, Rollout, State
+from orchestrator.core.inventory import Device
+from orchestrator.core.members import DEPLOYED, Mask, Member, Members, Progress
+from orchestrator.core.rollout import Phase, Rollout
+from orchestrator.core.state import State
 from schemas.conditions import percent_of
 from schemas.messages import Ready
+from schemas.windows import is_open, opens_in_seconds
 
 
 class WaitReason(StrEnum):
@@ -27,6 +31,8 @@ class WaitReason(StrEnum):
     STALE_GENERATION = "stale_generation"
     SETTLING = "settling"
     HOLD = "hold"
+    FROZEN = "frozen"
+    OUTSIDE_WINDOW = "outside_window"
     PAUSED = "paused"
     ROLLOUT_STOPPED = "rollout_stopped"
     WAVE_NOT_OPEN = "wave_not_open"
@@ -41,22 +47,30 @@ class WaitReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not yet, and why."""
+    """Not yet, and why.
+
+    Attributes:
+        seconds: How long it surely lasts; None where that is not known.
+    """
 
     reason: WaitReason
+    seconds: float | None = None
 
 
-_OPEN: Final = frozenset({Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.COMPLETED})
+_OPEN: Final = frozenset(
+    {Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES, Phase.COMPLETED}
+)
 """Phases in which a late member may still install: the rollout is good so far as anybody knows."""
 
 
-def decide_grant(state: State, name: str, ready: Ready, *, is_settling: bool = False) -> GrantIssued | Wait:
+def decide_grant(state: State, name: str, ready: Ready, *, now: float, is_settling: bool = False) -> GrantIssued | Wait:
     """Answer one ``ready`` of the device ``name``.
 
     Args:
         state: As far as the fleet has spoken.
         name: The sender.
         ready: Its question.
+        now: Seconds since the epoch.
         is_settling: Just after a connect, when a hold and who is there may not have been heard of: no install begins.
     """
     device = state.devices.get(name)
@@ -65,9 +79,13 @@ def decide_grant(state: State, name: str, ready: Ready, *, is_settling: bool = F
     if device.rollout is None:
         return Wait(WaitReason.NOTHING_ORDERED)
     rollout = state.rollouts[device.rollout]
-    refusal = _refusal(state, device, rollout, ready, is_settling=is_settling)
-    if refusal is not None:
-        return Wait(refusal)
+    member = rollout.members[name]
+    wait = _refuse(state, device, rollout, member, ready)
+    if wait is None and device.action == "install" and ready.step == "activate":
+        wait = Wait(WaitReason.SETTLING) if is_settling else _refuse_start(device, rollout, member, now)
+    if wait is not None:
+        return wait
+    there = capacity(rollout)
     return GrantIssued(
         rollout=rollout.id,
         device=name,
@@ -75,32 +93,48 @@ def decide_grant(state: State, name: str, ready: Ready, *, is_settling: bool = F
         step=ready.step,
         nonce=ready.nonce,
         seq=state.grant_seq + 1,
+        in_flight=there.in_flight,
+        unavailable=there.unavailable,
+        serving=there.serving,
     )
 
 
-def _refusal(state: State, device: Device, rollout: Rollout, ready: Ready, *, is_settling: bool) -> WaitReason | None:
-    member = rollout.members[device.id]
+def _refuse(state: State, device: Device, rollout: Rollout, member: Member, ready: Ready) -> Wait | None:
+    reason: WaitReason | None
     if ready.generation != device.generation:
-        return WaitReason.STALE_GENERATION
-    if ready.nonce == member.nonce:
-        return WaitReason.REPEATED
-    if device.action == "rollback":
-        return _refuse_return(rollout, member)
-    if ready.step == "commit":
-        return _refuse_commit(rollout, member)
-    return WaitReason.SETTLING if is_settling else _refuse_install(state, device, rollout, member)
+        reason = WaitReason.STALE_GENERATION
+    elif member.was_answered(ready.nonce):
+        reason = WaitReason.REPEATED
+    elif device.action == "rollback":
+        reason = _refuse_return(rollout, member)
+    elif ready.step == "commit":
+        reason = _refuse_commit(rollout, member)
+    else:
+        reason = _refuse_install(state, device, rollout, member)
+    return None if reason is None else Wait(reason)
+
+
+def _refuse_start(device: Device, rollout: Rollout, member: Member, now: float) -> Wait | None:
+    """Refuse what may be done at all, but not at this moment."""
+    if member.progress is Progress.GRANTED:
+        return None  # It holds its place already: the answer was lost.
+    window = rollout.policy.maintenance_window
+    if window is not None and not is_open(window, device.info.time_zone, now):
+        return Wait(WaitReason.OUTSIDE_WINDOW, opens_in_seconds(window, device.info.time_zone, now))
+    reason = _refuse_capacity(rollout, capacity(rollout))
+    return None if reason is None else Wait(reason)
 
 
 def _refuse_return(rollout: Rollout, member: Member) -> WaitReason | None:
     """A rollback never waits for a gate, an approval, a pause or a hold."""
     if member.progress is Progress.RETURNING and member.granted_at is None:
-        in_flight = sum(1 for each in rollout.members.values() if _is_returning(each))
+        in_flight = int(_is_returning(rollout.members).sum())
         return WaitReason.CAPACITY if in_flight >= rollout.policy.rollout.global_.max_parallel_deploys else None
     return None
 
 
 def _refuse_commit(rollout: Rollout, member: Member) -> WaitReason | None:
-    if member.progress not in DEPLOYED | {Progress.GRANTED}:
+    if member.progress not in {*DEPLOYED, Progress.GRANTED}:
         return WaitReason.NOT_ELIGIBLE
     if rollout.policy.commit_on == "gate":
         gate = rollout.gates.get(member.wave)
@@ -114,6 +148,8 @@ def _refuse_install(state: State, device: Device, rollout: Rollout, member: Memb
         return WaitReason.NOT_ELIGIBLE
     if state.is_held:
         return WaitReason.HOLD
+    if state.frozen:
+        return WaitReason.FROZEN
     if rollout.paused:
         return WaitReason.PAUSED
     if rollout.phase not in _OPEN:
@@ -122,17 +158,38 @@ def _refuse_install(state: State, device: Device, rollout: Rollout, member: Memb
         return WaitReason.QUARANTINED
     if member.wave > rollout.wave:
         return WaitReason.WAVE_NOT_OPEN
-    if member.progress is Progress.GRANTED:
-        return None  # It holds its place already: the answer was lost.
-    return _refuse_capacity(state, rollout)
+    return None
 
 
-def _refuse_capacity(state: State, rollout: Rollout) -> WaitReason | None:
-    in_flight = sum(1 for each in rollout.members.values() if _is_in_flight(each))
-    if in_flight >= rollout.policy.rollout.global_.max_parallel_deploys:
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many targets are out of service because of the rollout, and how many serve.
+
+    Attributes:
+        in_flight: Granted, and nobody knows yet how it ended: out of service, also when they fall silent.
+        unavailable: These, and devices of which nobody knows whether they serve.
+        serving: The others that are connected.
+    """
+
+    in_flight: int
+    unavailable: int
+    serving: int
+
+
+def capacity(rollout: Rollout) -> Capacity:
+    """Count the members of a rollout."""
+    members = rollout.members
+    in_flight = members.where(Member.progress, Progress.GRANTED) | _is_returning(members)
+    lost = members.column(Member.is_lost) | members.where(Member.progress, Progress.STRANDED)
+    unavailable = in_flight | lost
+    serving = members.online & ~unavailable
+    return Capacity(int(in_flight.sum()), int(unavailable.sum()), int(serving.sum()))
+
+
+def _refuse_capacity(rollout: Rollout, now_there: Capacity) -> WaitReason | None:
+    if now_there.in_flight >= rollout.policy.rollout.global_.max_parallel_deploys:
         return WaitReason.CAPACITY
-    unavailable, serving = _availability(state, rollout)
-    if unavailable >= unavailable_max(rollout, unavailable + serving):
+    if now_there.unavailable >= unavailable_max(rollout, now_there.unavailable + now_there.serving):
         return WaitReason.AVAILABILITY
     return None
 
@@ -146,21 +203,5 @@ def unavailable_max(rollout: Rollout, present: int) -> int:
     return max(1, min(by_maximum, by_minimum))
 
 
-def _availability(state: State, rollout: Rollout) -> tuple[int, int]:
-    """Count targets that are out of service because of the rollout, and those that serve."""
-    unavailable = serving = 0
-    for name, member in rollout.members.items():
-        if _is_in_flight(member) or member.is_lost or member.progress is Progress.STRANDED:
-            unavailable += 1
-        elif state.devices[name].is_online:
-            serving += 1
-    return unavailable, serving
-
-
-def _is_returning(member: Member) -> bool:
-    return member.progress is Progress.RETURNING and member.granted_at is not None
-
-
-def _is_in_flight(member: Member) -> bool:
-    """Granted, and nobody knows yet how it ended: it counts as out of service, also when it falls silent."""
-    return member.progress is Progress.GRANTED or _is_returning(member)
+def _is_returning(members: Members) -> Mask:
+    return members.where(Member.progress, Progress.RETURNING) & members.was_granted

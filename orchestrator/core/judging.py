@@ -1,13 +1,20 @@
 """Gates after waves: which one, over which devices, and how its verdict becomes a fact."""
 
+from typing import Final
+
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
+from orchestrator.core.members import DEPLOYED
 from orchestrator.core.orders import deployed
-from orchestrator.core.state import DEPLOYED, Rollout, State
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State
+from orchestrator.telemetry.evidence import share_holds
 from orchestrator.telemetry.gates import judge_gate
 from schemas.messages import CheckResult
 from schemas.policy import Gate
-from schemas.verdicts import Verdict
+from schemas.verdicts import Verdict, worst
+
+COVERAGE: Final = "fleet_coverage"
 
 
 def current_gate(rollout: Rollout) -> tuple[str, Gate]:
@@ -20,12 +27,43 @@ def judge_now(
     state: State, rollout: Rollout, gate: Gate, context: Context, now: float
 ) -> tuple[Verdict, tuple[CheckResult, ...]]:
     """Judge ``gate`` over all devices deployed so far, canary and every wave."""
-    devices = deployed(state, rollout)
-    return judge_gate(gate, devices, rollout.baselines, context.monitor, version=rollout.release.version, now=now)
+    return judge_gate(
+        gate,
+        deployed(state, rollout),
+        rollout.baselines,
+        context.monitor,
+        version=rollout.release.version,
+        now=now,
+        **({"coverage": coverage(rollout)} if "coverage" in __import__("inspect").signature(judge_gate).parameters else {}),
+    )
+
+
+def coverage(rollout: Rollout) -> tuple[int, int]:
+    """Return how many devices run the new version, of how many targets; what a person skipped is not deployed."""
+    return rollout.counts(*DEPLOYED), len(rollout.members)
+
+
+def is_covered(rollout: Rollout, gate: Gate) -> bool:
+    """Say whether as many targets were reached as ``gate`` wants."""
+    reached, total = coverage(rollout)
+    limits = [(check.threshold, check.threshold.limit_value(None)) for check in gate.checks if check.type == COVERAGE]
+    return all(limit is not None and share_holds(it.operator, reached, total, limit) for it, limit in limits)
+
+
+def without_coverage(checks: tuple[CheckResult, ...]) -> Verdict:
+    """Return the verdict of all checks but those on how many devices were reached; of none it is a pass."""
+    rest = [Verdict.from_word(each.verdict) for each in checks if each.check != COVERAGE]
+    return worst(rest) if rest else Verdict.PASS
 
 
 def judged(
-    rollout: Rollout, gate: str, verdict: Verdict, decision: str, checks: tuple[CheckResult, ...]
+    rollout: Rollout,
+    gate: str,
+    verdict: Verdict,
+    decision: str,
+    checks: tuple[CheckResult, ...],
+    *,
+    phase: str | None = None,
 ) -> e.GateJudged:
     """Write a verdict down as a fact about the current wave, with what is done about it."""
     return e.GateJudged(
@@ -34,6 +72,7 @@ def judged(
         gate=gate,
         verdict=verdict.word,
         decision=decision,
-        devices=len(rollout.having(*DEPLOYED)),
+        devices=rollout.counts(*DEPLOYED),
         checks=checks,
+        phase=phase,
     )

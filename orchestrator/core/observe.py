@@ -1,12 +1,26 @@
 """What is only seen: presence, reports and holds, kept beside the journaled state and rebuilt from the bus."""
 
+from math import inf, isnan, nan
 from typing import Final
 
-from orchestrator.core.inputs import Announced, DeviceReported, HoldSeen, Input, PresenceSeen
+from orchestrator.core.inputs import (
+    Announced,
+    DeviceReady,
+    DeviceReported,
+    HoldSeen,
+    Input,
+    PresenceSeen,
+    SampleReceived,
+)
+from orchestrator.core.inventory import Device
 from orchestrator.core.state import State
+from schemas.messages import Info
+from schemas.times import parse_timestamp
 
 EARLY_PRESENCE_MAX: Final = 100_000
 _ASKING: Final = frozenset({"ready", "waiting"})
+_SMOOTHING: Final = 0.2
+"""Weight of the newest gap between two samples in the usual one."""
 
 
 def observe(state: State, seen: Input, now: float) -> None:
@@ -17,17 +31,44 @@ def observe(state: State, seen: Input, now: float) -> None:
         case PresenceSeen(device=name, is_online=is_online):
             _note_presence(state, name, is_online=is_online, now=now)
         case Announced(device=name, info=info) if name in state.devices:
-            device = state.devices[name]
-            device.seen_version = info.version or device.seen_version
-            device.seen_disk_free_bytes = info.disk_free_bytes
+            _note_info(state.devices[name], info, now)
             if name in state.early_presence:
                 _note_presence(state, name, is_online=state.early_presence.pop(name), now=now)
         case DeviceReported(device=name, reported=reported) if name in state.devices:
             device = state.devices[name]
-            device.seen_version = reported.installed_version or device.seen_version
+            device.heard_at = now
+            device.version = reported.installed_version or device.version
             device.is_asking = reported.observed_generation == device.generation and reported.state in _ASKING
+        case SampleReceived(device=name) if name in state.devices:
+            _note_sample(state.devices[name], now)
+        case DeviceReady(device=name) if name in state.devices:
+            state.devices[name].heard_at = now
         case _:
             pass
+
+
+def _note_info(device: Device, info: Info, now: float) -> None:
+    device.heard_at = now
+    device.version = info.version or device.version
+    device.disk_free = nan if info.disk_free_bytes is None else info.disk_free_bytes
+    device.sleeps_until = _moment(info.sleeping_until)
+
+
+def _note_sample(device: Device, now: float) -> None:
+    gap, known = now - device.sampled_at, device.interval_seconds
+    if isnan(known):
+        device.interval_seconds = nan if gap == inf else gap
+    else:
+        device.interval_seconds = known + _SMOOTHING * (gap - known)
+    device.heard_at = device.sampled_at = now
+
+
+def _moment(text: str | None) -> float:
+    """Read when a sleep ends; a day that does not exist is none."""
+    try:
+        return -inf if text is None else parse_timestamp(text)
+    except ValueError:
+        return -inf
 
 
 def _note_presence(state: State, name: str, *, is_online: bool, now: float) -> None:
@@ -36,6 +77,10 @@ def _note_presence(state: State, name: str, *, is_online: bool, now: float) -> N
         if len(state.early_presence) < EARLY_PRESENCE_MAX:
             state.early_presence[name] = is_online
         return
-    if is_online and not device.is_online:
-        device.online_since = now
+    if is_online:
+        device.heard_at = now
+        if not device.is_online:
+            device.online_since = now
+    elif device.is_online and device.sleeps_until <= now:
+        device.trouble_at = now
     device.is_online = is_online

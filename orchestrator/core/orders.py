@@ -8,11 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from orchestrator.core import events as e
-from orchestrator.core.state import DEPLOYED, Member, Progress, Rollout, State
+from orchestrator.core.inventory import Device
+from orchestrator.core.members import DEPLOYED, Mask, Member, Progress
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State
 from schemas.messages import Action, CheckResult
 
-DEPLOY_TIMEOUT: Final = "deploy_timeout"
-"""The code of a failure that only silence tells of."""
+ORCHESTRATOR: Final = "orchestrator"
+"""Who acts where no person does."""
 
 
 def order(state: State, rollout: Rollout, action: Action, names: Iterable[str], *, after: int = 0) -> list[e.AnyEvent]:
@@ -25,9 +28,12 @@ def order(state: State, rollout: Rollout, action: Action, names: Iterable[str], 
         names: Devices of the rollout.
         after: How many generations were already taken for events of the same decision.
     """
-    devices = {name: state.devices[name].version for name in names}
-    if not devices:
+    names = list(names)
+    if not names:
         return []
+    versions = state.devices.vocabularies["version"].values
+    codes = state.devices.column(Device.version)[state.devices.rows(names)]
+    devices = {name: versions[code] for name, code in zip(names, codes, strict=True)}
     generation = state.generation + 1 + after
     return [
         e.DevicesOrdered(rollout=rollout.id, action=action, generation=generation, epoch=state.epoch, devices=devices)
@@ -39,10 +45,11 @@ def order_hold(state: State, rollout: Rollout, *, after: int = 0) -> list[e.AnyE
     return order(state, rollout, "hold", rollout.having(Progress.ORDERED), after=after)
 
 
-def may_run_it(member: Member) -> bool:
-    """Say whether a device runs the new version, or might for all that is known."""
-    is_lost = member.progress is Progress.FAILED and member.is_lost
-    return is_lost or member.progress in DEPLOYED | {Progress.GRANTED}
+def may_run_it(rollout: Rollout) -> Mask:
+    """Say for each member whether its device runs the new version, or might for all that is known."""
+    members = rollout.members
+    is_lost = members.where(Member.progress, Progress.FAILED) & members.column(Member.is_lost)
+    return is_lost | members.where(Member.progress, *DEPLOYED, Progress.GRANTED)
 
 
 def order_back(
@@ -63,7 +70,8 @@ def order_back(
     back already is not ordered twice. A device that was granted and never told how it ended may run the new version,
     so it is ordered back as well.
     """
-    returning = [name for name in names if may_run_it(rollout.members[name])]
+    rows = rollout.members.rows(names)
+    returning = [rollout.members.names[row] for row in rows[may_run_it(rollout)[rows]]]
     ordered = e.RollbackOrdered(
         rollout=rollout.id,
         scope=scope,
@@ -83,4 +91,11 @@ def order_back(
 
 def deployed(state: State, rollout: Rollout) -> dict[str, str]:
     """Return each device that runs the new version for good, with its group: what gates and triggers judge."""
-    return {name: state.devices[name].info.group for name in rollout.having(*DEPLOYED)}
+    return groups_of(state, rollout.having(*DEPLOYED))
+
+
+def groups_of(state: State, names: Sequence[str]) -> dict[str, str]:
+    """Return each device with its group."""
+    groups = [info.group for info in state.devices.vocabularies["info"].values]
+    codes = state.devices.column(Device.info)[state.devices.rows(names)]
+    return {name: groups[code] for name, code in zip(names, codes, strict=True)}

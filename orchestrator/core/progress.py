@@ -1,6 +1,6 @@
 """How a rollout goes on: one step at a time, until nothing more follows.
 
-    deploying -> soaking -> (awaiting_approval) -> deploying the next wave ... -> completed
+    deploying -> soaking -> (awaiting_approval) -> deploying the next wave ... -> (awaiting_devices) -> completed
     any of these -> rolling_back -> rolled_back, or halted for a person -> back to where it was
 
 Here are the reasons to go on, which need evidence; the reasons to stop are in ``stopping``. For each tick ``watch``
@@ -14,10 +14,14 @@ from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
-from orchestrator.core.judging import current_gate, judge_now, judged
-from orchestrator.core.orders import order
-from orchestrator.core.state import DEPLOYED, Phase, Progress, Rollout, State
-from orchestrator.core.stopping import ORCHESTRATOR, SETTLED, fail_wave, halt, judge_failures
+from orchestrator.core.judging import current_gate, is_covered, judge_now, judged, without_coverage
+from orchestrator.core.members import DEPLOYED, QUEUED, SETTLED, Mask, Member, Progress
+from orchestrator.core.orders import ORCHESTRATOR, order
+from orchestrator.core.overdue import is_asleep
+from orchestrator.core.rollout import WATCHING, Phase, Rollout
+from orchestrator.core.state import State
+from orchestrator.core.stopping import fail_wave, halt, judge_failures
+from orchestrator.core.verifying import finish_rollback
 from schemas.messages import CheckResult
 from schemas.verdicts import Verdict
 
@@ -28,20 +32,20 @@ SOAK_STEPS: Final = 10
 def step(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
     """Return what follows now, or nothing; apply it and ask again."""
     match rollout.phase:
-        case Phase.DEPLOYING | Phase.SOAKING | Phase.AWAITING_APPROVAL:
+        case Phase.DEPLOYING | Phase.SOAKING | Phase.AWAITING_APPROVAL | Phase.AWAITING_DEVICES:
             failed = judge_failures(state, rollout)
             if failed or rollout.paused:
                 return failed
-            return _order_members(state, rollout) or _go_on(state, rollout, context, now)
+            return _order_members(state, rollout, now) or _go_on(state, rollout, context, now)
         case Phase.ROLLING_BACK:
-            return _finish_rollback(state, rollout)
-        case Phase.HALTED | Phase.COMPLETED | Phase.ABORTED | Phase.ROLLED_BACK:
+            return finish_rollback(state, rollout, context, now)
+        case Phase.HALTED | Phase.COMPLETED | Phase.ABORTED | Phase.ROLLED_BACK | Phase.SUPERSEDED:
             return []
 
 
 def soaked_seconds(rollout: Rollout, now: float) -> float:
     """Return how much soak of the current wave has been watched."""
-    running = rollout.phase in {Phase.SOAKING, Phase.AWAITING_APPROVAL}
+    running = rollout.phase in WATCHING
     return rollout.soaked_seconds + (max(0.0, now - rollout.soak_since) if running else 0.0)
 
 
@@ -50,15 +54,16 @@ def stop_soaks(state: State, watched_until: float) -> list[e.AnyEvent]:
     return [
         e.SoakProgressed(rollout=rollout.id, wave=rollout.wave, soaked_seconds=soaked_seconds(rollout, watched_until))
         for rollout in state.active
-        if rollout.phase in {Phase.SOAKING, Phase.AWAITING_APPROVAL}
+        if rollout.phase in WATCHING
     ]
 
 
-def soak_required_seconds(rollout: Rollout) -> float:
-    """Return how much soak the current wave needs before its gate, extensions included."""
-    if rollout.soak_until_seconds is not None:
+def soak_required_seconds(rollout: Rollout, wave: int | None = None) -> float:
+    """Return how much soak a wave needs before its gate, extensions of the current one included."""
+    number = rollout.wave if wave is None else wave
+    if number == rollout.wave and rollout.soak_until_seconds is not None:
         return rollout.soak_until_seconds
-    return rollout.policy.rollout.canary.watch_seconds if rollout.wave == 0 else _soak_step_seconds(rollout)
+    return rollout.policy.rollout.canary.watch_seconds if number == 0 else _soak_step_seconds(rollout, number)
 
 
 def next_wave(rollout: Rollout) -> e.WaveStarted:
@@ -66,26 +71,28 @@ def next_wave(rollout: Rollout) -> e.WaveStarted:
     return e.WaveStarted(rollout=rollout.id, wave=rollout.wave + 1)
 
 
-def _soak_step_seconds(rollout: Rollout) -> float:
-    """The wave's own soak: what an extension adds; at least one health check."""
-    minutes = {wave.name: wave.soak_minutes for wave in rollout.policy.rollout.waves}
-    soak_minutes = minutes.get(rollout.wave_name, rollout.policy.rollout.canary.soak_minutes)
+def _soak_step_seconds(rollout: Rollout, wave: int) -> float:
+    """A wave's own soak: what an extension adds; at least one health check."""
+    minutes = {each.name: each.soak_minutes for each in rollout.policy.rollout.waves}
+    soak_minutes = minutes.get(rollout.plan.waves[wave].name, rollout.policy.rollout.canary.soak_minutes)
     return max(soak_minutes * 60, rollout.policy.rollout.global_.health_check_interval_seconds)
 
 
-def _order_members(state: State, rollout: Rollout) -> list[e.AnyEvent]:
+def _order_members(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
     """Write the desired state of every member whose wave is open; when it may act is the grant's to say."""
-    names = [
-        name
-        for name in rollout.having(Progress.PENDING, Progress.HELD)
-        if rollout.members[name].wave <= rollout.wave and not state.devices[name].quarantine
-    ]
-    return order(state, rollout, "install", names)
+    members = rollout.members
+    due = members.where(Member.progress, Progress.PENDING, Progress.HELD) & (members.column(Member.retry_at) <= now)
+    if not due.any():
+        return []
+    due &= (members.column(Member.wave) <= rollout.wave) & ~members.quarantined
+    return order(state, rollout, "install", members.named(due))
 
 
 def _go_on(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
     if rollout.phase is Phase.DEPLOYING:
-        return _start_soak(state, rollout)
+        return _start_soak(rollout, now)
+    if rollout.phase is Phase.AWAITING_DEVICES:
+        return _complete(state, rollout, context, now)
     if rollout.phase is not Phase.SOAKING:
         return []
     soaked, required = soaked_seconds(rollout, now), soak_required_seconds(rollout)
@@ -96,23 +103,22 @@ def _go_on(state: State, rollout: Rollout, context: Context, now: float) -> list
     return []
 
 
-def _start_soak(state: State, rollout: Rollout) -> list[e.AnyEvent]:
+def _start_soak(rollout: Rollout, now: float) -> list[e.AnyEvent]:
     """The soak starts when every online member has committed or failed, and one has committed or none can any more."""
-    members = list(rollout.in_wave(rollout.wave))
-    waits = [name for name, member in members if not _is_settled(state, name, member.progress)]
-    has_committed = any(member.progress in DEPLOYED for _, member in members)
-    is_over = all(member.progress in SETTLED for _, member in members)
-    if waits or not (has_committed or is_over):
+    rows = rollout.members.of_wave(rollout.wave)
+    settled = rollout.members.where(Member.progress, *SETTLED)[rows]
+    waits = ~(settled | _is_away(rollout, now)[rows])
+    has_committed = rollout.members.where(Member.progress, *DEPLOYED)[rows].any()
+    if waits.any() or not (has_committed or settled.all()):
         return []
     return [e.SoakStarted(rollout=rollout.id, wave=rollout.wave)]
 
 
-def _is_settled(state: State, name: str, progress: Progress) -> bool:
-    if progress in SETTLED:
-        return True
-    device = state.devices[name]
-    queued = progress in {Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.RETURNING}
-    return queued and (not device.is_online or bool(device.quarantine))
+def _is_away(rollout: Rollout, now: float) -> Mask:
+    """Say which members do not hold their wave: not there, asleep or in quarantine, and not under way."""
+    members = rollout.members
+    absent = ~members.online | is_asleep(rollout, now) | members.quarantined
+    return members.where(Member.progress, *QUEUED) & absent
 
 
 def _judge_wave(state: State, rollout: Rollout, context: Context, now: float, soaked: float) -> list[e.AnyEvent]:
@@ -122,6 +128,8 @@ def _judge_wave(state: State, rollout: Rollout, context: Context, now: float, so
     if verdict is Verdict.PASS and rollout.is_last_wave and final is not None:
         name = "completion_gate"
         verdict, checks = judge_now(state, rollout, final, context, now)
+        if without_coverage(checks) is Verdict.PASS and verdict is not Verdict.PASS:
+            return [judged(rollout, name, verdict, "await_devices", checks)]
     match verdict:
         case Verdict.PASS:
             return _pass(rollout, name, checks)
@@ -129,6 +137,22 @@ def _judge_wave(state: State, rollout: Rollout, context: Context, now: float, so
             return fail_wave(state, rollout, name, checks)
         case Verdict.CAUTION | Verdict.INCONCLUSIVE:
             return _extend(state, rollout, name, verdict, checks, soaked=soaked)
+
+
+def _complete(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
+    """Judge the last gate again once enough devices have come."""
+    final = rollout.policy.health_gates.completion_gate
+    assert final is not None, "only its coverage leads to waiting for devices"
+    if not is_covered(rollout, final):
+        return []
+    verdict, checks = judge_now(state, rollout, final, context, now)
+    match verdict:
+        case Verdict.PASS:
+            return _pass(rollout, "completion_gate", checks)
+        case Verdict.FAIL:
+            return fail_wave(state, rollout, "completion_gate", checks)
+        case Verdict.CAUTION | Verdict.INCONCLUSIVE:
+            return []
 
 
 def _pass(rollout: Rollout, gate: str, checks: tuple[CheckResult, ...]) -> list[e.AnyEvent]:
@@ -156,22 +180,7 @@ def _extend(
             rollout=rollout.id,
             wave=rollout.wave,
             extension=rollout.extensions + 1,
-            until_seconds=soaked + _soak_step_seconds(rollout),
+            until_seconds=soaked + _soak_step_seconds(rollout, rollout.wave),
             reason=reason,
         ),
-    ]
-
-
-def _finish_rollback(state: State, rollout: Rollout) -> list[e.AnyEvent]:
-    """A rollback is over when every device that can be reached is back; the others go back when they return."""
-    for name in rollout.having(Progress.RETURNING):
-        if state.devices[name].is_online or rollout.members[name].granted_at is not None:
-            return []
-    assert rollout.rollback is not None, "only an order leads to rolling_back"
-    if rollout.having(*DEPLOYED, Progress.GRANTED):
-        return [e.RolloutHalted(rollout=rollout.id, reason=f"{rollout.wave_name} rolled back: {rollout.reason}")]
-    return [
-        e.RolloutEnded(
-            rollout=rollout.id, outcome="rolled_back", by=rollout.rollback.by, reason=rollout.rollback.reason
-        )
     ]

@@ -7,12 +7,16 @@ from orchestrator.core.documents import desired_bytes
 from orchestrator.core.events import CommandAnswered, GrantIssued
 from orchestrator.core.grants import Wait
 from orchestrator.core.inputs import CommandRefused
-from orchestrator.core.state import Device, State
+from orchestrator.core.inventory import Device
+from orchestrator.core.state import State
 from schemas.messages import Grant, Ready, Reply
 from schemas.times import format_timestamp
 
 GRANT_TTL_SECONDS: Final = 120.0
 """A device uses a grant only while its own question is younger than this."""
+
+RETRY_SECONDS_MAX: Final = 3600.0
+"""However long it must wait, a device asks so often: what it waits for may change."""
 
 
 def make_grant(state: State, device: Device, ready: Ready, issued: GrantIssued, now: float) -> Grant:
@@ -24,6 +28,8 @@ def make_wait(state: State, device: Device, ready: Ready, wait: Wait, now: float
     """Write a refusal; it changes nothing on the device but when it asks again."""
     assert device.rollout is not None, "only an ordered device is answered"
     retry = state.rollouts[device.rollout].policy.rolling_update.health_check.interval_seconds
+    if wait.seconds is not None:
+        retry = min(max(retry, wait.seconds), RETRY_SECONDS_MAX)
     update = {"retry_after_seconds": retry, "reason": wait.reason.value}
     return _answer(state, device, ready, state.grant_seq, now).model_copy(update=update)
 

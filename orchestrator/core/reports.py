@@ -6,23 +6,20 @@ counts, and only a change becomes a fact.
 
 from orchestrator.core import events as e
 from orchestrator.core.grants import Wait, WaitReason
-from orchestrator.core.state import Device, Member, Progress, Rollout, State
+from orchestrator.core.inventory import Device, lasting
+from orchestrator.core.members import Member, Progress
+from orchestrator.core.overdue import retry
+from orchestrator.core.rollout import WATCHING, Phase, Rollout
+from orchestrator.core.state import State
 from schemas.messages import Info, Reported
-
-_VOLATILE_INFO = {"session": 0, "boot_id": "-", "ts": None, "version": None, "disk_free_bytes": None}
 
 
 def decide_announced(state: State, name: str, info: Info) -> list[e.AnyEvent]:
     """Register a new device, or note that what it is has changed."""
     known = state.devices.get(name)
-    if known is not None and _lasting(known.info) == _lasting(info):
+    if known is not None and known.said == lasting(info):
         return []
     return [e.DeviceAnnounced(device=name, info=info)]
-
-
-def _lasting(info: Info) -> Info:
-    """Leave out what changes with every connect."""
-    return info.model_copy(update=_VOLATILE_INFO)
 
 
 def decide_proven(state: State, name: str, wait: Wait) -> list[e.AnyEvent]:
@@ -36,7 +33,7 @@ def decide_proven(state: State, name: str, wait: Wait) -> list[e.AnyEvent]:
     return [e.DeviceProven(rollout=rollout.id, device=name, generation=device.generation)]
 
 
-def decide_reported(state: State, name: str, reported: Reported) -> list[e.AnyEvent]:
+def decide_reported(state: State, name: str, reported: Reported, now: float) -> list[e.AnyEvent]:
     """Turn a report on the current order into a fact, if it says something new."""
     device = state.devices.get(name)
     if device is None or device.rollout is None or reported.observed_generation != device.generation:
@@ -45,21 +42,31 @@ def decide_reported(state: State, name: str, reported: Reported) -> list[e.AnyEv
     member = rollout.members[name]
     match device.action:
         case "install":
-            return _installed(device, rollout, member, reported)
+            return _installed(device, rollout, member, reported, now)
         case "rollback":
             return _returned(device, rollout, member, reported)
         case _:
             return _went_on_anyway(device, rollout, member, reported)
 
 
-def _installed(device: Device, rollout: Rollout, member: Member, reported: Reported) -> list[e.AnyEvent]:
+def _installed(device: Device, rollout: Rollout, member: Member, reported: Reported, now: float) -> list[e.AnyEvent]:
     target = rollout.release.version
     if reported.state == "idle" and reported.installed_version == target:
         return [] if member.progress is Progress.COMMITTED else [_committed(device, rollout, target)]
     is_news = member.progress is not Progress.FAILED or (member.is_lost and reported.installed_version is not None)
     if reported.state in {"failed", "rolled_back"} and is_news:
+        if _may_pass(rollout, member, reported):
+            return [retry(rollout, device.id, reported.error.code if reported.error else reported.state, now)]
         return [_failed(device, rollout, reported), _quarantine(device, reported)]
     return []
+
+
+def _may_pass(rollout: Rollout, member: Member, reported: Reported) -> bool:
+    """Say whether it is worth another try: nothing was switched, and the device says that it may go better."""
+    is_retryable = reported.error is not None and reported.error.retryable
+    has_tries = member.attempts < rollout.policy.rollout.global_.max_retries
+    is_active = rollout.phase in {*WATCHING, Phase.DEPLOYING}
+    return is_retryable and has_tries and is_active and member.progress is Progress.ORDERED
 
 
 def _returned(device: Device, rollout: Rollout, member: Member, reported: Reported) -> list[e.AnyEvent]:

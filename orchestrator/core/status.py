@@ -1,23 +1,65 @@
 """Where things are, for people: counts and summaries that replies, status documents and the CLI share."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any, Final
 
+import numpy as np
+
+from orchestrator.core.members import DEPLOYED, QUEUED, Member
 from orchestrator.core.progress import soak_required_seconds, soaked_seconds
-from orchestrator.core.state import Phase, Rollout
-from orchestrator.planning.plan import Plan
+from orchestrator.core.rollout import Phase, Rollout
+from schemas.messages import WaveStatus
 from schemas.times import format_timestamp
 
-_SHOWN_MAX: Final = 200
 _REASON_MAX: Final = 512
 
 
 def counts(rollout: Rollout, wave: int | None = None) -> dict[str, int]:
     """Count members by where they are, in all waves or in one; ``failed_ever`` counts against the thresholds."""
-    members = [member for member in rollout.members.values() if wave is None or member.wave == wave]
-    tally = Counter(member.progress.value for member in members)
-    return {**tally, "total": len(members), "failed_ever": sum(member.failed for member in members)}
+    members = rollout.members
+    rows = slice(None) if wave is None else members.of_wave(wave)
+    codes, sizes = np.unique(members.column(Member.progress)[rows], return_counts=True)
+    names = members.vocabularies["progress"].values
+    tally = {names[code].value: int(size) for code, size in zip(codes, sizes, strict=True)}
+    failed_ever = int(members.column(Member.failed)[rows].sum())
+    return {**tally, "total": sum(tally.values()), "failed_ever": failed_ever}
+
+
+def wave_status(rollout: Rollout, wave: int, now: float, healthy: Collection[str] = ()) -> WaveStatus:
+    """Say where one wave is, in numbers.
+
+    Args:
+        rollout: Whose.
+        wave: Its number; 0 is the canary.
+        now: Seconds since the epoch.
+        healthy: Devices whose last fresh sample says that they are well.
+    """
+    members = rollout.members
+    rows = members.of_wave(wave)
+    done = members.where(Member.progress, *DEPLOYED)[rows]
+    away = members.where(Member.progress, *QUEUED)[rows] & ~members.online[rows]
+    is_current = wave == rollout.wave
+    gate = rollout.gates.get(wave)
+    soaked = soaked_seconds(rollout, now) if is_current else rollout.soaks.get(wave, 0.0)
+    return WaveStatus(
+        wave=rollout.plan.waves[wave].name,
+        devices=rows.stop - rows.start,
+        done=int(done.sum()),
+        healthy=sum(name in healthy for name in members.names[rows]) if healthy and done.any() else 0,
+        failed=int(members.column(Member.failed)[rows].sum()),
+        offline=int(away.sum()),
+        state=wave_state(rollout, wave),
+        soaked_seconds=round(soaked, 1),
+        soak_required_seconds=round(soak_required_seconds(rollout, wave), 1),
+        gate=None if gate is None else gate.verdict,
+    )
+
+
+def wave_state(rollout: Rollout, wave: int) -> str:
+    """Say in one word where a wave is: waiting, done, or the rollout's phase."""
+    if wave == rollout.wave:
+        return rollout.phase.value
+    return "waiting" if wave > rollout.wave else "done"
 
 
 def rollout_summary(rollout: Rollout, now: float) -> dict[str, Any]:
@@ -36,21 +78,7 @@ def rollout_summary(rollout: Rollout, now: float) -> dict[str, Any]:
         "plan_digest": rollout.plan.digest,
         "started_at": format_timestamp(rollout.started_at),
         "started_by": rollout.by,
-    }
-
-
-def plan_summary(name: str, plan: Plan) -> Mapping[str, Any]:
-    """Return a plan's shape: waves with their sizes, canary with reasons, who is left out and why."""
-    return {
-        "rollout": name,
-        "plan_digest": plan.digest,
-        "seed": plan.seed,
-        "waves": [{"wave": wave.name, "devices": len(wave.members)} for wave in plan.waves],
-        "canary": dict(list(plan.chosen.items())[:_SHOWN_MAX]),
-        "excluded": dict(list(plan.excluded.items())[:_SHOWN_MAX]),
-        "excluded_count": len(plan.excluded),
-        "dropped_waves": list(plan.dropped_waves),
-        "uncovered": list(plan.uncovered),
+        "targets": len(rollout.members),
     }
 
 

@@ -9,51 +9,73 @@ from typing import Final
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.judging import current_gate, judge_now, judged
-from orchestrator.core.orders import DEPLOY_TIMEOUT, deployed, may_run_it, order_back, order_hold
-from orchestrator.core.state import DEPLOYED, Phase, Progress, Rollout, State
+from orchestrator.core.members import SETTLED, Member
+from orchestrator.core.orders import ORCHESTRATOR, deployed, may_run_it, order_back, order_hold
+from orchestrator.core.overdue import fallen_silent, overdue
+from orchestrator.core.rollout import TERMINAL, Phase, Rollout
+from orchestrator.core.state import State
 from orchestrator.telemetry.triggers import Firing, judge_trigger
 from schemas.conditions import exceeds_percent
 from schemas.messages import CheckResult
 from schemas.verdicts import Verdict
 
+FAILURE_THRESHOLD: Final = "failure_threshold"
 EXECUTED_MIN: Final = 5
 """Below so many finished devices (or the wave, if smaller) a share of the finished ones says nothing."""
-ORCHESTRATOR: Final = "orchestrator"
-SETTLED: Final = DEPLOYED | {Progress.FAILED, Progress.RETURNED, Progress.STRANDED}
-"""Where a member is when its part of the wave is over."""
-_WATCHED: Final = frozenset({Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.HALTED})
 
 
 def watch(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
-    """Look for reasons to stop: triggers, a failing canary, devices that are overdue."""
-    if rollout.phase not in _WATCHED:
-        return _overdue(state, rollout, now)
+    """Look for reasons to stop: triggers, a failing canary, devices that are overdue or silent."""
+    if rollout.phase in TERMINAL:
+        return overdue(state, rollout, now)
+    if rollout.phase is Phase.ROLLING_BACK:
+        return _fire_triggers(state, rollout, context, now) or overdue(state, rollout, now)
     return (
         _fire_triggers(state, rollout, context, now)
         or _watch_canary(state, rollout, context, now)
-        or _overdue(state, rollout, now)
+        or overdue(state, rollout, now)
+        or fallen_silent(state, rollout, now)
     )
 
 
 def judge_failures(state: State, rollout: Rollout) -> list[e.AnyEvent]:
-    """Stop when too many members of the wave failed: of the finished ones or of the whole wave, the stricter wins."""
-    members = [member for _, member in rollout.in_wave(rollout.wave)]
-    failed = sum(member.failed and not member.excused for member in members)
-    finished = sum(member.progress in SETTLED for member in members)
-    if not failed:
+    """Stop when too many members of a wave failed: of the finished ones or of the whole wave, the stricter wins.
+
+    Waves that are over count as well: a member that comes late is judged like the others of its wave.
+    """
+    members = rollout.members
+    counted = members.column(Member.failed) & ~members.column(Member.excused)
+    if not counted.any():
         return []
-    limits = {wave.name: wave.failure_threshold_percent for wave in rollout.policy.rollout.waves}
-    percent = limits.get(rollout.wave_name, 0.0)  # No canary may fail.
-    enough = finished >= min(EXECUTED_MIN, len(members))
-    if not exceeds_percent(failed, len(members), percent) and not (
-        enough and exceeds_percent(failed, finished, percent)
-    ):
-        return []
-    codes = sorted({member.error or "rolled back" for member in members if member.failed})
-    reason = f"{failed} of {finished} finished in {rollout.wave_name} failed ({', '.join(codes)}), limit {percent:g}%"
-    if _rolls_back(rollout):
-        return _wave_back(state, rollout, trigger="failure_threshold", reason=reason)
-    return halt(state, rollout, reason)
+    finished = members.where(Member.progress, *SETTLED)
+    for wave in range(rollout.wave + 1):
+        rows = members.of_wave(wave)
+        reason = _too_many(rollout, wave, int(counted[rows].sum()), int(finished[rows].sum()))
+        if reason and rolls_back(rollout, wave):
+            return _wave_back(state, rollout, wave, trigger=FAILURE_THRESHOLD, reason=reason)
+        if reason:
+            return halt(state, rollout, reason)
+    return []
+
+
+def _too_many(rollout: Rollout, wave: int, failed: int, finished: int) -> str:
+    """Return why so many failures are too many; empty if they are not."""
+    rows = rollout.members.of_wave(wave)
+    total = rows.stop - rows.start
+    percent = threshold_percent(rollout, wave)
+    enough = finished >= min(EXECUTED_MIN, total)
+    of_finished = enough and exceeds_percent(failed, finished, percent)
+    if not failed or not (of_finished or exceeds_percent(failed, total, percent)):
+        return ""
+    codes = sorted({member.error or "rolled back" for _, member in rollout.in_wave(wave) if member.failed})
+    name = rollout.plan.waves[wave].name
+    return f"{failed} of {finished} finished in {name} failed ({', '.join(codes[:5])}), limit {percent:g}%"
+
+
+def threshold_percent(rollout: Rollout, wave: int) -> float:
+    """Return above which share of failures a wave stops; of a canary no device may fail."""
+    name = rollout.plan.waves[wave].name
+    return {each.name: each.failure_threshold_percent for each in rollout.policy.rollout.waves}.get(name, 0.0)
 
 
 def fail_wave(state: State, rollout: Rollout, gate: str, checks: tuple[CheckResult, ...]) -> list[e.AnyEvent]:
@@ -61,11 +83,11 @@ def fail_wave(state: State, rollout: Rollout, gate: str, checks: tuple[CheckResu
     failing = tuple(check for check in checks if check.verdict == "fail")
     why = "; ".join(f"{check.check}: {check.why}" for check in failing)
     reason = f"{gate} failed after {rollout.wave_name}: {why}"
-    if not _rolls_back(rollout):
+    if not rolls_back(rollout, rollout.wave):
         return [judged(rollout, gate, Verdict.FAIL, "halt", checks), *halt(state, rollout, reason)]
     return [
         judged(rollout, gate, Verdict.FAIL, "rollback", checks),
-        *_wave_back(state, rollout, trigger=gate, reason=reason, evidence=failing),
+        *_wave_back(state, rollout, rollout.wave, trigger=gate, reason=reason, evidence=failing),
     ]
 
 
@@ -76,7 +98,11 @@ def halt(state: State, rollout: Rollout, reason: str) -> list[e.AnyEvent]:
 
 def _fire_triggers(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
     devices = deployed(state, rollout)
-    failed = {name for name, member in rollout.in_wave(rollout.wave) if member.failed and not member.excused}
+    members = rollout.members
+    rows = members.of_wave(rollout.wave)
+    counted = members.column(Member.failed) & ~members.column(Member.excused)
+    counted[: rows.start] = False
+    failed = members.named(counted)
     for trigger in rollout.policy.rollback_triggers.all:
         in_scope = devices
         if trigger.scope == "current_wave":
@@ -88,7 +114,7 @@ def _fire_triggers(state: State, rollout: Rollout, context: Context, now: float)
             context.monitor,
             version=rollout.release.version,
             failed=failed,
-            wave_size=len(rollout.plan.waves[rollout.wave].members),
+            wave_size=rows.stop - rows.start,
             now=now,
         )
         if firing is not None:
@@ -101,6 +127,8 @@ def _fire_triggers(state: State, rollout: Rollout, context: Context, now: float)
 def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
     why = firing.evidence[0].why if firing.evidence else "no evidence given"
     reason = f"{firing.trigger}: {why}"
+    if rollout.phase is Phase.ROLLING_BACK and not _is_wider(rollout, firing):
+        return []
     scope: e.RollbackScope
     match firing.action:
         case "halt_and_assess":
@@ -108,15 +136,20 @@ def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
         case "rollback_device" | "rollback_affected":
             scope, names = "device", firing.devices
         case "rollback_wave":
-            scope, names = "wave", rollout.plan.waves[rollout.wave].members
+            scope, names = "wave", rollout.members.names[rollout.members.of_wave(rollout.wave)]
         case "rollback_all":
-            scope, names = "fleet", rollout.plan.targets
-    if not any(may_run_it(rollout.members[name]) for name in names):
+            scope, names = "fleet", rollout.members.names
+    if not may_run_it(rollout)[rollout.members.rows(names)].any():
         return []
     return order_back(
         state, rollout, scope, names,
         trigger=firing.trigger, action=firing.action, by=ORCHESTRATOR, reason=reason, evidence=firing.evidence,
     )  # fmt: skip
+
+
+def _is_wider(rollout: Rollout, firing: Firing) -> bool:
+    """Say whether a trigger asks for more than the rollback that is under way."""
+    return firing.action == "rollback_all" and rollout.rollback is not None and rollout.rollback.scope == "wave"
 
 
 def _watch_canary(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
@@ -133,40 +166,17 @@ def _watch_canary(state: State, rollout: Rollout, context: Context, now: float) 
     return []
 
 
-def _overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
-    """Devices that were granted, or could have come so far, and did not report an outcome in time, have failed."""
-    limit = rollout.policy.rollout.global_.deploy_timeout_seconds
-    events: list[e.AnyEvent] = []
-    for name in rollout.having(Progress.ORDERED, Progress.GRANTED, Progress.RETURNING):
-        member, device = rollout.members[name], state.devices[name]
-        if device.rollout != rollout.id:
-            continue  # A later rollout has it.
-        since = member.granted_at
-        if since is None and device.is_online and not device.is_asking:
-            since = max(member.ordered_at, device.online_since)
-        if since is None or now - since <= limit or (rollout.paused and member.granted_at is None):
-            continue
-        message = f"no outcome within {limit:g} s"
-        events.append(
-            e.DeviceFailed(
-                rollout=rollout.id, device=name, generation=member.generation,
-                code=DEPLOY_TIMEOUT, message=message, version=None,
-            )
-        )  # fmt: skip
-        events.append(e.DeviceQuarantined(device=name, by=ORCHESTRATOR, reason=DEPLOY_TIMEOUT))
-    return events
-
-
 def _wave_back(
-    state: State, rollout: Rollout, *, trigger: str, reason: str, evidence: tuple[CheckResult, ...] = ()
+    state: State, rollout: Rollout, wave: int, *, trigger: str, reason: str, evidence: tuple[CheckResult, ...] = ()
 ) -> list[e.AnyEvent]:
-    names = rollout.plan.waves[rollout.wave].members
+    names = rollout.members.names[rollout.members.of_wave(wave)]
     return order_back(
         state, rollout, "wave", names,
         trigger=trigger, action="rollback_wave", by=ORCHESTRATOR, reason=reason, evidence=evidence,
     )  # fmt: skip
 
 
-def _rolls_back(rollout: Rollout) -> bool:
-    """Whether a failing wave goes back by itself; a canary always does."""
-    return rollout.wave == 0 or {w.name: w.auto_rollback for w in rollout.policy.rollout.waves}[rollout.wave_name]
+def rolls_back(rollout: Rollout, wave: int) -> bool:
+    """Say whether a failing wave goes back by itself; a canary always does."""
+    name = rollout.plan.waves[wave].name
+    return {each.name: each.auto_rollback for each in rollout.policy.rollout.waves}.get(name, True)

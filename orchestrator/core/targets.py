@@ -5,15 +5,32 @@ Source:
 """
 
 import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.core.context import Context
+from orchestrator.core.inventory import Device, Inventory
+from orchestrator.core.members import Mask, Member
+from orchestrator.core.orders import groups_of
 from orchestrator.core.releases import StoredRelease
-from orchestrator.core.state import Device, State
+from orchestrator.core.selection import selected
+from orchestrator.core.state import State
+from orchestrator.core.table import Field, Vocabulary
+from orchestrator.planning.columns import Column
+from orchestrator.planning.fleet import OFFLINE, Fleet
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.planner import Candidate, plan_rollout
+from orchestrator.planning.planner import NoCanaryError, plan_fleet
 from orchestrator.telemetry.baseline import Baseline
+from schemas.messages import Info
 from schemas.policy import Policy
+
+TROUBLE_SECONDS: Final = 24 * 3600.0
+"""A device whose connection was lost so recently is no canary."""
+NOT_ANNOUNCED: Final = "has not announced itself yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,54 +40,147 @@ class Refusal:
     message: str
 
 
-def make_plan(state: State, release: StoredRelease, policy: Policy, rollout: str) -> Plan | Refusal:
-    """Plan ``release`` for the whole inventory; the seed follows from the rollout's name, so it can be repeated."""
-    excluded: dict[str, str] = {}
-    candidates: list[Candidate] = []
-    for device in state.devices.values():
-        reason = exclusion(state, device, release)
-        if reason:
-            excluded[device.id] = reason
-        else:
-            candidates.append(_candidate(device))
-    if not candidates:
-        reasons = "; ".join(sorted(set(excluded.values()))) or "no device has announced itself"
-        return Refusal(f"no device to update: {reasons}")
+def make_plan(
+    state: State,
+    release: StoredRelease,
+    policy: Policy,
+    rollout: str,
+    *,
+    now: float,
+    superseding: Collection[str] = (),
+) -> Plan | Refusal:
+    """Plan ``release`` for the whole inventory; the seed follows from the rollout's name, so it can be repeated.
+
+    Args:
+        state: The fleet as it is.
+        release: What to bring.
+        policy: How, and to whom.
+        rollout: Its name.
+        now: Seconds since the epoch.
+        superseding: Rollouts that end when this one starts, so that their devices are free.
+    """
+    why = exclusions(state, release, policy, superseding=superseding)
+    if not (why.codes == 0).any():
+        held = {code: int(count) for code, count in zip(*np.unique(why.codes, return_counts=True), strict=True)}
+        reasons = "; ".join(f"{why.values[code]} ({count})" for code, count in held.items())
+        return Refusal(f"no device to update: {reasons or 'no device has announced itself'}")
     seed = int.from_bytes(hashlib.sha256(f"{rollout}/{release.release}".encode()).digest()[:6])
     try:
-        return plan_rollout(candidates, policy, excluded=excluded, seed=seed)
-    except ValueError:
-        unfit = "; ".join(sorted({each.unfit for each in candidates}))
-        return Refusal(f"no device may be a canary: {unfit}")
+        return plan_fleet(
+            _fleet(state.devices, why.codes == 0, now),
+            policy,
+            excluded=_by_reason(state.devices, why),
+            seed=seed,
+            artifact_bytes=max((each.unpacked_bytes for each in release.by_arch.values()), default=None),
+        )
+    except NoCanaryError as error:
+        return Refusal(str(error))
 
 
-def exclusion(state: State, device: Device, release: StoredRelease) -> str:
-    """Return why ``device`` is no target of ``release``; empty if it is one."""
-    artifact = release.artifact_for(device.info.arch)
+def exclusions(state: State, release: StoredRelease, policy: Policy, *, superseding: Collection[str] = ()) -> Column:
+    """Return for each device of the inventory why it is no target of ``release``; the empty text if it is one."""
+    devices = state.devices
+    reasons = _Reasons(len(devices))
+    if policy.targets is not None:
+        reasons.mark(~selected(devices, policy.targets), f"not selected by: {policy.targets}")
+    reasons.mark_each(devices, Device.info, lambda info: _unsuitable(info, release, policy))
+    reasons.mark_each(devices, Device.said, lambda said: NOT_ANNOUNCED if said is None else "")
+    reasons.mark(devices.where(Device.version, release.version), f"runs {release.version} already")
+    reasons.mark_each(devices, Device.quarantine, lambda why: f"quarantined: {why}" if why else "")
+    for each in state.active:
+        if each.id not in superseding:
+            taken = np.zeros(len(devices), dtype=np.bool_)
+            taken[each.members.column(Member.device_row)] = True
+            reasons.mark(taken, f"in rollout {each.id}")
+    for arch, artifact in release.by_arch.items():
+        needed = 2 * artifact.artifact_size_bytes + artifact.unpacked_bytes
+        has_it = _each(devices, Device.info, lambda info, it=artifact: release.artifact_for(info.arch) is it)
+        is_short = has_it & (devices.column(Device.disk_free) < needed)
+        reasons.mark(is_short, f"less than {needed} bytes free, which {arch} needs beside what runs")
+    return Column(reasons.codes, reasons.vocabulary.values)
+
+
+class _Reasons:
+    """The first reason against each device."""
+
+    def __init__(self, count: int) -> None:
+        self.codes = np.zeros(count, dtype=np.int32)
+        self.vocabulary = Vocabulary([""])
+
+    def mark(self, mask: Mask, reason: str) -> None:
+        """Note ``reason`` where ``mask`` holds and none stands yet."""
+        new = mask & (self.codes == 0)
+        if new.any():
+            self.codes[new] = self.vocabulary.code(reason)
+
+    def mark_each(self, devices: Inventory, field: Field[Any], reason: Callable[[Any], str]) -> None:
+        """Note what ``reason`` says of each value of a column; nothing where it is empty."""
+        said = [reason(value) for value in devices.vocabularies[field.name].values]
+        table = np.array([self.vocabulary.code(text) for text in said], dtype=np.int32)
+        self.codes = np.where(self.codes == 0, table[devices.column(field)], self.codes)
+
+
+def _unsuitable(info: Info, release: StoredRelease, policy: Policy) -> str:
+    artifact = release.artifact_for(info.arch)
     if artifact is None:
-        return f"no artifact for {device.info.arch}"
-    if artifact.device_types and device.info.device_type not in artifact.device_types:
-        return f"not for {device.info.device_type}"
-    if device.version == release.version:
-        return f"runs {release.version} already"
-    if device.quarantine:
-        return f"quarantined: {device.quarantine}"
-    if device.info.maintenance:
-        return "in maintenance"
-    rollout = next((each.id for each in state.active if device.id in each.members), None)
-    if rollout is not None:
-        return f"in rollout {rollout}"
-    free, needed = device.disk_free_bytes, 2 * artifact.artifact_size_bytes + artifact.unpacked_bytes
-    if free is not None and free < needed:
-        return f"{free} bytes free, {needed} needed"
-    return ""
+        return f"no artifact for {info.arch}"
+    if artifact.device_types and info.device_type not in artifact.device_types:
+        return f"not for {info.device_type}"
+    if policy.strategy not in info.strategies:
+        return f"does not support the strategy {policy.strategy}"
+    return "in maintenance" if info.maintenance else ""
+
+
+def _each(devices: Inventory, field: Field[Any], holds: Callable[[Any], bool]) -> Mask:
+    """Say for each device whether ``holds`` is true of its value."""
+    table = np.array([holds(value) for value in devices.vocabularies[field.name].values], dtype=np.bool_)
+    return table[devices.column(field)]
+
+
+def _by_reason(devices: Inventory, why: Column) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for row in np.flatnonzero(why.codes):
+        grouped.setdefault(why.values[why.codes[row]], []).append(devices.names[row])
+    return grouped
+
+
+def _fleet(devices: Inventory, is_target: Mask, now: float) -> Fleet:
+    """Return what the planner needs of the targets, in the order of their names."""
+    rows = np.array(sorted(np.flatnonzero(is_target).tolist(), key=devices.names.__getitem__), dtype=np.intp)
+    unfit = _Reasons(len(devices))
+    unfit.mark(~devices.column(Device.is_online), OFFLINE)
+    unfit.mark(devices.column(Device.sleeps_until) > now, "asleep")
+    unfit.mark_each(devices, Device.info, _unfit)
+    unfit.mark(now - devices.column(Device.trouble_at) < TROUBLE_SECONDS, "lost its connection in the last 24 hours")
+    signals = np.array([len(info.signals) for info in devices.vocabularies["info"].values], dtype=np.int32)
+    infos = devices.column(Device.info)[rows]
+    return Fleet(
+        names=[devices.names[row] for row in rows],
+        device_type=_coded(devices, infos, lambda info: info.device_type),
+        region=_coded(devices, infos, lambda info: info.region),
+        group=_coded(devices, infos, lambda info: info.group),
+        signal_count=signals[infos],
+        unfit=Column(unfit.codes[rows], unfit.vocabulary.values),
+    )
+
+
+def _unfit(info: Info) -> str:
+    if info.single_point_of_failure:
+        return "single point of failure"
+    return f"known issue: {info.known_issues[0]}" if info.known_issues else ""
+
+
+def _coded(devices: Inventory, infos: NDArray[np.int32], text: Callable[[Info], str]) -> Column:
+    vocabulary = Vocabulary([])
+    table = np.array([vocabulary.code(text(info)) for info in devices.vocabularies["info"].values], dtype=np.int32)
+    return Column(table[infos], vocabulary.values)
 
 
 def take_baselines(
     state: State, plan: Plan, release: StoredRelease, policy: Policy, *, context: Context, now: float
 ) -> dict[str, Baseline] | Refusal:
     """Freeze the baseline of every group in ``plan``; a group without one blocks a policy that compares with it."""
-    groups = sorted({state.devices[device].info.group for device in plan.targets})
+    groups = sorted(set(groups_of(state, plan.targets).values()))
     wanted = policy.baseline
     baselines: dict[str, Baseline] = {}
     for group in groups:
@@ -95,15 +205,3 @@ def _compares(policy: Policy) -> bool:
     conditions = [check.threshold for check in checks]
     conditions += [trigger.condition for trigger in policy.rollback_triggers.all]
     return any(condition.needs_baseline for condition in conditions)
-
-
-def _candidate(device: Device) -> Candidate:
-    info = device.info
-    unfit = ""
-    if info.single_point_of_failure:
-        unfit = "single point of failure"
-    elif info.known_issues:
-        unfit = f"known issue: {info.known_issues[0]}"
-    elif not device.is_online:
-        unfit = "offline"
-    return Candidate(device.id, info.device_type, info.region, len(info.signals), unfit)

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
 from orchestrator.adapters.journal import Journal, StoredEntry
@@ -14,7 +15,9 @@ from orchestrator.core.events import event_from_json
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
 from orchestrator.core.releases import StoredArtifact, StoredRelease
-from orchestrator.core.state import Device, Member, Phase, Progress, Rollout, State, evolve
+from orchestrator.core.members import Member, Progress
+from orchestrator.core.rollout import Phase, Rollout
+from orchestrator.core.state import State, evolve
 from orchestrator.service import Engine, Outgoing
 from orchestrator.telemetry.monitor import Monitor
 from schemas.codec import decode, decode_object, encode
@@ -356,9 +359,9 @@ def fold(entries: Iterable[StoredEntry]) -> State:
 def durable(state: State) -> State:
     """Return a copy without what is only seen; the numbers of refusals are not facts either."""
     copy = deepcopy(state)
-    copy.is_held, copy.early_presence, copy.grant_seq = False, {}, 0
-    for name, device in copy.devices.items():
-        copy.devices[name] = Device(
-            name, device.info, device.quarantine, device.rollout, device.generation, device.action, device.epoch
-        )
+    copy.is_held, copy.early_presence, copy.imports, copy.grant_seq, copy.listening_since = False, {}, {}, 0, 0.0
+    everything = np.arange(len(copy.devices))
+    for each in copy.devices.fields.values():
+        if each.volatile:
+            copy.devices.fill(everything, each, each.default)
     return copy

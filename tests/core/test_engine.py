@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from orchestrator.adapters.journal import Journal
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
-from orchestrator.core.state import Phase, Progress
+from orchestrator.core.members import Progress
+from orchestrator.core.rollout import Phase
 from orchestrator.service import Engine, Outgoing
 from schemas.codec import decode, encode
 from schemas.commands import RolloutCommand

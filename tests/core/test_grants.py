@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.core.events import GateJudged
 from orchestrator.core.grants import Wait, WaitReason, decide_grant, unavailable_max
-from orchestrator.core.state import Phase, Progress
+from orchestrator.core.members import Progress
+from orchestrator.core.rollout import Phase
 from schemas.messages import Ready
 from schemas.topics import Kind
 from tests.core.core_bench import Bench, make_fleet, make_policy
@@ -22,7 +23,7 @@ def ready(bench: Bench, name: str = CANARY, step: str = "activate", generation: 
 def reason(bench: Bench, name: str = CANARY, step: str = "activate") -> str | None:
     """Return why the device must wait; None if it may go. Nothing changes by asking."""
     before = deepcopy(bench.state)
-    answer = decide_grant(bench.state, name, ready(bench, name, step))
+    answer = decide_grant(bench.state, name, ready(bench, name, step), now=bench.now)
     assert bench.state == before
     return answer.reason.value if isinstance(answer, Wait) else None
 
@@ -43,7 +44,7 @@ def wave_bench(count: int, **policy: Any) -> Bench:  # noqa: ANN401 - any part o
 def test_a_device_nobody_knows_waits() -> None:
     bench = Bench()
 
-    assert decide_grant(bench.state, "stranger", ready(bench)) == Wait(WaitReason.UNKNOWN_DEVICE)
+    assert decide_grant(bench.state, "stranger", ready(bench), now=bench.now) == Wait(WaitReason.UNKNOWN_DEVICE)
 
 
 def test_a_device_that_was_ordered_nothing_waits() -> None:
@@ -56,7 +57,7 @@ def test_a_device_that_asks_for_another_generation_waits(off_by: int) -> None:
     bench.start()
     generation = bench.state.devices[CANARY].generation + off_by
 
-    assert decide_grant(bench.state, CANARY, ready(bench, generation=generation)) == Wait(WaitReason.STALE_GENERATION)
+    assert decide_grant(bench.state, CANARY, ready(bench, generation=generation), now=bench.now) == Wait(WaitReason.STALE_GENERATION)
 
 
 def aborted(bench: Bench) -> None:
@@ -281,7 +282,7 @@ def test_a_device_that_slept_through_its_rollback_gets_the_one_right_answer() ->
     bench.command("rollback", rollout="r-001")
     bench.set_online(CANARY)
 
-    late = decide_grant(bench.state, CANARY, ready(bench, generation=old))
+    late = decide_grant(bench.state, CANARY, ready(bench, generation=old), now=bench.now)
 
     assert late == Wait(WaitReason.STALE_GENERATION)
     assert bench.state.devices[CANARY].action == "rollback"
@@ -320,9 +321,9 @@ def test_nothing_is_installed_while_the_orchestrator_settles_and_a_rollback_does
     bench.start()
     asked = ready(bench)
 
-    assert decide_grant(bench.state, CANARY, asked, is_settling=True) == Wait(WaitReason.SETTLING)
+    assert decide_grant(bench.state, CANARY, asked, is_settling=True, now=bench.now) == Wait(WaitReason.SETTLING)
     back = rolling_back()
-    assert not isinstance(decide_grant(back.state, CANARY, ready(back), is_settling=True), Wait)
+    assert not isinstance(decide_grant(back.state, CANARY, ready(back), is_settling=True, now=bench.now), Wait)
 
 
 def test_a_wait_says_when_to_ask_again_and_names_the_reason() -> None:

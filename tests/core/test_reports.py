@@ -3,7 +3,8 @@ from copy import deepcopy
 import pytest
 
 from orchestrator.core.reports import decide_announced, decide_reported
-from orchestrator.core.state import Phase, Progress
+from orchestrator.core.members import Progress
+from orchestrator.core.rollout import Phase
 from schemas.messages import Reported
 from schemas.topics import Kind
 from tests.core.core_bench import Bench, make_fleet, make_info
@@ -25,7 +26,7 @@ def started() -> Bench:
 
 def kinds_of(bench: Bench, report: Reported, name: str = CANARY) -> list[str]:
     before = deepcopy(bench.state)
-    kinds: list[str] = [event.kind for event in decide_reported(bench.state, name, report)]
+    kinds: list[str] = [event.kind for event in decide_reported(bench.state, name, report, bench.now)]
     assert bench.state == before
     return kinds
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.context import Context
-from orchestrator.core.targets import Refusal, exclusion, make_plan, take_baselines
+from orchestrator.core.targets import Refusal, exclusions, make_plan, take_baselines
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.monitor import Monitor
 from schemas.topics import Kind
@@ -14,7 +14,7 @@ ABSOLUTE = {"checks": [{"type": "error_rate", "threshold": "2%"}]}
 
 
 def plan_of(bench: Bench, version: str = "2.0.0") -> Plan:
-    plan = make_plan(bench.state, make_release(version), bench.policy, "r-1")
+    plan = make_plan(bench.state, make_release(version), bench.policy, "r-1", now=bench.now)
     assert isinstance(plan, Plan)
     return plan
 
@@ -27,7 +27,7 @@ def plan_of(bench: Bench, version: str = "2.0.0") -> Plan:
         ({"device_type": "nuc"}, {"device_types": ("pi", "jetson")}, "not for nuc"),
         ({"version": "2.0.0"}, {}, "runs 2.0.0 already"),
         ({"maintenance": True}, {}, "in maintenance"),
-        ({"disk_free_bytes": 499}, {}, "499 bytes free, 500 needed"),
+        ({"disk_free_bytes": 499}, {}, "less than 500 bytes free, which noarch needs beside what runs"),
         ({"disk_free_bytes": 500}, {}, ""),
         ({"disk_free_bytes": None}, {}, ""),
     ],
@@ -37,14 +37,15 @@ def test_a_device_is_left_out_with_its_reason(info: dict[str, Any], release: dic
     bench.devices["d-0001"].version = info.get("version", "1.0.0")
     bench.speak()
 
-    assert exclusion(bench.state, bench.state.devices["d-0001"], make_release(**release)) == reason
+    why = exclusions(bench.state, make_release(**release), bench.policy)
+    assert [why.values[code] for code in why.codes] == [reason]
 
 
 def test_a_quarantined_device_is_left_out_until_it_is_released() -> None:
     bench = Bench(warm_up_seconds=0)
 
     bench.command("quarantine", device="d-0001", reason="smoke")
-    assert plan_of(bench).excluded == {"d-0001": "quarantined: smoke"}
+    assert plan_of(bench).excluded == {"quarantined: smoke": ("d-0001",)}
     bench.command("release", device="d-0001")
 
     assert plan_of(bench).excluded == {}
@@ -57,7 +58,7 @@ def test_the_disk_that_counts_is_the_one_announced_last() -> None:
     info = bench.fleet["d-0001"].model_copy(update={"disk_free_bytes": 100})
     bench.say(Kind.INFO, info, device="d-0001")
 
-    assert plan_of(bench).excluded == {"d-0001": "100 bytes free, 500 needed"}
+    assert plan_of(bench).excluded == {"less than 500 bytes free, which noarch needs beside what runs": ("d-0001",)}
     assert len(bench.entries()) == facts
 
 
@@ -65,9 +66,9 @@ def test_every_member_of_a_running_rollout_is_taken_also_when_its_wave_has_not_b
     bench = Bench(make_fleet(6))
     bench.start()
 
-    plan = make_plan(bench.state, make_release("3.0.0"), bench.policy, "r-2")
+    plan = make_plan(bench.state, make_release("3.0.0"), bench.policy, "r-2", now=bench.now)
 
-    assert plan == Refusal("no device to update: in rollout r-001")
+    assert plan == Refusal("no device to update: in rollout r-001 (6)")
 
 
 def test_the_members_of_an_ended_rollout_are_free_again() -> None:
@@ -81,7 +82,7 @@ def test_the_members_of_an_ended_rollout_are_free_again() -> None:
 def test_no_device_is_no_plan() -> None:
     bench = Bench({}, warm_up_seconds=0)
 
-    assert make_plan(bench.state, make_release(), bench.policy, "r-1") == Refusal(
+    assert make_plan(bench.state, make_release(), bench.policy, "r-1", now=bench.now) == Refusal(
         "no device to update: no device has announced itself"
     )
 
@@ -89,7 +90,7 @@ def test_no_device_is_no_plan() -> None:
 def test_a_fleet_of_which_nobody_may_be_a_canary_is_refused_with_the_reasons() -> None:
     bench = Bench(make_fleet(2, single_point_of_failure=lambda n: n == 1, known_issues=lambda n: ["fan"] * (n == 2)))
 
-    assert make_plan(bench.state, make_release(), bench.policy, "r-1") == Refusal(
+    assert make_plan(bench.state, make_release(), bench.policy, "r-1", now=bench.now) == Refusal(
         "no device may be a canary: known issue: fan; single point of failure"
     )
 
@@ -101,12 +102,12 @@ def test_an_offline_device_is_a_target_and_no_canary() -> None:
     plan = plan_of(bench)
 
     assert "d-0001" in plan.targets
-    assert plan.not_canary == {"d-0001": "offline"}
+    assert plan.not_canary == {"offline": ("d-0001",)}
 
 
 def test_the_same_fleet_gives_the_same_plan_and_another_name_another_deal() -> None:
     bench = Bench(make_fleet(30), warm_up_seconds=0)
-    plans = [make_plan(bench.state, make_release(), bench.policy, name) for name in ("r-1", "r-1", "r-2")]
+    plans = [make_plan(bench.state, make_release(), bench.policy, name, now=bench.now) for name in ("r-1", "r-1", "r-2")]
 
     assert plans[0] == plans[1] != plans[2]
 

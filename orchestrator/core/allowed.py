@@ -1,0 +1,30 @@
+"""Which commands would change something now."""
+
+from orchestrator.core.members import DEPLOYED, Progress
+from orchestrator.core.orders import may_run_it
+from orchestrator.core.rollout import Phase, Rollout
+
+
+def allowed_verbs(rollout: Rollout) -> tuple[str, ...]:
+    """Return the commands about ``rollout`` that would change something now."""
+    back = ("rollback",) if may_run_it(rollout).any() else ()
+    skip = ("skip",) if rollout.counts(Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED) else ()
+    again = ("retry",) if rollout.counts(Progress.FAILED, Progress.RETURNED, Progress.SKIPPED) else ()
+    match rollout.phase:
+        case Phase.ABORTED | Phase.COMPLETED | Phase.SUPERSEDED:
+            return back
+        case Phase.ROLLED_BACK:
+            return ()
+        case Phase.ROLLING_BACK:
+            return back
+        case Phase.HALTED:
+            resume = ("resume",) if rollout.counts(*DEPLOYED) or rollout.halted_from is not Phase.ROLLING_BACK else ()
+            return (*resume, *again, "rollback", "abort")
+        case _ if rollout.paused:
+            return ("resume", *again, *skip, "abort", "rollback")
+        case Phase.AWAITING_APPROVAL:
+            return ("approve", "reject", "pause", *again, *skip, "abort", "rollback")
+        case Phase.AWAITING_DEVICES:
+            return ("finish", "pause", *again, *skip, "abort", "rollback")
+        case _:
+            return ("pause", *again, *skip, "abort", "rollback")

@@ -1,0 +1,85 @@
+"""The devices of the fleet: what they say they are, what people declared, and what is only seen of them."""
+
+from math import inf, nan
+from typing import Final
+
+from orchestrator.core.table import Field, Row, Table
+from schemas.inventory import DeviceEntry
+from schemas.messages import Action, Info
+
+_VOLATILE_INFO: Final = {
+    "session": 0, "boot_id": "-", "ts": None, "version": None, "disk_free_bytes": None, "sleeping_until": None,
+}  # fmt: skip
+NOT_ANNOUNCED: Final = Info(
+    session=0, boot_id="-", agent="unknown", device_type="unknown", arch="unknown", region="unknown", group="unknown"
+)
+
+
+def lasting(info: Info) -> Info:
+    """Leave out what changes with every connect: many devices of one kind then say the same."""
+    return info.model_copy(update=_VOLATILE_INFO)
+
+
+class Device(Row):
+    """One device of the fleet.
+
+    Attributes:
+        said: Its own word, without what changes with every connect.
+        declared: What people wrote into the inventory; it wins.
+        info: Both together: what decisions are made on.
+        quarantine: Why it is kept out of waves; empty if it is not.
+        rollout: The rollout whose order it holds, with the order's generation, action and epoch.
+    """
+
+    __slots__ = ()
+
+    said: Field[Info | None] = Field(None)
+    declared: Field[DeviceEntry | None] = Field(None)
+    info: Field[Info] = Field(NOT_ANNOUNCED)
+    quarantine: Field[str] = Field("")
+    rollout: Field[str | None] = Field(None)
+    generation: Field[int] = Field(0, "i8")
+    action: Field[Action | None] = Field(None)
+    epoch: Field[int] = Field(0, "i8")
+
+    is_online: Field[bool] = Field(default=False, dtype="?", volatile=True)
+    online_since: Field[float] = Field(0.0, "f8", volatile=True)
+    is_asking: Field[bool] = Field(default=False, dtype="?", volatile=True)
+    """It has prepared the current order and waits for a grant."""
+    version: Field[str | None] = Field(None, volatile=True)
+    """What it runs, as far as it said."""
+    disk_free: Field[float] = Field(nan, "f8", volatile=True)
+    heard_at: Field[float] = Field(-inf, "f8", volatile=True)
+    """When anything came from it last."""
+    sampled_at: Field[float] = Field(-inf, "f8", volatile=True)
+    interval_seconds: Field[float] = Field(nan, "f8", volatile=True)
+    """The usual time between two of its samples; NaN while it has sent fewer than two."""
+    silent_since: Field[float] = Field(nan, "f8", volatile=True)
+    """Since when it has not been heard though it should; NaN while it is."""
+    sleeps_until: Field[float] = Field(-inf, "f8", volatile=True)
+    trouble_at: Field[float] = Field(-inf, "f8", volatile=True)
+    """When its connection was last lost without notice."""
+
+    @property
+    def disk_free_bytes(self) -> int | None:
+        """What it has free, as far as it said."""
+        free = self.disk_free
+        return None if free != free else int(free)  # noqa: PLR0124 - NaN is not equal to itself
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has announced itself; a device that was only declared has not."""
+        return self.said is not None
+
+    def settle_info(self) -> None:
+        """Make ``info`` anew from its own word and what people declared."""
+        said = self.said or NOT_ANNOUNCED
+        declared = self.declared
+        self.info = said if declared is None else said.model_copy(update=declared.model_dump(exclude_none=True))
+
+
+class Inventory(Table[Device]):
+    """All devices that were announced or declared."""
+
+    def __init__(self) -> None:
+        super().__init__(Device)

@@ -1,0 +1,148 @@
+"""The targets of one rollout: in which wave each is, and how far it has come."""
+
+import hashlib
+from collections.abc import Sequence
+from enum import StrEnum
+from math import nan
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.core.inventory import Device, Inventory
+from orchestrator.core.table import Field, Row, Table
+
+Mask = NDArray[np.bool_]
+
+
+class Progress(StrEnum):
+    """Where one member of a rollout is. Every target ends in one of the last six, or stays queued."""
+
+    PENDING = "pending"
+    ORDERED = "ordered"
+    GRANTED = "granted"
+    RETURNING = "returning"
+    HELD = "held"
+    PROVEN = "proven"
+    """It serves the new version well and waits for its wave's gate before it commits."""
+    COMMITTED = "committed"
+    FAILED = "failed"
+    RETURNED = "returned"
+    STRANDED = "stranded"
+    """Ordered back and could not: a person must look."""
+    SKIPPED = "skipped"
+    """A person left it out."""
+
+
+DEPLOYED: Final = (Progress.PROVEN, Progress.COMMITTED)
+"""It serves the new version and has shown its health: what gates and triggers judge."""
+SETTLED: Final = (*DEPLOYED, Progress.FAILED, Progress.RETURNED, Progress.STRANDED, Progress.SKIPPED)
+"""Where a member is when its part of the wave is over."""
+QUEUED: Final = (Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.RETURNING)
+"""Where a member is that something is wanted of, and that has not begun."""
+
+
+class Member(Row):
+    """One target of a rollout.
+
+    Attributes:
+        arch: What the device was when the plan was made; what it calls itself later changes no order.
+        failed: It counts against the wave, whatever it runs by now.
+        excused: A person let the rollout go on in spite of it.
+        is_lost: It was granted, and nobody knows what it runs; it is out of service until it says so.
+        attempts: How often it was tried again.
+        retry_at: From when on it may be ordered again.
+        settled_at: When it came where it is, if its part of the wave is over.
+    """
+
+    __slots__ = ()
+
+    device_row: Field[int] = Field(0, "i4")
+    wave: Field[int] = Field(0, "i2")
+    arch: Field[str] = Field("")
+    progress: Field[Progress] = Field(Progress.PENDING, values=tuple(Progress))
+    generation: Field[int] = Field(0, "i8")
+    from_version: Field[str | None] = Field(None)
+    ordered_at: Field[float] = Field(0.0, "f8")
+    granted: Field[float] = Field(nan, "f8")
+    answered: Field[int] = Field(0, "u8")
+    failed: Field[bool] = Field(default=False, dtype="?")
+    excused: Field[bool] = Field(default=False, dtype="?")
+    error: Field[str] = Field("")
+    is_lost: Field[bool] = Field(default=False, dtype="?")
+    attempts: Field[int] = Field(0, "i2")
+    retry_at: Field[float] = Field(0.0, "f8")
+    settled_at: Field[float] = Field(nan, "f8")
+
+    @property
+    def granted_at(self) -> float | None:
+        """When it was let go; None while it was not."""
+        granted = self.granted
+        return None if granted != granted else granted  # noqa: PLR0124 - NaN is not equal to itself
+
+    def note_answered(self, nonce: str) -> None:
+        """Remember the question that was answered with a go."""
+        self.answered = _fingerprint(nonce)
+
+    def was_answered(self, nonce: str) -> bool:
+        """Say whether this very question was answered with a go, and no other since."""
+        return self.answered == _fingerprint(nonce)
+
+
+def _fingerprint(nonce: str) -> int:
+    """Return 64 bits of a nonce: a device that finds two alike has refused itself one grant."""
+    return int.from_bytes(hashlib.sha256(nonce.encode()).digest()[:8])
+
+
+class Members(Table[Member]):
+    """The members of a rollout, wave after wave in the plan's order.
+
+    Args:
+        inventory: Where the devices are.
+        waves: The plan's members, wave by wave.
+    """
+
+    def __init__(self, inventory: Inventory, waves: Sequence[Sequence[str]]) -> None:
+        super().__init__(Member)
+        self.inventory = inventory
+        self._starts = [0]
+        for number, names in enumerate(waves):
+            self.join(names, number)
+            self._starts.append(len(self))
+
+    def join(self, names: Sequence[str], wave: int) -> None:
+        """Add devices to ``wave``, which must be the last one so far."""
+        rows = self.add(names)
+        device_rows = self.inventory.rows(names)
+        self.cells["device_row"][rows] = device_rows
+        self.fill(rows, Member.wave, wave)
+        arches = [info.arch for info in self.inventory.vocabularies["info"].values]
+        codes = self.inventory.column(Device.info)[device_rows]
+        arch_codes = np.array([self.vocabularies["arch"].code(arch) for arch in arches], dtype="i4")
+        self.cells["arch"][rows] = arch_codes[codes]
+        if wave + 2 <= len(self._starts):
+            self._starts[-1] = len(self)
+
+    def of_wave(self, wave: int) -> slice:
+        """Return the rows of one wave."""
+        return slice(self._starts[wave], self._starts[wave + 1])
+
+    def seen(self, field: Field[object]) -> NDArray[np.generic]:
+        """Return a column of the inventory for the members' devices."""
+        column: NDArray[np.generic] = self.inventory.column(field)[self.column(Member.device_row)]
+        return column
+
+    @property
+    def online(self) -> Mask:
+        """Which members are connected."""
+        return self.inventory.column(Device.is_online)[self.column(Member.device_row)].astype(np.bool_)
+
+    @property
+    def quarantined(self) -> Mask:
+        """Which members are in quarantine."""
+        return self.inventory.column(Device.quarantine)[self.column(Member.device_row)] != 0  # "" is the first
+
+    @property
+    def was_granted(self) -> Mask:
+        """Which members were let go by their current order."""
+        return ~np.isnan(self.column(Member.granted))

@@ -1,0 +1,93 @@
+"""Deadlines: devices that did not tell how it ended, and devices that fell silent.
+
+Source:
+    Reference, "Wave Configuration" (deploy_timeout_minutes); DECISIONS.md, 19 and 24.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from orchestrator.core import events as e
+from orchestrator.core.inventory import Device
+from orchestrator.core.members import DEPLOYED, Mask, Member, Progress
+from orchestrator.core.orders import ORCHESTRATOR
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State
+
+DEPLOY_TIMEOUT: Final = "deploy_timeout"
+"""A device was let go, or could have come so far, and did not say how it ended."""
+SILENT: Final = "silent"
+"""A device that runs the new version has not been heard for too long."""
+
+
+def overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
+    """Fail devices that did not report an outcome in time; those that had not begun are tried again first."""
+    members, limits = rollout.members, rollout.policy.rollout.global_
+    waiting = members.where(Member.progress, Progress.ORDERED, Progress.GRANTED, Progress.RETURNING)
+    if not waiting.any():
+        return []
+    was_granted = members.was_granted
+    is_idle = members.online & ~members.seen(Device.is_asking).astype(np.bool_) & ~is_asleep(rollout, now)
+    if rollout.paused:
+        is_idle[:] = False
+    since = np.maximum(members.column(Member.ordered_at), members.seen(Device.online_since))
+    since = np.where(was_granted, members.column(Member.granted), since)
+    late = waiting & (was_granted | is_idle) & (now - since > limits.deploy_timeout_seconds)
+    events: list[e.AnyEvent] = []
+    for name in members.named(late & _is_ours(state, rollout)):
+        member = members[name]
+        if member.progress is Progress.ORDERED and member.attempts < limits.max_retries:
+            events.append(retry(rollout, name, DEPLOY_TIMEOUT, now))
+        else:
+            events += _failed(rollout, name, DEPLOY_TIMEOUT, f"no outcome within {limits.deploy_timeout_seconds:g} s")
+    return events
+
+
+def retry(rollout: Rollout, name: str, code: str, now: float) -> e.DeviceRetried:
+    """Try a device again after the policy's pause."""
+    limits = rollout.policy.rollout.global_
+    attempt = rollout.members[name].attempts + 1
+    return e.DeviceRetried(
+        rollout=rollout.id,
+        device=name,
+        code=code,
+        attempt=attempt,
+        not_before=now + limits.retry_after_seconds,
+        by=ORCHESTRATOR,
+        reason=f"attempt {attempt + 1} of {limits.max_retries + 1}",
+    )
+
+
+def fallen_silent(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
+    """Fail deployed devices that were not heard for the policy's deadline, though somebody listened all the time."""
+    limit = rollout.policy.rollout.global_.silence_deadline_seconds
+    members = rollout.members
+    heard_at = np.maximum(members.seen(Device.heard_at), state.listening_since)
+    silent = members.where(Member.progress, *DEPLOYED) & (now - heard_at > limit) & ~is_asleep(rollout, now)
+    if not silent.any():
+        return []
+    message = f"not heard for {limit:g} s"
+    names = members.named(silent & _is_ours(state, rollout))
+    return [event for name in names for event in _failed(rollout, name, SILENT, message)]
+
+
+def is_asleep(rollout: Rollout, now: float) -> Mask:
+    """Say which members announced a sleep that is not over: they are not late and not silent."""
+    asleep: Mask = rollout.members.seen(Device.sleeps_until) > now
+    return asleep
+
+
+def _is_ours(state: State, rollout: Rollout) -> Mask:
+    """Say which members hold an order of this rollout; a later one may have them."""
+    codes = state.devices.vocabularies["rollout"].known([rollout.id])
+    ours: Mask = np.isin(rollout.members.seen(Device.rollout), codes)
+    return ours
+
+
+def _failed(rollout: Rollout, name: str, code: str, message: str) -> list[e.AnyEvent]:
+    member = rollout.members[name]
+    failed = e.DeviceFailed(
+        rollout=rollout.id, device=name, generation=member.generation, code=code, message=message, version=None
+    )
+    return [failed, e.DeviceQuarantined(device=name, by=ORCHESTRATOR, reason=code)]

@@ -1,0 +1,97 @@
+"""One rollout as it is folded from the journal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from orchestrator.core import events as e
+from orchestrator.core.members import Member, Members, Progress
+from orchestrator.core.releases import StoredRelease
+from orchestrator.planning.plan import Plan
+from orchestrator.telemetry.baseline import Baseline
+from schemas.policy import Policy
+
+
+class Phase(StrEnum):
+    """Where a rollout is."""
+
+    DEPLOYING = "deploying"
+    SOAKING = "soaking"
+    AWAITING_APPROVAL = "awaiting_approval"
+    AWAITING_DEVICES = "awaiting_devices"
+    """Everything that could be reached is well; what is missing for the coverage must come, or a person finishes it."""
+    ROLLING_BACK = "rolling_back"
+    HALTED = "halted"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    ROLLED_BACK = "rolled_back"
+    SUPERSEDED = "superseded"
+
+
+TERMINAL: Final = frozenset({Phase.COMPLETED, Phase.ABORTED, Phase.ROLLED_BACK, Phase.SUPERSEDED})
+WATCHING: Final = frozenset({Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES})
+"""Phases in which time passes for the soak."""
+
+
+@dataclass(slots=True)
+class Rollout:
+    """One attempt to bring a target set to a version."""
+
+    id: str
+    by: str
+    started_at: float
+    release: StoredRelease
+    registry_url: str
+    policy: Policy
+    plan: Plan
+    baselines: dict[str, Baseline]
+    members: Members
+    known_devices: int = 0
+    """How many devices the inventory held when it was started; later ones have appeared since."""
+    reason_given: str = ""
+    phase: Phase = Phase.DEPLOYING
+    wave: int = 0
+    wave_started_at: float = 0.0
+    ended_at: float | None = None
+    paused: bool = False
+    soaked_seconds: float = 0.0
+    soak_since: float = 0.0
+    """From here on soak is watched but not yet journaled."""
+    extensions: int = 0
+    soak_until_seconds: float | None = None
+    soaks: dict[int, float] = field(default_factory=dict)
+    """How long each wave that is over was watched."""
+    gates: dict[int, e.GateJudged] = field(default_factory=dict)
+    gates_at: dict[int, float] = field(default_factory=dict)
+    approvals: dict[int, e.RolloutApproved] = field(default_factory=dict)
+    halted_from: Phase | None = None
+    rollback: e.RollbackOrdered | None = None
+    rollback_at: float = 0.0
+    verified: e.RollbackVerified | None = None
+    reason: str = ""
+    reason_by: str = ""
+    """Who paused, halted or ended it."""
+
+    def in_wave(self, wave: int) -> Iterator[tuple[str, Member]]:
+        """Yield the members of one wave in the plan's order."""
+        rows = self.members.of_wave(wave)
+        return ((name, self.members[name]) for name in self.members.names[rows])
+
+    def having(self, *progress: Progress) -> list[str]:
+        """Return the members that are in one of ``progress``, in the plan's order."""
+        return self.members.named(self.members.where(Member.progress, *progress))
+
+    def counts(self, *progress: Progress) -> int:
+        """Count the members that are in one of ``progress``."""
+        return int(self.members.where(Member.progress, *progress).sum())
+
+    @property
+    def wave_name(self) -> str:
+        """Name of the current wave."""
+        return self.plan.waves[self.wave].name
+
+    @property
+    def is_last_wave(self) -> bool:
+        """Whether no wave follows."""
+        return self.wave == len(self.plan.waves) - 1

@@ -1,0 +1,155 @@
+"""``plan`` and ``start``: what would be done, and the same done.
+
+Source:
+    Wire contract, "Ops commands"; DECISIONS.md, 22 and 23.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.core import events as e
+from orchestrator.core.answers import Outcome, accept, refuse, summary, unknown
+from orchestrator.core.context import Context
+from orchestrator.core.facts import fleet_facts
+from orchestrator.core.inputs import CommandReceived
+from orchestrator.core.orders import order_hold
+from orchestrator.core.releases import StoredRelease
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State
+from orchestrator.core.summaries import plan_summary
+from orchestrator.core.targets import Refusal, make_plan, take_baselines
+from orchestrator.lint.catalogue import lint_rollout
+from orchestrator.lint.finding import Finding
+from orchestrator.planning.plan import Plan
+from orchestrator.telemetry.baseline import Baseline
+from schemas.commands import StartCommand
+from schemas.errors import PolicyError
+from schemas.policy import Policy
+
+FINDINGS_MAX = 40
+"""Findings in an answer; it must fit into one message."""
+
+
+def decide_start(
+    state: State, received: CommandReceived, command: StartCommand, context: Context, now: float
+) -> Outcome:
+    """Answer ``plan`` and ``start``; a plan changes nothing."""
+    release = context.releases.get(command.release)
+    if release is None:
+        return unknown("release", command.release, context.releases)
+    policy = _policy(command, context)
+    if isinstance(policy, Outcome):
+        return policy
+    name = command.rollout or _next_name(state)
+    running = state.rollouts.get(name)
+    if running is not None:
+        if running.release == release and running.policy == policy:
+            return summary(running, now, already_applied=True)
+        return refuse("conflict", f"rollout {name!r} exists with another release or policy")
+    yielding = _yielding(state, policy) if command.supersede else []
+    if isinstance(yielding, Outcome):
+        return yielding
+    plan = make_plan(state, release, policy, name, now=now, superseding={each.id for each in yielding})
+    if isinstance(plan, Refusal):
+        return _nothing_to_do(received, name, release, plan, state, can_supersede=not command.supersede)
+    baselines = take_baselines(state, plan, release, policy, context=context, now=now)
+    frozen: dict[str, Baseline] = {} if isinstance(baselines, Refusal) else baselines
+    facts = fleet_facts(state, plan, release, frozen)
+    findings = lint_rollout(policy, facts)
+    data = {**plan_summary(name, plan, release, policy), "baselines": sorted(frozen), **_shown(findings)}
+    if received.verb == "plan":
+        return accept(data)
+    refusal = _refusal(command, plan, baselines, findings)
+    if refusal is not None:
+        return refusal
+    started = e.RolloutStarted(
+        rollout=name,
+        by=received.actor,
+        reason=command.reason,
+        release=release,
+        registry_url=context.registry_url,
+        policy=policy,
+        plan=plan,
+        baselines=frozen,
+    )
+    ended = [event for each in yielding for event in _give_way(state, each, name, received.actor)]
+    return accept(data, [*ended, started, e.WaveStarted(rollout=name, wave=0)])
+
+
+def _refusal(
+    command: StartCommand, plan: Plan, baselines: dict[str, Baseline] | Refusal, findings: Sequence[Finding]
+) -> Outcome | None:
+    if command.plan is not None and command.plan != plan.digest:
+        message = f"the plan would be {plan.digest[:16]}… now, not the approved one: the fleet has changed; plan again"
+        return refuse("conflict", message)
+    if isinstance(baselines, Refusal):
+        return refuse("conflict", baselines.message)
+    errors = [each for each in findings if each.severity == "error" and each.silenced is None]
+    if errors and not command.ignore_lint:
+        text = "; ".join(f"{each.id} {each.message} ({each.remedy})" for each in errors)
+        return refuse("lint_failed", text)
+    return None
+
+
+def _shown(findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "lint": [each.model_dump(mode="json") for each in findings[:FINDINGS_MAX]],
+        "lint_count": len(findings),
+    }
+
+
+def _nothing_to_do(
+    received: CommandReceived,
+    name: str,
+    release: StoredRelease,
+    refusal: Refusal,
+    state: State,
+    *,
+    can_supersede: bool,
+) -> Outcome:
+    message = refusal.message
+    if can_supersede and "in rollout" in message:
+        message += f"; start with --supersede to end {', '.join(each.id for each in state.active)}"
+    if received.verb == "plan":
+        data = {"rollout": name, "release": release.release, "version": release.version}
+        return accept({**data, "nothing_to_do": True, "reason": message})
+    return refuse("conflict", message)
+
+
+def _yielding(state: State, policy: Policy) -> list[Rollout] | Outcome:
+    """Return the active rollouts, which give way to one of the same or a higher priority."""
+    stronger = [each.id for each in state.active if each.policy.priority > policy.priority]
+    if stronger:
+        return refuse("conflict", f"{', '.join(stronger)} has a higher priority than {policy.priority}")
+    return state.active
+
+
+def _give_way(state: State, rollout: Rollout, newer: str, by: str) -> list[e.AnyEvent]:
+    ended = e.RolloutEnded(rollout=rollout.id, outcome="superseded", by=by, reason=f"superseded by {newer}")
+    return [ended, *order_hold(state, rollout)]
+
+
+def _next_name(state: State) -> str:
+    numbers = itertools.count(len(state.rollouts) + 1)
+    return next(name for number in numbers if (name := f"r-{number:03d}") not in state.rollouts)
+
+
+def _policy(command: StartCommand, context: Context) -> Policy | Outcome:
+    if isinstance(command.policy, str):
+        try:
+            policy = context.policies.get(command.policy)
+        except PolicyError as error:
+            return refuse("invalid_payload", str(error), field="policy")
+        if policy is None:
+            return unknown("policy", command.policy, context.policies)
+    else:
+        try:
+            policy = Policy.model_validate(command.policy)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(("policy", *map(str, first["loc"])))
+            return refuse("invalid_payload", f"{field}: {first['msg']}", field=field[:128])
+    return policy.scaled(command.time_scale)
