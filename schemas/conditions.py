@@ -1,42 +1,78 @@
-"""Conditions are data: the policy's threshold and trigger strings, parsed once into one typed form.
+"""Conditions are data: one typed form of the policy's thresholds and trigger conditions.
 
 A check's condition says what must hold (``error_rate <= baseline + 2 points``), a trigger's what must not. Both are the
-same value, judged by the same functions, and print back the way they were understood. ``baseline + N%`` adds percentage
-points for rates and N percent of the baseline for magnitudes; ``pp`` and ``rel`` say it explicitly.
+same value, judged by the same functions, and print back the way they were understood; the text forms are read in
+``condition_text``. ``baseline + N%`` adds percentage points for rates and N percent of the baseline for magnitudes.
 
 Source:
     Reference, "Defining Health Gates" and "Trigger Definitions"; reading of percentages: DECISIONS.md, 1.
 """
 
+from decimal import Decimal
 from enum import StrEnum
-from functools import cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from lark import Lark, Token, Transformer, UnexpectedInput
-from lark.exceptions import VisitError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.errors import PolicyError
-from schemas.times import format_duration
 
 
 class Metric(StrEnum):
-    """What can be observed. Rates are fractions 0..1, latencies and durations seconds, the rest counts."""
+    """What can be observed. Rates are fractions 0..1, latencies and durations seconds, the rest as said."""
 
     ERROR_RATE = "error_rate"
+    LATENCY_P50 = "latency_p50"
     LATENCY_P95 = "latency_p95"
+    LATENCY_P99 = "latency_p99"
+    CPU = "cpu"
+    """Mean use of processors: 1.0 is one core."""
+    QUALITY = "quality"
+    """The application's own measures of its output, each against its own baseline; higher is better."""
+    MEMORY_GROWTH = "memory_growth"
+    """Relative growth of one device's memory over a stated time."""
+    DISK_GROWTH = "disk_growth"
+    """Fall of one device's free disk over a stated time, relative to what was free."""
     CRASH_COUNT = "crash_count"
+    LOG_ERRORS = "log_errors"
+    THROTTLE_EVENTS = "throttle_events"
     HEALTHY_PERCENTAGE = "healthy_percentage"
+    MATCHING_PERCENTAGE = "matching_percentage"
+    """Devices that report the version they were given."""
+    DEPLOYED_PERCENTAGE = "deployed_percentage"
+    """Targets that run the new version for good."""
     DEVICE_RESTARTS = "device restarts"
     ENDPOINT_DOWN = "health endpoint unreachable"
     FAILED_PERCENTAGE = "failed devices"
+    ERROR_RATE_RISES = "error_rate increasing"
+    """Consecutive checks, each with an error rate above the check before it."""
+    TEMPERATURE = "temperature"
+    """What a device's temperature will be, in degrees Celsius, if it goes on rising."""
 
 
-RATES: Final = frozenset({Metric.ERROR_RATE, Metric.HEALTHY_PERCENTAGE, Metric.FAILED_PERCENTAGE})
-"""Metrics that are fractions of a whole: ``baseline + N%`` adds points to them."""
+SHARES: Final = frozenset(
+    {
+        Metric.ERROR_RATE,
+        Metric.HEALTHY_PERCENTAGE,
+        Metric.MATCHING_PERCENTAGE,
+        Metric.DEPLOYED_PERCENTAGE,
+        Metric.FAILED_PERCENTAGE,
+    }
+)
+"""Metrics that are fractions of a whole, and so at most 1."""
 
-COMPARABLE: Final = frozenset({Metric.ERROR_RATE, Metric.LATENCY_P95})
+RATES: Final = SHARES | {Metric.CPU}
+"""Metrics that are said in percent: ``baseline + N%`` adds points to them."""
+
+LATENCIES: Final = frozenset({Metric.LATENCY_P50, Metric.LATENCY_P95, Metric.LATENCY_P99})
+GROWTHS: Final = frozenset({Metric.MEMORY_GROWTH, Metric.DISK_GROWTH})
+
+COMPARABLE: Final = frozenset({Metric.ERROR_RATE, *LATENCIES, Metric.CPU, Metric.QUALITY})
 """Metrics that have a baseline."""
+
+GOOD: Final = frozenset(
+    {Metric.HEALTHY_PERCENTAGE, Metric.MATCHING_PERCENTAGE, Metric.DEPLOYED_PERCENTAGE, Metric.QUALITY}
+)
+"""Metrics of which more is better; of all others, more is worse."""
 
 Operator = Literal["<", "<=", ">", ">="]
 
@@ -67,7 +103,21 @@ class BaselineTimes(_Limit):
     factor: Annotated[float, Field(gt=0)]
 
 
-Limit = Annotated[Absolute | BaselinePlus | BaselineTimes, Field(discriminator="kind")]
+class GrowthPer(_Limit):
+    """A fraction ``amount`` of the window's first level in each ``per_seconds``."""
+
+    kind: Literal["growth_per"] = "growth_per"
+    amount: Annotated[float, Field(ge=0)]
+    per_seconds: Annotated[float, Field(gt=0)]
+
+
+class ThermalLimit(_Limit):
+    """The policy's ``thermal_limit_celsius``."""
+
+    kind: Literal["thermal_limit"] = "thermal_limit"
+
+
+Limit = Annotated[Absolute | BaselinePlus | BaselineTimes | GrowthPer | ThermalLimit, Field(discriminator="kind")]
 
 
 class Condition(BaseModel):
@@ -80,16 +130,26 @@ class Condition(BaseModel):
     limit: Limit
     window_seconds: Annotated[float, Field(gt=0)] | None = None
 
+    @model_validator(mode="after")
+    def _limit_fits(self) -> Self:
+        if isinstance(self.limit, GrowthPer) is not (self.metric in GROWTHS):
+            raise ValueError(f"{self.metric} is no growth" if self.metric not in GROWTHS else "growth in what time?")
+        if isinstance(self.limit, ThermalLimit) is not (self.metric is Metric.TEMPERATURE):
+            raise ValueError("the thermal limit is temperature's, and temperature's only limit")
+        return self
+
     @property
     def needs_baseline(self) -> bool:
         """Whether it can be judged only against a baseline."""
-        return not isinstance(self.limit, Absolute)
+        return isinstance(self.limit, BaselinePlus | BaselineTimes)
 
     def limit_value(self, baseline: float | None) -> float | None:
-        """Return the limit in the metric's unit; None where a baseline is needed and there is none."""
+        """Return the limit in the metric's unit; None where it takes a baseline, or the policy, to know it."""
         match self.limit:
             case Absolute(value=value):
                 return value
+            case GrowthPer(amount=amount):
+                return amount
             case BaselinePlus(amount=amount, relative=relative) if baseline is not None:
                 return baseline * (1 + amount) if relative else baseline + amount
             case BaselineTimes(factor=factor) if baseline is not None:
@@ -113,120 +173,60 @@ class Condition(BaseModel):
         """Return the condition with its window divided by ``time_scale``; durations as limits likewise."""
         window = None if self.window_seconds is None else self.window_seconds / time_scale
         limit = self.limit
-        if self.metric is Metric.ENDPOINT_DOWN and isinstance(limit, Absolute):
+        if isinstance(limit, GrowthPer):
+            limit = limit.model_copy(update={"per_seconds": limit.per_seconds / time_scale})
+        elif self.metric is Metric.ENDPOINT_DOWN and isinstance(limit, Absolute):
             limit = Absolute(value=limit.value / time_scale)
         return self.model_copy(update={"window_seconds": window, "limit": limit})
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.operator} {self._limit_text()}{self._window_text()}"
+        match self.metric:
+            case Metric.TEMPERATURE:
+                return "temperature trending toward thermal limit"
+            case Metric.ERROR_RATE_RISES:
+                of = "" if self.window_seconds is None else f" of {exact_duration(self.window_seconds)}"
+                return f"error_rate increasing for {self.limit_text()} consecutive checks{of}"
+            case Metric.ENDPOINT_DOWN:
+                return f"{self.metric} for {self.operator} {self.limit_text()}"
+            case Metric.FAILED_PERCENTAGE:
+                return f"{self.metric} {self.operator} {self.limit_text()} of wave"
+            case _:
+                window = "" if self.window_seconds is None else f" in {exact_duration(self.window_seconds)}"
+                return f"{self.metric} {self.operator} {self.limit_text()}{window}"
 
-    def _limit_text(self) -> str:
+    def limit_text(self) -> str:
+        """Write the limit alone, as a policy would."""
         match self.limit:
             case Absolute(value=value):
                 return self._amount_text(value)
-            case BaselinePlus(amount=amount, relative=True):
-                return f"baseline + {amount * 100:g}% rel"
-            case BaselinePlus(amount=amount):
-                return f"baseline + {amount * 100:g}pp"
+            case BaselinePlus(amount=amount, relative=relative):
+                sign = "-" if amount < 0 else "+"
+                return f"baseline {sign} {exact_number(abs(amount) * 100)}{'% rel' if relative else 'pp'}"
             case BaselineTimes(factor=factor):
-                return f"baseline * {factor:g}"
+                return f"baseline * {exact_number(factor)}"
+            case GrowthPer(amount=amount, per_seconds=per_seconds):
+                return f"{exact_number(amount * 100)}% per {exact_duration(per_seconds)}"
+            case ThermalLimit():
+                return "thermal limit"
 
     def _amount_text(self, value: float) -> str:
         if self.metric in RATES:
-            return f"{value * 100:g}%"
-        return format_duration(value) if self.metric is Metric.ENDPOINT_DOWN else f"{value:g}"
-
-    def _window_text(self) -> str:
-        return "" if self.window_seconds is None else f" in {format_duration(self.window_seconds)}"
+            return f"{exact_number(value * 100)}%"
+        is_time = self.metric is Metric.ENDPOINT_DOWN or self.metric in LATENCIES
+        return exact_duration(value) if is_time else exact_number(value)
 
 
-_GRAMMAR: Final = r"""
-    threshold: bound | HEALTHY OPERATOR NUMBER "%" -> comparison | "all_healthy" -> all_healthy
-    trigger: "device" "restarts" OPERATOR NUMBER "in" duration -> restarts
-           | "health" "endpoint" "unreachable" "for" OPERATOR duration -> endpoint_down
-           | "failed" "devices" OPERATOR NUMBER "%" "of" "wave" -> failed_devices
-           | RATE OPERATOR bound -> metric_bound
-    bound: NUMBER -> absolute
-         | NUMBER "%" -> absolute_percent
-         | "baseline" "+" NUMBER "%" -> baseline_plus
-         | "baseline" "+" NUMBER "pp" -> baseline_plus_points
-         | "baseline" "+" NUMBER "%" "rel" -> baseline_plus_relative
-         | "baseline" "*" NUMBER -> baseline_times
-    duration: NUMBER UNIT
-    HEALTHY: "healthy_percentage"
-    RATE: "error_rate"
-    OPERATOR: ">=" | "<=" | ">" | "<"
-    UNIT: /(seconds|second|minutes|minute|hours|hour|min|s|m|h)\b/
-    NUMBER: /[0-9]+(\.[0-9]+)?/
-    %ignore /[ \t]+/
-"""
-_UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+def exact_number(value: float) -> str:
+    """Write a number with up to twelve digits and no exponent, so that it can be read again."""
+    return f"{Decimal(f'{value:.12g}'):f}"
 
 
-class _Builder(Transformer[Token, Any]):
-    """Turns a parse tree into a Condition; ``metric`` is what a bare threshold is about."""
-
-    def __init__(self, metric: Metric | None) -> None:
-        super().__init__()
-        self._metric = metric
-
-    def duration(self, items: list[Token]) -> float:
-        return float(items[0]) * _UNIT_SECONDS[items[1][0]]
-
-    def absolute(self, items: list[Token]) -> Limit:
-        return Absolute(value=float(items[0]))
-
-    def absolute_percent(self, items: list[Token]) -> Limit:
-        if self._metric not in {None, *RATES}:
-            raise PolicyError(f"{items[0]}% of what? {self._metric} is no rate")
-        return Absolute(value=float(items[0]) / 100)
-
-    def baseline_plus(self, items: list[Token]) -> tuple[float, bool | None]:
-        return float(items[0]) / 100, None
-
-    def baseline_plus_points(self, items: list[Token]) -> Limit:
-        return BaselinePlus(amount=float(items[0]) / 100, relative=False)
-
-    def baseline_plus_relative(self, items: list[Token]) -> Limit:
-        return BaselinePlus(amount=float(items[0]) / 100, relative=True)
-
-    def baseline_times(self, items: list[Token]) -> Limit:
-        return BaselineTimes(factor=float(items[0]))
-
-    def threshold(self, items: list[Any]) -> Condition:
-        assert self._metric is not None, "a threshold belongs to a check"
-        operator: Operator = ">=" if self._metric is Metric.HEALTHY_PERCENTAGE else "<="
-        return Condition(metric=self._metric, operator=operator, limit=_resolve(self._metric, items[0]))
-
-    def comparison(self, items: list[Token]) -> Condition:
-        return _percentage(Metric.HEALTHY_PERCENTAGE, items[1], items[2])
-
-    def all_healthy(self, _items: list[Any]) -> Condition:
-        return Condition(metric=Metric.HEALTHY_PERCENTAGE, operator=">=", limit=Absolute(value=1.0))
-
-    def restarts(self, items: list[Any]) -> Condition:
-        limit = Absolute(value=float(items[1]))
-        return Condition(metric=Metric.DEVICE_RESTARTS, operator=items[0].value, limit=limit, window_seconds=items[2])
-
-    def endpoint_down(self, items: list[Any]) -> Condition:
-        return Condition(metric=Metric.ENDPOINT_DOWN, operator=items[0].value, limit=Absolute(value=items[1]))
-
-    def failed_devices(self, items: list[Token]) -> Condition:
-        return _percentage(Metric.FAILED_PERCENTAGE, items[0], items[1])
-
-    def metric_bound(self, items: list[Any]) -> Condition:
-        metric = Metric(items[0].value)
-        return Condition(metric=metric, operator=items[1].value, limit=_resolve(metric, items[2]))
-
-
-def _resolve(metric: Metric, bound: Limit | tuple[float, bool | None]) -> Limit:
-    """Read an unmarked ``baseline + N%``: points for rates, relative for magnitudes."""
-    return BaselinePlus(amount=bound[0], relative=metric not in RATES) if isinstance(bound, tuple) else bound
-
-
-def _percentage(metric: Metric, operator: Token, number: Token) -> Condition:
-    limit = Absolute(value=float(number) / 100)
-    return Condition.model_validate({"metric": metric, "operator": operator.value, "limit": limit})
+def exact_duration(seconds: float) -> str:
+    """Write a duration in the largest unit that divides it, so that it can be read again: ``5 min``, ``250 ms``."""
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= size and seconds % size == 0:
+            return f"{exact_number(seconds / size)} {unit}"
+    return f"{exact_number(seconds)} s" if seconds >= 1 else f"{exact_number(seconds * 1000)} ms"
 
 
 def check_sense(condition: Condition, *, must_hold: bool) -> None:
@@ -241,13 +241,12 @@ def check_sense(condition: Condition, *, must_hold: bool) -> None:
             author's fault.
     """
     metric = condition.metric
-    is_good = metric is Metric.HEALTHY_PERCENTAGE  # Of everything else, more is worse.
-    if (condition.operator in {">", ">="}) is not (is_good is must_hold):
+    if (condition.operator in {">", ">="}) is not ((metric in GOOD) is must_hold):
         verb = "must hold" if must_hold else "must not happen"
         raise PolicyError(f"'{condition}' is what {verb}: turn the comparison round")
     if not must_hold and condition.needs_baseline and metric not in COMPARABLE:
         raise PolicyError(f"there is no baseline of {metric}; give a number")
-    if metric in RATES and _is_empty(condition):
+    if metric in SHARES and _is_empty(condition):
         raise PolicyError(f"'{condition}' can never stop anything: a rate is 0 to 100%; 0.02 and 2% are the same")
 
 
@@ -260,62 +259,6 @@ def _is_empty(condition: Condition) -> bool:
             return amount >= 1
         case _:
             return False
-
-
-@cache
-def _parser(start: str) -> Lark:
-    return Lark(_GRAMMAR, start=start, parser="earley")
-
-
-def _parse(text: str, start: str, metric: Metric | None, examples: str) -> Any:  # noqa: ANN401 - one of two types by ``start``
-    try:
-        return _Builder(metric).transform(_parser(start).parse(text))
-    except UnexpectedInput as error:
-        column = error.column if error.column > 0 else len(text) + 1
-        caret = " " * (column - 1) + "^"
-        raise PolicyError(f"cannot read it from column {column} on; {examples}\n{text}\n{caret}") from error
-    except VisitError as error:
-        cause = error.orig_exc
-        said = cause.errors()[0]["msg"] if isinstance(cause, ValidationError) else str(cause)
-        raise PolicyError(f"{text[:80]!r}: {said}") from error
-
-
-def parse_threshold(text: str, metric: Metric) -> Condition:
-    """Parse a check's threshold: what must hold of ``metric``.
-
-    Raises:
-        PolicyError: It does not parse; the author's fault. The text shows a caret and examples.
-    """
-    examples = "write for example 'baseline + 2%', 'baseline * 1.5', '0', 'all_healthy', 'healthy_percentage >= 95%'"
-    condition = _parse(text, "threshold", metric, examples)
-    assert isinstance(condition, Condition)
-    if condition.metric is not metric:
-        raise PolicyError(f"{text!r} is about {condition.metric}, this check is about {metric}")
-    return condition
-
-
-def parse_trigger(text: str) -> Condition:
-    """Parse a trigger's condition: what must not happen.
-
-    Raises:
-        PolicyError: As for ``parse_threshold``.
-    """
-    examples = "write for example 'device restarts > 3 in 5 minutes', 'error_rate > baseline + 10%'"
-    condition = _parse(text, "trigger", None, examples)
-    assert isinstance(condition, Condition)
-    return condition
-
-
-def parse_duration(text: str) -> float:
-    """Read ``15m``, ``30 s`` or ``5 minutes`` as seconds.
-
-    Raises:
-        PolicyError: No duration; the author's fault.
-    """
-    seconds = _parse(text, "duration", None, "write for example '15m', '30s', '24h'")
-    if not isinstance(seconds, float) or seconds <= 0:
-        raise PolicyError(f"{text!r} is no duration above zero")
-    return seconds
 
 
 def percent_of(whole: int, percent: float) -> tuple[int, int]:

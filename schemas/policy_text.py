@@ -26,8 +26,8 @@ def parse_policy(text: str, *, source: str = "policy") -> Policy:
         source: File name for messages.
 
     Raises:
-        PolicyError: It does not parse or breaks a rule; the author's fault. The message names file, line and column,
-            shows the line with a caret, and suggests the nearest name for an unknown one.
+        PolicyError: It is empty, does not parse or breaks a rule; the author's fault. The message names file, line and
+            column, shows the line with a caret, and suggests the nearest name for an unknown one.
     """
     if len(text) > _TEXT_LENGTH_MAX:
         raise PolicyError(f"{source}: {len(text)} characters, at most {_TEXT_LENGTH_MAX} are allowed")
@@ -40,8 +40,8 @@ def parse_policy(text: str, *, source: str = "policy") -> Policy:
         raise PolicyError(_pointing(source, text, place, str(error.problem))) from error
     except YAMLError as error:
         raise PolicyError(f"{source}: no YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise PolicyError(f"{source}:1:1: expected a mapping with the key 'rollout'")
+    if not isinstance(tree, dict) or not tree:
+        raise PolicyError(f"{source}:1:1: expected a mapping with a block such as 'rollout:' or 'rolling_update:'")
     try:
         return Policy.model_validate(_plain(tree))
     except ValidationError as error:

@@ -2,12 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.messages import Strategy
+
 
 class PlannedWave(BaseModel):
-    """An ordered part of the rollout; the first is the canary."""
+    """An ordered part of the rollout; the first is the canary.
+
+    Attributes:
+        name: ``canary``, or as the policy calls it.
+        members: Device ids, sorted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,30 +28,42 @@ class Plan(BaseModel):
 
     Attributes:
         waves: The canary, then the waves that are not empty. Together they hold every target once.
-        chosen: Each canary member with the reason for it.
-        excluded: Each device that was looked at and left out, with the reason.
-        not_canary: Each target that may not be a canary, with the reason.
+        chosen: Each canary member with the reason for it, in the order of choice.
+        excluded: Each reason to leave a device out, sorted, with the devices it holds for.
+        not_canary: Each reason not to let a target be a canary, sorted, with the targets it holds for.
         dropped_waves: Waves of the policy that would have been empty.
-        uncovered: Device types and regions that no canary member stands for.
+        uncovered: Device types and regions of targets that no canary member stands for.
         seed: Everything random was drawn from it.
+        warnings: What a person should know before the start: what is not advised, and where the plan had to compromise.
+        estimated_seconds: The shortest time in which the rollout can end.
+        strategy: How each device will install.
+        offline_count: Targets that were not there when the plan was made; they follow when they return.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     waves: tuple[PlannedWave, ...]
     chosen: Mapping[str, str]
-    excluded: Mapping[str, str]
-    not_canary: Mapping[str, str]
+    excluded: Mapping[str, tuple[str, ...]]
+    not_canary: Mapping[str, tuple[str, ...]]
     dropped_waves: tuple[str, ...]
     uncovered: tuple[str, ...]
     seed: int
+    warnings: tuple[str, ...] = ()
+    estimated_seconds: float = 0.0
+    strategy: Strategy = "blue_green"
+    offline_count: int = 0
 
     @property
     def targets(self) -> tuple[str, ...]:
         """All devices that will be updated, in wave order."""
         return tuple(device for wave in self.waves for device in wave.members)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 over the plan; an approval is bound to it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 over the plan's JSON; an approval is bound to it.
+
+        Fields stand in the order above. A field that has its default is left out, so that a plan keeps its digest when
+        a later version adds one.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()

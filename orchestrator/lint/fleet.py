@@ -1,0 +1,166 @@
+"""Rules about what this fleet cannot give: coverage, capacity, space, baselines, signals, trust."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from orchestrator.lint.facts import FleetFacts
+from orchestrator.lint.finding import Finding, counted, error, info, name_some, percent, warning
+from orchestrator.lint.scene import PlacedCheck, Scene
+from orchestrator.telemetry.evidence import share_holds
+from schemas.conditions import Absolute, Metric, percent_of
+
+SIGNALS: Final[Mapping[Metric, str]] = {
+    Metric.ERROR_RATE: "error_rate",
+    Metric.ERROR_RATE_RISES: "error_rate",
+    Metric.LATENCY_P50: "latency",
+    Metric.LATENCY_P95: "latency",
+    Metric.LATENCY_P99: "latency",
+    Metric.CPU: "cpu",
+    Metric.MEMORY_GROWTH: "memory",
+    Metric.DISK_GROWTH: "disk",
+    Metric.TEMPERATURE: "temperature",
+}
+"""What a device must list among its signals for a metric to be known of it; the others are every device's."""
+
+
+def coverage_unreachable(scene: Scene) -> Iterator[Finding]:
+    """L006: more coverage is asked for than devices can be reached."""
+    if scene.facts is None:
+        return
+    for each in scene.checks:
+        limit = each.check.threshold.limit
+        if each.check.threshold.metric is Metric.DEPLOYED_PERCENTAGE and isinstance(limit, Absolute):
+            yield from _coverage(each, scene.judged_devices(each.gate), scene.facts, limit.value)
+
+
+def _coverage(each: PlacedCheck, judged: list[tuple[str, int]], facts: FleetFacts, limit: float) -> Iterator[Finding]:
+    targets, present, operator = facts.targets, facts.present, each.check.threshold.operator
+    early = next(
+        ((wave, deployed) for wave, deployed in judged if not share_holds(operator, deployed, targets, limit)), None
+    )
+    if early is not None:
+        wave, deployed = early
+        yield error(
+            "L006",
+            each.where,
+            f"{each.check.threshold} after {wave} can never hold: {deployed:,} of {targets:,} targets have their turn "
+            f"until then ({percent(deployed / targets)})",
+            "move the check to completion_gate",
+        )
+    elif not share_holds(operator, present, targets, limit):
+        yield warning(
+            "L006",
+            each.where,
+            f"{each.check.threshold} cannot hold now: {facts.offline:,} of {targets:,} targets are offline, "
+            f"which leaves {percent(present / targets)}; the rollout will wait for them, or for a person",
+            f"bring them back, leave them out, or ask for {present * 100 // targets}% or less",
+        )
+
+
+def rounds_to_zero(scene: Scene) -> Iterator[Finding]:
+    """L007: a share of the fleet that is less than one device; one is used."""
+    facts, update = scene.facts, scene.policy.rolling_update
+    if facts is None or facts.present < 1:
+        return
+    by_maximum, _ = percent_of(facts.present, update.max_unavailable)
+    _, needed = percent_of(facts.present, update.min_available)
+    if min(by_maximum, facts.present - needed) > 0:
+        return
+    name = "max_unavailable" if by_maximum == 0 else "min_available"
+    said = f"{update.max_unavailable:g}%" if by_maximum == 0 else f"{update.min_available:g}%"
+    yield info(
+        "L007",
+        f"rolling_update.{name}",
+        f"{name} {said} of {counted(facts.present, 'device')} leaves none to be updated; one at a time is updated "
+        f"({percent(1 / facts.present)} out of service)",
+        f"max_unavailable: {_share_of_one(facts.present)}% and min_available: {100 - _share_of_one(facts.present)}% "
+        "say the same",
+    )
+
+
+def _share_of_one(devices: int) -> int:
+    return -(-100 // devices)
+
+
+def no_space(scene: Scene) -> Iterator[Finding]:
+    """L011: devices on which the release does not fit twice."""
+    if scene.facts is not None and scene.facts.no_space:
+        yield warning(
+            "L011",
+            "strategy",
+            f"{counted(len(scene.facts.no_space), 'device')} left out for want of space (twice the artifact, and what "
+            f"it unpacks to): {name_some(scene.facts.no_space)}",
+            "free space there, or make the release smaller; they can join a later rollout",
+        )
+
+
+def no_baseline(scene: Scene) -> Iterator[Finding]:
+    """L012: a group with nothing to be compared with."""
+    facts = scene.facts
+    if facts is None:
+        return
+    groups = [name for name, group in facts.groups.items() if not group.has_baseline]
+    places = [each.where for each in scene.checks if each.check.threshold.needs_baseline]
+    places += [each.where for each in scene.triggers if each.trigger.condition.needs_baseline]
+    if groups and places:
+        devices = sum(facts.groups[name].targets for name in groups)
+        yield error(
+            "L012",
+            places[0],
+            f"{counted(len(groups), 'group')} with {counted(devices, 'device')} cannot be compared with a baseline: "
+            f"{name_some(groups)}; {counted(len(places), 'limit')} of this policy must be",
+            f"let them run until {scene.policy.baseline.min_samples} requests were seen, or give absolute limits",
+        )
+
+
+def never_reported(scene: Scene) -> Iterator[Finding]:
+    """L014: a metric of which a device type says nothing."""
+    for check in scene.checks:
+        for device_type, signal, silent in _silent_types(scene, check.check.threshold.metric):
+            yield warning(
+                "L014",
+                check.where,
+                f"{silent} of type {name_some([device_type])} report no {signal}: the verdict stays inconclusive there",
+                f"let their application report {signal}, or leave the check out for them in a policy of their own",
+            )
+    for trigger in scene.triggers:
+        for device_type, signal, silent in _silent_types(scene, trigger.trigger.condition.metric):
+            yield info(
+                "L014",
+                trigger.where,
+                f"{silent} of type {name_some([device_type])} report no {signal}: {trigger.trigger.name} never fires "
+                "for them",
+                f"let their application report {signal}",
+            )
+
+
+def _silent_types(scene: Scene, metric: Metric) -> Iterator[tuple[str, str, str]]:
+    signal = SIGNALS.get(metric)
+    if signal is None or scene.facts is None:
+        return
+    for device_type, reporting in sorted(scene.facts.signals.items()):
+        devices = scene.facts.types.get(device_type, 0)
+        silent = devices - reporting.get(signal, 0)
+        if silent > 0:
+            yield device_type, signal, f"{silent:,} of {counted(devices, 'device')}"
+
+
+def development_settings(scene: Scene) -> Iterator[Finding]:
+    """L015: what is for trying out and not for devices that matter."""
+    facts = scene.facts
+    if facts is None:
+        return
+    if not facts.is_signed:
+        yield warning(
+            "L015",
+            "release",
+            "the release is not signed: a device with a pinned key refuses it, any other installs whatever it is given",
+            "sign it when it is built, with the release key",
+        )
+    if facts.time_scale != 1:
+        yield warning(
+            "L015",
+            "time_scale",
+            f"every duration is divided by {facts.time_scale:g}: soaks and windows are too short to show anything",
+            "leave --time-scale out",
+        )

@@ -1,0 +1,81 @@
+"""Fleets for the planner's tests: by hand, or of any size from a seed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from orchestrator.planning.columns import Column
+from orchestrator.planning.fleet import OFFLINE, Fleet
+
+UNFIT = ("", OFFLINE, "single point of failure", "known issue: fan")
+
+
+class Target(NamedTuple):
+    """One row of a fleet."""
+
+    name: str
+    device_type: str = "pi"
+    region: str = "north"
+    signal_count: int = 1
+    unfit: str = ""
+    group: str = "g"
+
+
+def encode(texts: Sequence[str]) -> Column:
+    values = sorted(set(texts))
+    return Column(np.array([values.index(text) for text in texts], dtype=np.int32), values)
+
+
+def fleet_of(*targets: Target) -> Fleet:
+    rows = sorted(targets)
+    return Fleet(
+        names=[each.name for each in rows],
+        device_type=encode([each.device_type for each in rows]),
+        region=encode([each.region for each in rows]),
+        group=encode([each.group for each in rows]),
+        signal_count=np.array([each.signal_count for each in rows], dtype=np.int32),
+        unfit=encode([each.unfit for each in rows]),
+    )
+
+
+def targets_of(fleet: Fleet) -> list[Target]:
+    columns = (fleet.device_type, fleet.region, fleet.unfit, fleet.group)
+    types, regions, unfit, groups = ([each.values[code] for code in each.codes.tolist()] for each in columns)
+    rows = zip(fleet.names, types, regions, fleet.signal_count.tolist(), unfit, groups, strict=True)
+    return [Target(*row) for row in rows]
+
+
+def fleet_from_seed(
+    count: int, seed: int, *, types: int = 6, regions: int = 12, groups: int = 40, unfit_percent: float = 3
+) -> Fleet:
+    """Return ``count`` devices; the first type and region have most of them, and the first device is fit."""
+    rng = np.random.default_rng(seed)
+
+    def column(name: str, kinds: int) -> Column:
+        codes = np.minimum(rng.integers(0, kinds, count), rng.integers(0, kinds, count))
+        return Column(codes.astype(np.int32), [f"{name}-{kind:02d}" for kind in range(kinds)])
+
+    unfit = np.where(rng.random(count) * 100 < unfit_percent, rng.integers(1, len(UNFIT), count), 0)
+    unfit[0] = 0
+    return Fleet(
+        names=[f"device-{number:07d}" for number in range(count)],
+        device_type=column("type", types),
+        region=column("region", regions),
+        group=column("group", groups),
+        signal_count=rng.integers(0, 12, count).astype(np.int32),
+        unfit=Column(unfit.astype(np.int32), UNFIT),
+    )
+
+
+def relabelled(fleet: Fleet) -> Fleet:
+    """Return the same fleet with other codes for the same texts, and with a text that no device has."""
+
+    def turned(column: Column) -> Column:
+        values = ["nobody has this", *reversed(column.values)]
+        return Column((len(column.values) - column.codes).astype(np.int32), values)
+
+    turned_columns: dict[str, Any] = {
+        name: turned(getattr(fleet, name)) for name in ("device_type", "region", "group", "unfit")
+    }
+    return Fleet(names=tuple(fleet.names), signal_count=fleet.signal_count, **turned_columns)
