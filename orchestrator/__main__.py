@@ -13,6 +13,7 @@ import typer
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli import audit, ops, release
 from orchestrator.cli.exits import Exit, reported
+from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.demo.story import Options, tell
 from orchestrator.demo.summary import closing_words
 from orchestrator.run import Settings, run_orchestrator
@@ -42,6 +43,9 @@ def orchestrator(
     topic_root: Annotated[
         str, typer.Option(help="Leading topic levels; the last is the contract's version.")
     ] = TOPIC_ROOT,
+    enrol: Annotated[
+        str, typer.Option(help="Which devices may introduce themselves: all, listed (imported ones), or a filter.")
+    ] = "all",
     tick_seconds: Annotated[float, typer.Option(min=0.01, help="How often decisions by time are taken.")] = 1.0,
     settle_seconds: Annotated[
         float, typer.Option(min=0.0, help="How long after a connect nothing goes on, until the fleet has spoken.")
@@ -57,6 +61,7 @@ def orchestrator(
             registry_port=registry_port,
             registry_url=registry_url,
             topic_root=topic_root,
+            enrolment=parse_enrolment(enrol),
             tick_seconds=tick_seconds,
             settle_seconds=settle_seconds,
         )

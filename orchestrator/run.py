@@ -15,6 +15,7 @@ from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.core.context import Context
+from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.service import Engine
 from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
@@ -36,6 +37,7 @@ class Settings:
         broker: Where to connect, with the orchestrator's own user.
         folder: Holds ``keys/``, ``releases/``, ``policies/`` and the journal.
         registry_url: What devices are told to fetch from; None takes the address it listens on.
+        enrolment: Which devices may introduce themselves.
         tick_seconds: How often decisions by time are taken.
         settle_seconds: How long after a connect nothing goes on.
     """
@@ -46,6 +48,7 @@ class Settings:
     registry_port: int = 0
     registry_url: str | None = None
     topic_root: str = TOPIC_ROOT
+    enrolment: Enrolment = OPEN
     tick_seconds: float = 1.0
     settle_seconds: float = 5.0
 
@@ -68,7 +71,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
             settings.folder / "releases", settings.registry_host, settings.registry_port
         ) as local_url:
             url = settings.registry_url or local_url
-            context = Context(Monitor(), Releases(store), Policies(settings.folder / "policies"), url)
+            context = Context(Monitor(), Releases(store), Policies(settings.folder / "policies"), url, settings.enrolment)
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)
             engine = Engine(

@@ -204,10 +204,8 @@ class Engine:
         match given:
             case None:
                 return []
-            case Refused(reason=reason):
-                self.refused_total[reason] += 1
-                if self._note_refusal is not None:
-                    self._note_refusal(given)
+            case Refused():
+                self._refused(given)
                 return []
             case _:
                 return self.handle(given, now)
@@ -230,13 +228,20 @@ class Engine:
                 self._ticked_at = now
                 return [*self._tick(now), *self._progress(now), *self._summaries(now)]
             case Announced(device=device, info=info):
-                outgoing = self._commit(decide_announced(self.state, device, info), now)
+                outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
+                if device not in self.state.devices:
+                    self._refused(Refused(self._tree.build(Kind.INFO, device=device), "not_enrolled"))
             case DeviceReported(device=device, reported=reported):
                 outgoing = self._commit(decide_reported(self.state, device, reported, now), now)
             case _:
                 outgoing = []
         observe(self.state, given, now)
         return outgoing
+
+    def _refused(self, refused: Refused) -> None:
+        self.refused_total[refused.reason] += 1
+        if self._note_refusal is not None:
+            self._note_refusal(refused)
 
     def performed(self) -> None:
         """Note that everything returned so far has been handed to the broker."""

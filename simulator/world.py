@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.core.state import TERMINAL, Phase
+from orchestrator.core.rollout import TERMINAL, Phase
 from schemas.topics import TopicTree
 from simulator.application import GOOD
 from simulator.clock import Clock, stream

@@ -35,7 +35,9 @@ def decide_get(state: State, command: QueryCommand, now: float) -> Outcome:
         return accept({**_row(state, device, now), **explain_device(state, rollout, device.id, now)})
     if rollout is None:
         return refuse("invalid_payload", "rollout: name a rollout or a device", field="rollout")
-    return accept({**rollout_summary(rollout, now), **explain_rollout(state, rollout, now, allowed=allowed_verbs(rollout))})
+    return accept(
+        {**rollout_summary(rollout, now), **explain_rollout(state, rollout, now, allowed=allowed_verbs(rollout))}
+    )
 
 
 def decide_list(state: State, command: ListCommand, now: float) -> Outcome:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.releases import StoredRelease
 from orchestrator.telemetry.monitor import Monitor
 from schemas.policy import Policy
@@ -17,9 +18,11 @@ class Context:
         releases: Releases that may be rolled out, by name.
         policies: Policies that a command may name.
         registry_url: Where devices fetch from.
+        enrolment: Which devices may introduce themselves.
     """
 
     monitor: Monitor
     releases: Mapping[str, StoredRelease]
     policies: Mapping[str, Policy]
     registry_url: str
+    enrolment: Enrolment = OPEN

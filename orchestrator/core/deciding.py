@@ -11,13 +11,13 @@ from typing import Any, Final
 from orchestrator.core import events as e
 from orchestrator.core.allowed import allowed_verbs
 from orchestrator.core.answers import Outcome, refuse, unknown
+from orchestrator.core.concluding import next_wave
 from orchestrator.core.context import Context
 from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.inventory import Device
 from orchestrator.core.judging import coverage, current_gate, judge_now
 from orchestrator.core.members import DEPLOYED, Member, Progress
 from orchestrator.core.orders import may_run_it, order, order_back, order_hold
-from orchestrator.core.progress import next_wave
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
 from schemas.commands import RolloutCommand

@@ -15,14 +15,18 @@ VERB_EFFECTS: Final[Mapping[str, str]] = {
     "approve": "go on with the next wave; the gate is judged again first",
     "resume": "go on; failures so far are excused by name",
     "finish": "end it as completed with the devices that were reached",
-    "retry": "order failed devices again",
-    "skip": "leave devices out of this rollout",
-    "pause": "nothing more is let go until resume",
     "reject": "bring every deployed device back",
+    "pause": "nothing more is let go until resume",
+    "retry": "order failed devices again",
+    "skip": "leave a device out of this rollout",
     "rollback": "bring every deployed device back",
     "abort": "end it; deployed devices stay as they are",
 }
 """What each command on a rollout does, in the order in which a person should consider them."""
+
+
+_MORE: Final = {"skip": " DEVICE"}
+"""What a command needs beside the rollout."""
 
 
 class Step(Message):
@@ -81,6 +85,6 @@ def ordered_verbs(allowed: Sequence[str]) -> list[str]:
 def choices(rollout: str, allowed: Sequence[str]) -> tuple[Choice, ...]:
     """Return each allowed command as it is typed, with what it does."""
     return tuple(
-        Choice(command=f"tidegate {verb} {rollout}", effect=VERB_EFFECTS.get(verb, ""))
+        Choice(command=f"tidegate {verb} {rollout}{_MORE.get(verb, '')}", effect=VERB_EFFECTS.get(verb, ""))
         for verb in ordered_verbs(allowed)
     )

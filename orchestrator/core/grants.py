@@ -80,7 +80,8 @@ def decide_grant(state: State, name: str, ready: Ready, *, now: float, is_settli
         return Wait(WaitReason.NOTHING_ORDERED)
     rollout = state.rollouts[device.rollout]
     member = rollout.members[name]
-    wait = _refuse(state, device, rollout, member, ready)
+    reason = may_ever(state, device, rollout, ready)
+    wait = None if reason is None else Wait(reason)
     if wait is None and device.action == "install" and ready.step == "activate":
         wait = Wait(WaitReason.SETTLING) if is_settling else _refuse_start(device, rollout, member, now)
     if wait is not None:
@@ -99,19 +100,18 @@ def decide_grant(state: State, name: str, ready: Ready, *, now: float, is_settli
     )
 
 
-def _refuse(state: State, device: Device, rollout: Rollout, member: Member, ready: Ready) -> Wait | None:
-    reason: WaitReason | None
+def may_ever(state: State, device: Device, rollout: Rollout, ready: Ready) -> WaitReason | None:
+    """Refuse what may not be done whatever room there is; None if it may."""
+    member = rollout.members[device.id]
     if ready.generation != device.generation:
-        reason = WaitReason.STALE_GENERATION
-    elif member.was_answered(ready.nonce):
-        reason = WaitReason.REPEATED
-    elif device.action == "rollback":
-        reason = _refuse_return(rollout, member)
-    elif ready.step == "commit":
-        reason = _refuse_commit(rollout, member)
-    else:
-        reason = _refuse_install(state, device, rollout, member)
-    return None if reason is None else Wait(reason)
+        return WaitReason.STALE_GENERATION
+    if member.was_answered(ready.nonce):
+        return WaitReason.REPEATED
+    if device.action == "rollback":
+        return _refuse_return(rollout, member)
+    if ready.step == "commit":
+        return _refuse_commit(rollout, member)
+    return _refuse_install(state, device, rollout, member)
 
 
 def _refuse_start(device: Device, rollout: Rollout, member: Member, now: float) -> Wait | None:

@@ -34,7 +34,11 @@ def judge_now(
         context.monitor,
         version=rollout.release.version,
         now=now,
-        **({"coverage": coverage(rollout)} if "coverage" in __import__("inspect").signature(judge_gate).parameters else {}),
+        **(
+            {"coverage": coverage(rollout)}
+            if "coverage" in __import__("inspect").signature(judge_gate).parameters
+            else {}
+        ),
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from enum import StrEnum
 from math import nan
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,22 +127,25 @@ class Members(Table[Member]):
         """Return the rows of one wave."""
         return slice(self._starts[wave], self._starts[wave + 1])
 
-    def seen(self, field: Field[object]) -> NDArray[np.generic]:
+    def seen(self, field: Field[Any]) -> NDArray[Any]:
         """Return a column of the inventory for the members' devices."""
-        column: NDArray[np.generic] = self.inventory.column(field)[self.column(Member.device_row)]
+        column: NDArray[Any] = self.inventory.column(field)[self.column(Member.device_row)]
         return column
 
     @property
     def online(self) -> Mask:
         """Which members are connected."""
-        return self.inventory.column(Device.is_online)[self.column(Member.device_row)].astype(np.bool_)
+        online: Mask = self.seen(Device.is_online)
+        return online
 
     @property
     def quarantined(self) -> Mask:
         """Which members are in quarantine."""
-        return self.inventory.column(Device.quarantine)[self.column(Member.device_row)] != 0  # "" is the first
+        quarantined: Mask = self.seen(Device.quarantine) != 0  # The empty text is the first.
+        return quarantined
 
     @property
     def was_granted(self) -> Mask:
         """Which members were let go by their current order."""
-        return ~np.isnan(self.column(Member.granted))
+        granted: Mask = ~np.isnan(self.column(Member.granted))
+        return granted

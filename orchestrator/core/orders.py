@@ -48,7 +48,7 @@ def order_hold(state: State, rollout: Rollout, *, after: int = 0) -> list[e.AnyE
 def may_run_it(rollout: Rollout) -> Mask:
     """Say for each member whether its device runs the new version, or might for all that is known."""
     members = rollout.members
-    is_lost = members.where(Member.progress, Progress.FAILED) & members.column(Member.is_lost)
+    is_lost: Mask = members.where(Member.progress, Progress.FAILED) & members.column(Member.is_lost)
     return is_lost | members.where(Member.progress, *DEPLOYED, Progress.GRANTED)
 
 

@@ -14,15 +14,14 @@ from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
-from orchestrator.core.judging import current_gate, is_covered, judge_now, judged, without_coverage
+from orchestrator.core.judging import current_gate, is_covered, judge_now
 from orchestrator.core.members import DEPLOYED, QUEUED, SETTLED, Mask, Member, Progress
-from orchestrator.core.orders import ORCHESTRATOR, order
+from orchestrator.core.orders import order
 from orchestrator.core.overdue import is_asleep
 from orchestrator.core.rollout import WATCHING, Phase, Rollout
 from orchestrator.core.state import State
-from orchestrator.core.stopping import fail_wave, halt, judge_failures
+from orchestrator.core.stopping import judge_failures
 from orchestrator.core.verifying import finish_rollback
-from schemas.messages import CheckResult
 from schemas.verdicts import Verdict
 
 SOAK_STEPS: Final = 10
@@ -43,12 +42,6 @@ def step(state: State, rollout: Rollout, context: Context, now: float) -> list[e
             return []
 
 
-def soaked_seconds(rollout: Rollout, now: float) -> float:
-    """Return how much soak of the current wave has been watched."""
-    running = rollout.phase in WATCHING
-    return rollout.soaked_seconds + (max(0.0, now - rollout.soak_since) if running else 0.0)
-
-
 def stop_soaks(state: State, watched_until: float) -> list[e.AnyEvent]:
     """Count the soaks under way only up to ``watched_until``: what was not watched does not count."""
     return [
@@ -56,26 +49,6 @@ def stop_soaks(state: State, watched_until: float) -> list[e.AnyEvent]:
         for rollout in state.active
         if rollout.phase in WATCHING
     ]
-
-
-def soak_required_seconds(rollout: Rollout, wave: int | None = None) -> float:
-    """Return how much soak a wave needs before its gate, extensions of the current one included."""
-    number = rollout.wave if wave is None else wave
-    if number == rollout.wave and rollout.soak_until_seconds is not None:
-        return rollout.soak_until_seconds
-    return rollout.policy.rollout.canary.watch_seconds if number == 0 else _soak_step_seconds(rollout, number)
-
-
-def next_wave(rollout: Rollout) -> e.WaveStarted:
-    """The wave after the current one begins; waves are never merged or skipped."""
-    return e.WaveStarted(rollout=rollout.id, wave=rollout.wave + 1)
-
-
-def _soak_step_seconds(rollout: Rollout, wave: int) -> float:
-    """A wave's own soak: what an extension adds; at least one health check."""
-    minutes = {each.name: each.soak_minutes for each in rollout.policy.rollout.waves}
-    soak_minutes = minutes.get(rollout.plan.waves[wave].name, rollout.policy.rollout.canary.soak_minutes)
-    return max(soak_minutes * 60, rollout.policy.rollout.global_.health_check_interval_seconds)
 
 
 def _order_members(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
@@ -128,15 +101,7 @@ def _judge_wave(state: State, rollout: Rollout, context: Context, now: float, so
     if verdict is Verdict.PASS and rollout.is_last_wave and final is not None:
         name = "completion_gate"
         verdict, checks = judge_now(state, rollout, final, context, now)
-        if without_coverage(checks) is Verdict.PASS and verdict is not Verdict.PASS:
-            return [judged(rollout, name, verdict, "await_devices", checks)]
-    match verdict:
-        case Verdict.PASS:
-            return _pass(rollout, name, checks)
-        case Verdict.FAIL:
-            return fail_wave(state, rollout, name, checks)
-        case Verdict.CAUTION | Verdict.INCONCLUSIVE:
-            return _extend(state, rollout, name, verdict, checks, soaked=soaked)
+    return conclude(state, rollout, name, verdict, checks, soaked=soaked)
 
 
 def _complete(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
@@ -146,41 +111,6 @@ def _complete(state: State, rollout: Rollout, context: Context, now: float) -> l
     if not is_covered(rollout, final):
         return []
     verdict, checks = judge_now(state, rollout, final, context, now)
-    match verdict:
-        case Verdict.PASS:
-            return _pass(rollout, "completion_gate", checks)
-        case Verdict.FAIL:
-            return fail_wave(state, rollout, "completion_gate", checks)
-        case Verdict.CAUTION | Verdict.INCONCLUSIVE:
-            return []
-
-
-def _pass(rollout: Rollout, gate: str, checks: tuple[CheckResult, ...]) -> list[e.AnyEvent]:
-    if rollout.is_last_wave:
-        done = e.RolloutEnded(
-            rollout=rollout.id, outcome="completed", by=ORCHESTRATOR, reason="every wave passed its gate"
-        )
-        return [judged(rollout, gate, Verdict.PASS, "complete", checks), done]
-    if rollout.wave == 0 and rollout.policy.rollout.canary.require_human_approval_after:
-        return [judged(rollout, gate, Verdict.PASS, "await_approval", checks)]
-    return [judged(rollout, gate, Verdict.PASS, "proceed", checks), next_wave(rollout)]
-
-
-def _extend(
-    state: State, rollout: Rollout, gate: str, verdict: Verdict, checks: tuple[CheckResult, ...], *, soaked: float
-) -> list[e.AnyEvent]:
-    why = "; ".join(f"{check.check}: {check.why}" for check in checks if check.verdict == verdict.word)
-    reason = f"{gate} is {verdict.word}: {why}"
-    if rollout.extensions >= rollout.policy.max_soak_extensions:
-        verdict_fact = judged(rollout, gate, verdict, "halt", checks)
-        return [verdict_fact, *halt(state, rollout, f"{reason} (after {rollout.extensions} extensions of the soak)")]
-    return [
-        judged(rollout, gate, verdict, "extend", checks),
-        e.SoakExtended(
-            rollout=rollout.id,
-            wave=rollout.wave,
-            extension=rollout.extensions + 1,
-            until_seconds=soaked + _soak_step_seconds(rollout, rollout.wave),
-            reason=reason,
-        ),
-    ]
+    if verdict in {Verdict.CAUTION, Verdict.INCONCLUSIVE}:
+        return []
+    return conclude(state, rollout, "completion_gate", verdict, checks, soaked=soaked_seconds(rollout, now))

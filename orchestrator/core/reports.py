@@ -5,6 +5,7 @@ counts, and only a change becomes a fact.
 """
 
 from orchestrator.core import events as e
+from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.grants import Wait, WaitReason
 from orchestrator.core.inventory import Device, lasting
 from orchestrator.core.members import Member, Progress
@@ -14,10 +15,12 @@ from orchestrator.core.state import State
 from schemas.messages import Info, Reported
 
 
-def decide_announced(state: State, name: str, info: Info) -> list[e.AnyEvent]:
-    """Register a new device, or note that what it is has changed."""
+def decide_announced(state: State, name: str, info: Info, enrolment: Enrolment = OPEN) -> list[e.AnyEvent]:
+    """Register a new device that may enrol, or note that what it is has changed."""
     known = state.devices.get(name)
     if known is not None and known.said == lasting(info):
+        return []
+    if known is None and not enrolment.admits(name, info):
         return []
     return [e.DeviceAnnounced(device=name, info=info)]
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 
 from orchestrator.core.members import DEPLOYED, QUEUED, Member
-from orchestrator.core.progress import soak_required_seconds, soaked_seconds
 from orchestrator.core.rollout import Phase, Rollout
+from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
 from schemas.messages import WaveStatus
 from schemas.times import format_timestamp
 

@@ -4,6 +4,7 @@ Source:
     Reference, "Trigger Definitions", "Canary Health Evaluation" and "Rollback Execution Order"; DECISIONS.md, 6 and 19.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from orchestrator.core import events as e
@@ -78,15 +79,17 @@ def threshold_percent(rollout: Rollout, wave: int) -> float:
     return {each.name: each.failure_threshold_percent for each in rollout.policy.rollout.waves}.get(name, 0.0)
 
 
-def fail_wave(state: State, rollout: Rollout, gate: str, checks: tuple[CheckResult, ...]) -> list[e.AnyEvent]:
+def fail_wave(
+    state: State, rollout: Rollout, gate: str, checks: tuple[CheckResult, ...], *, phase: str | None = None
+) -> list[e.AnyEvent]:
     """Stop after a gate that failed: a canary and a wave with ``auto_rollback`` go back, others halt for a person."""
     failing = tuple(check for check in checks if check.verdict == "fail")
     why = "; ".join(f"{check.check}: {check.why}" for check in failing)
     reason = f"{gate} failed after {rollout.wave_name}: {why}"
     if not rolls_back(rollout, rollout.wave):
-        return [judged(rollout, gate, Verdict.FAIL, "halt", checks), *halt(state, rollout, reason)]
+        return [judged(rollout, gate, Verdict.FAIL, "halt", checks, phase=phase), *halt(state, rollout, reason)]
     return [
-        judged(rollout, gate, Verdict.FAIL, "rollback", checks),
+        judged(rollout, gate, Verdict.FAIL, "rollback", checks, phase=phase),
         *_wave_back(state, rollout, rollout.wave, trigger=gate, reason=reason, evidence=failing),
     ]
 
@@ -130,6 +133,7 @@ def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
     if rollout.phase is Phase.ROLLING_BACK and not _is_wider(rollout, firing):
         return []
     scope: e.RollbackScope
+    names: Sequence[str]
     match firing.action:
         case "halt_and_assess":
             return [] if rollout.phase is Phase.HALTED else halt(state, rollout, reason)

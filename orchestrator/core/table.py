@@ -162,9 +162,8 @@ class Table(Mapping[str, R], Generic[R]):
 
     def write(self, rows: NDArray[np.intp], field: Field[T], values: Iterable[T]) -> None:
         """Write a value for each row into a field."""
-        if field.is_coded:
-            values = map(self.vocabularies[field.name].code, values)  # type: ignore[assignment]  # now their codes
-        self.cells[field.name][rows] = np.fromiter(values, dtype=field.dtype, count=len(rows))
+        numbers = map(self.vocabularies[field.name].code, values) if field.is_coded else values
+        self.cells[field.name][rows] = np.fromiter(numbers, dtype=field.dtype, count=len(rows))
 
     def named(self, mask: NDArray[np.bool_]) -> list[str]:
         """Return the names of the rows that are marked, in order."""

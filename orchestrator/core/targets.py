@@ -77,6 +77,26 @@ def make_plan(
         return Refusal(str(error))
 
 
+def plan_again(state: State, release: StoredRelease, policy: Policy, plan: Plan) -> Plan:
+    """Plan once more from the fleet in ``state`` and what ``plan`` recorded of it: who is out, and who was unfit."""
+    devices = state.devices
+    rows = devices.rows(sorted(plan.targets))
+    unfit = _Reasons(len(devices))
+    although = {name: why.partition(ALTHOUGH)[2] for name, why in plan.chosen.items() if ALTHOUGH in why}
+    recorded = [(names, why) for why, names in plan.not_canary.items()]
+    for names, why in [*recorded, *(((name,), why) for name, why in although.items())]:
+        marks = np.zeros(len(devices), dtype=np.bool_)
+        marks[devices.rows(names)] = True
+        unfit.mark(marks, why)
+    return plan_fleet(
+        _columns(devices, rows, unfit),
+        policy,
+        excluded=plan.excluded,
+        seed=plan.seed,
+        artifact_bytes=max((each.unpacked_bytes for each in release.by_arch.values()), default=None),
+    )
+
+
 def exclusions(state: State, release: StoredRelease, policy: Policy, *, superseding: Collection[str] = ()) -> Column:
     """Return for each device of the inventory why it is no target of ``release``; the empty text if it is one."""
     devices = state.devices
@@ -92,11 +112,11 @@ def exclusions(state: State, release: StoredRelease, policy: Policy, *, supersed
             taken = np.zeros(len(devices), dtype=np.bool_)
             taken[each.members.column(Member.device_row)] = True
             reasons.mark(taken, f"in rollout {each.id}")
-    for arch, artifact in release.by_arch.items():
+    for artifact in release.by_arch.values():
         needed = 2 * artifact.artifact_size_bytes + artifact.unpacked_bytes
-        has_it = _each(devices, Device.info, lambda info, it=artifact: release.artifact_for(info.arch) is it)
-        is_short = has_it & (devices.column(Device.disk_free) < needed)
-        reasons.mark(is_short, f"less than {needed} bytes free, which {arch} needs beside what runs")
+        gets_it = [release.artifact_for(info.arch) is artifact for info in devices.vocabularies["info"].values]
+        is_short = np.array(gets_it)[devices.column(Device.info)] & (devices.column(Device.disk_free) < needed)
+        reasons.mark(is_short, f"less than {needed} bytes free, which {artifact.arch} needs beside what runs")
     return Column(reasons.codes, reasons.vocabulary.values)
 
 
@@ -131,12 +151,6 @@ def _unsuitable(info: Info, release: StoredRelease, policy: Policy) -> str:
     return "in maintenance" if info.maintenance else ""
 
 
-def _each(devices: Inventory, field: Field[Any], holds: Callable[[Any], bool]) -> Mask:
-    """Say for each device whether ``holds`` is true of its value."""
-    table = np.array([holds(value) for value in devices.vocabularies[field.name].values], dtype=np.bool_)
-    return table[devices.column(field)]
-
-
 def _by_reason(devices: Inventory, why: Column) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
     for row in np.flatnonzero(why.codes):
@@ -152,6 +166,10 @@ def _fleet(devices: Inventory, is_target: Mask, now: float) -> Fleet:
     unfit.mark(devices.column(Device.sleeps_until) > now, "asleep")
     unfit.mark_each(devices, Device.info, _unfit)
     unfit.mark(now - devices.column(Device.trouble_at) < TROUBLE_SECONDS, "lost its connection in the last 24 hours")
+    return _columns(devices, rows, unfit)
+
+
+def _columns(devices: Inventory, rows: NDArray[np.intp], unfit: _Reasons) -> Fleet:
     signals = np.array([len(info.signals) for info in devices.vocabularies["info"].values], dtype=np.int32)
     infos = devices.column(Device.info)[rows]
     return Fleet(

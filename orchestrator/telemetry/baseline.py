@@ -26,6 +26,10 @@ class Baseline(BaseModel):
         error_rate_deviation: Standard deviation of the error rate over the window's intervals.
         error_rate_trend: Where the error rate was going; see ``trend``.
         latency_p50_seconds: None where no device of the group reports latencies; p95 and p99 likewise.
+        latency_is_approximate: The latencies are medians of the percentiles that devices report, because none sends a
+            sketch.
+        cpu_ratio: Mean use of processors, 1.0 is one core; None where no device reports it.
+        quality: Mean of each of the application's own measures, by name.
         sample_count: Samples that brought something to compare.
         device_count: Devices that sent them.
 
@@ -46,6 +50,9 @@ class Baseline(BaseModel):
     sample_count: _Count
     device_count: _Count
     window_seconds: Annotated[float, Field(gt=0)]
+    latency_is_approximate: bool = False
+    cpu_ratio: Annotated[float, Field(ge=0)] | None = None
+    quality: Mapping[str, float] = {}
 
 
 def digest(baselines: Mapping[str, Baseline]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline, deviation, trend
+from orchestrator.telemetry.levels import Levels
 from orchestrator.telemetry.sketch import Sketch, merge
 
 INTERVALS: Final = 288
@@ -12,6 +13,7 @@ INTERVALS: Final = 288
 
 _VERSIONS_MAX: Final = 16
 _UNMERGED_MAX: Final = 256
+_MEANS_MAX: Final = 17
 
 
 @dataclass(slots=True)
@@ -23,12 +25,47 @@ class _Totals:
     samples: int = 0
     devices: int = 0
     sketches: list[Sketch] = field(default_factory=list)
+    percentiles: tuple[list[Sketch], list[Sketch], list[Sketch]] = field(default_factory=lambda: ([], [], []))
+    means: dict[str, tuple[float, int]] = field(default_factory=dict)
 
-    def add_latency(self, sketch: Sketch) -> None:
-        self.sketches.append(sketch)
-        # Merging many at once costs a fraction of merging each as it comes.
-        if len(self.sketches) >= _UNMERGED_MAX:
-            self.sketches = [merge(*self.sketches)]
+    def add_levels(self, levels: Levels) -> None:
+        """Count a sample's processor use (named by the empty string), quality and percentiles."""
+        named = levels.quality if levels.cpu_ratio is None else (("", levels.cpu_ratio), *levels.quality)
+        for name, value in named:
+            if name in self.means or len(self.means) < _MEANS_MAX:
+                self.add_mean(name, value, 1)
+        for sketches, seconds in zip(self.percentiles, levels.percentiles, strict=True):
+            if seconds is not None:
+                append_merged(sketches, Sketch.of_one(seconds))
+
+    def add_mean(self, name: str, total: float, count: int) -> None:
+        """Add to the sum and the count behind a mean."""
+        before, counted = self.means.get(name, (0.0, 0))
+        self.means[name] = (before + total, counted + count)
+
+    def merge_all(self) -> None:
+        """Merge what was kept apart."""
+        for sketches in (self.sketches, *self.percentiles):
+            sketches[:] = [merge(*sketches)] if sketches else []
+
+    def add_all(self, other: "_Totals") -> None:
+        """Add what another interval or version counted."""
+        self.requests += other.requests
+        self.errors += other.errors
+        self.samples += other.samples
+        self.devices |= other.devices
+        self.sketches += other.sketches
+        for mine, its in zip(self.percentiles, other.percentiles, strict=True):
+            mine += its
+        for name, (total, count) in other.means.items():
+            self.add_mean(name, total, count)
+
+
+def append_merged(sketches: list[Sketch], sketch: Sketch) -> None:
+    """Append a sketch; merging many at once costs a fraction of merging each as it comes."""
+    sketches.append(sketch)
+    if len(sketches) >= _UNMERGED_MAX:
+        sketches[:] = [merge(*sketches)]
 
 
 @dataclass(slots=True)
@@ -50,7 +87,15 @@ class GroupHistory:
         self._intervals: deque[_Interval] = deque(maxlen=INTERVALS + 1)
 
     def add(
-        self, version: str, device_number: int, *, requests: int, errors: int, latency: Sketch | None, at: float
+        self,
+        version: str,
+        device_number: int,
+        *,
+        requests: int,
+        errors: int,
+        latency: Sketch | None,
+        levels: Levels | None,
+        at: float,
     ) -> None:
         """Count what one sample brought."""
         start = at // self._interval_seconds * self._interval_seconds
@@ -68,11 +113,13 @@ class GroupHistory:
         totals.samples += 1
         totals.devices |= 1 << device_number
         if latency is not None:
-            totals.add_latency(latency)
+            append_merged(totals.sketches, latency)
+        if levels is not None:
+            totals.add_levels(levels)
 
     def _close(self) -> None:
         for totals in self._intervals[-1].versions.values() if self._intervals else ():
-            totals.sketches = [merge(*totals.sketches)]
+            totals.merge_all()
 
     def is_older_than(self, moment: float) -> bool:
         """Say whether nothing was counted since ``moment``."""
@@ -91,23 +138,27 @@ class GroupHistory:
             requests, errors = sum(totals.requests for totals in kept), sum(totals.errors for totals in kept)
             if requests:
                 rates.append((interval.start, min(errors / requests, 1.0)))
-            total.requests += requests
-            total.errors += errors
             for totals in kept:
-                total.samples += totals.samples
-                total.devices |= totals.devices
-                total.sketches += totals.sketches
+                total.add_all(totals)
         if min(total.requests, total.samples) < max(min_samples, 1):
             return None
         latency = merge(*total.sketches)
+        p50, p95, p99 = (latency.quantile(q) for q in (0.50, 0.95, 0.99))
+        is_approximate = not latency.count and any(total.percentiles)
+        if is_approximate:
+            p50, p95, p99 = (merge(*sketches).quantile(0.5) for sketches in total.percentiles)
+        means = {name: each / count for name, (each, count) in total.means.items()}
         return Baseline(
             group=group,
             error_rate=min(total.errors / total.requests, 1.0),
             error_rate_deviation=deviation([rate for _, rate in rates]),
             error_rate_trend=trend(rates),
-            latency_p50_seconds=latency.quantile(0.50),
-            latency_p95_seconds=latency.quantile(0.95),
-            latency_p99_seconds=latency.quantile(0.99),
+            latency_p50_seconds=p50,
+            latency_p95_seconds=p95,
+            latency_p99_seconds=p99,
+            latency_is_approximate=is_approximate,
+            cpu_ratio=means.pop("", None),
+            quality=dict(sorted(means.items())),
             request_count=total.requests,
             sample_count=total.samples,
             device_count=total.devices.bit_count(),

@@ -1,6 +1,6 @@
 """The fleet as its health samples show it: the one fold that gates, triggers and summaries ask."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -8,8 +8,10 @@ from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.history import GroupHistory
+from orchestrator.telemetry.levels import Levels, Signal
 from orchestrator.telemetry.series import SampleOutcome, Series
 from orchestrator.telemetry.sketch import Sketch, merge
+from orchestrator.telemetry.trends import Slope
 from schemas.messages import HealthSample
 
 _STALE_INTERVALS: Final = 3
@@ -31,7 +33,7 @@ class Window:
         unhealthy: Fresh devices that are not, sorted.
         undecided: Fresh devices that do not say, sorted.
         without_traffic: Fresh devices that count no requests or no errors, sorted.
-        without_restarts: Fresh devices that count no restarts, sorted.
+        without_restarts: Fresh devices that count no restarts, sorted; log errors and throttle events likewise.
         sketches: Latencies, one of each sample.
     """
 
@@ -48,6 +50,10 @@ class Window:
     without_traffic: tuple[str, ...]
     without_restarts: tuple[str, ...]
     sketches: tuple[Sketch, ...]
+    log_error_count: int = 0
+    throttle_count: int = 0
+    without_log_errors: tuple[str, ...] = ()
+    without_throttles: tuple[str, ...] = ()
 
     @property
     def error_rate(self) -> float | None:
@@ -94,7 +100,7 @@ class Monitor:
             series = self._series[device] = Series()
             self._numbers[device] = self._free_numbers.pop() if self._free_numbers else len(self._numbers)
         self._group_of[device] = group
-        outcome, difference, latency = series.observe(sample, received_at)
+        outcome, difference, latency, levels = series.observe(sample, received_at)
         if counts_for_baseline and outcome is SampleOutcome.ACCEPTED and sample.version is not None:
             self._history(group, received_at).add(
                 sample.version,
@@ -102,6 +108,7 @@ class Monitor:
                 requests=difference.requests,
                 errors=difference.errors,
                 latency=latency,
+                levels=levels,
                 at=received_at,
             )
         return outcome
@@ -138,7 +145,50 @@ class Monitor:
             without_traffic=tuple(name for name, series in fresh.items() if not series.reports_traffic),
             without_restarts=tuple(name for name, series in fresh.items() if not series.reports_restarts),
             sketches=tuple(_latencies(found.values(), moment)),
+            log_error_count=sum(total.log_errors for total in sums),
+            throttle_count=sum(total.throttles for total in sums),
+            without_log_errors=tuple(name for name, series in fresh.items() if not series.reports_log_errors),
+            without_throttles=tuple(name for name, series in fresh.items() if not series.reports_throttles),
         )
+
+    def levels(
+        self, devices: Collection[str], *, version: str | None, seconds: float | None, now: float
+    ) -> dict[str, list[Levels]]:
+        """Return what each device measured over the last ``seconds`` while it ran ``version``, by device."""
+        moment = -inf if seconds is None else now - seconds
+        found = {name: self._running(name, version) for name in sorted(set(devices))}
+        return {name: [each for _, each in its.levels_after(moment)] for name, its in found.items() if its is not None}
+
+    def slope(self, device: str, signal: Signal, *, version: str, seconds: float) -> Slope | None:
+        """Return the line through a signal over the ``seconds`` before the device's last sample of ``version``."""
+        series = self._running(device, version)
+        return None if series is None else series.slope(signal, seconds)
+
+    def reports(self, device: str, signal: Signal, *, version: str) -> bool:
+        """Say whether a device that runs ``version`` measures a signal."""
+        series = self._running(device, version)
+        return series is not None and series.reports(signal)
+
+    def traffic(
+        self, devices: Collection[str], moments: Sequence[float], *, version: str
+    ) -> dict[str, list[tuple[int, int]]]:
+        """Return (requests, errors) of each device that runs ``version`` between each moment and the next."""
+        found = {name: self._running(name, version) for name in devices}
+        return {name: series.traffic_between(moments) for name, series in found.items() if series is not None}
+
+    def latencies(self, devices: Collection[str], moments: Sequence[float], *, version: str) -> list[Sketch]:
+        """Return all latencies of the devices between each moment and the next."""
+        gaps: list[list[Sketch]] = [[] for _ in moments[1:]]
+        for name in devices:
+            series = self._running(name, version)
+            for gap, sketch in series.latencies_between(moments) if series is not None else ():
+                gaps[gap].append(sketch)
+        return [merge(*gap) for gap in gaps]
+
+    def kept_since(self, devices: Collection[str], *, version: str) -> float:
+        """Return when the oldest sample of ``version`` came that is kept of any device; infinite of none."""
+        found = [self._running(name, version) for name in devices]
+        return min((series.kept_since for series in found if series is not None), default=inf)
 
     def _running(self, device: str, version: str | None) -> Series | None:
         series = self._series.get(device)

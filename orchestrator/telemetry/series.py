@@ -12,23 +12,27 @@ Rules of the fold, in the order in which they apply:
 * The first sample of a new boot of the same version is compared with zero: counters are since boot, and that boot began
   after the last sample we know. The boot itself is one restart, because a device that goes down with its software has
   crashed as well. The very first sample of a device brings no differences: its boot may be days old.
+* What a device measures at a moment (memory, processors, free disk, temperature, quality) is kept of good samples that
+  name the version. Processor use, quality and latencies are of the interval before, so a version's first sample has none.
 * Requests and errors count only together; requests whose errors nobody counted would dilute the rate. Where counters
   are missing, the next ones are compared with the last known in this boot.
 * A counter that falls inside one boot makes a bad sample: it is counted, its restarts are counted if they rose, nothing
   else of it is believed, and its counters are what the next sample is compared with.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import islice, pairwise
 from math import inf
-from operator import itemgetter
+from operator import add, itemgetter, sub
 from statistics import median
 from typing import Final, NamedTuple
 
+from orchestrator.telemetry.levels import Levels, Signal
 from orchestrator.telemetry.sketch import Sketch
+from orchestrator.telemetry.trends import Slope, fit
 from schemas.messages import HealthSample
 
 SAMPLES_MAX: Final = 256
@@ -60,26 +64,16 @@ class Sums(NamedTuple):
     crashes: int = 0
     good: int = 0
     bad: int = 0
+    log_errors: int = 0
+    throttles: int = 0
 
     def plus(self, other: "Sums") -> "Sums":
         """Add up, field by field."""
-        return Sums(
-            self.requests + other.requests,
-            self.errors + other.errors,
-            self.crashes + other.crashes,
-            self.good + other.good,
-            self.bad + other.bad,
-        )
+        return Sums(*map(add, self, other))
 
     def minus(self, other: "Sums") -> "Sums":
         """Take away, field by field."""
-        return Sums(
-            self.requests - other.requests,
-            self.errors - other.errors,
-            self.crashes - other.crashes,
-            self.good - other.good,
-            self.bad - other.bad,
-        )
+        return Sums(*map(sub, self, other))
 
 
 class Step(NamedTuple):
@@ -88,13 +82,16 @@ class Step(NamedTuple):
     outcome: SampleOutcome
     difference: Sums = Sums()
     latency: Sketch | None = None
+    levels: Levels | None = None
 
 
 class _Counters(NamedTuple):
-    """Requests with errors, and restarts, as last known in this boot; None: not known."""
+    """Counters as last known in this boot, requests and errors together; None: not known."""
 
     traffic: tuple[int, int] | None = None
     restarts: int | None = None
+    log_errors: int | None = None
+    throttles: int | None = None
 
 
 class Series:
@@ -104,12 +101,13 @@ class Series:
         version: The version of the last sample that named one; None: not known.
         last_seen: When the last sample came that was neither late nor a duplicate.
         reports_traffic: Whether the last good sample counts requests and errors.
-        reports_restarts: Whether it counts restarts.
+        reports_restarts: Whether it counts restarts; ``reports_log_errors`` and ``reports_throttles`` likewise.
     """
 
     __slots__ = (
-        "_base", "_boots", "_counters", "_down_since", "_good_at", "_healthy", "_latencies", "_seq", "_sums", "_times",
-        "last_seen", "reports_restarts", "reports_traffic", "version",
+        "_base", "_boots", "_counters", "_down_since", "_good_at", "_healthy", "_latencies", "_levels", "_seq",
+        "_slopes", "_sums", "_times", "last_seen", "reports_log_errors", "reports_restarts", "reports_throttles",
+        "reports_traffic", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -123,7 +121,7 @@ class Series:
         self.version = version
         self._counters = _Counters()
         self.reports_traffic = False
-        self.reports_restarts = False
+        self.reports_restarts = self.reports_log_errors = self.reports_throttles = False
         self._healthy: bool | None = None
         self._down_since: float | None = None
         self._good_at = -inf
@@ -131,6 +129,8 @@ class Series:
         self._times: deque[float] = deque(maxlen=SAMPLES_MAX)
         self._sums: deque[Sums] = deque(maxlen=SAMPLES_MAX)
         self._latencies: deque[tuple[float, Sketch]] = deque(maxlen=SAMPLES_MAX)
+        self._levels: deque[tuple[float, Levels]] = deque(maxlen=SAMPLES_MAX)
+        self._slopes: dict[tuple[Signal, float], Slope | None] = {}
 
     def observe(self, sample: HealthSample, at: float) -> Step:
         """Fold one sample in."""
@@ -155,26 +155,28 @@ class Series:
         """Take the differences to the sample before and make this one's counters the next ones' start."""
         is_first = not self._times
         if is_new_boot and not is_first:
-            self._counters = _Counters((0, 0), 0)
+            self._counters = _Counters((0, 0), 0, 0, 0)
         is_attributed = sample.version == self.version
         before, now = self._counters, _counters(sample, with_traffic=is_attributed)
-        self._counters = _Counters(
-            before.traffic if now.traffic is None else now.traffic,
-            before.restarts if now.restarts is None else now.restarts,
-        )
+        self._counters = _Counters(*(old if new is None else new for old, new in zip(before, now, strict=True)))
         if is_first:
-            return Step(SampleOutcome.RESET, Sums(good=1))
-        requests = errors = restarts = 0
+            levels = Levels.of(sample, of_the_moment_only=True) if is_attributed else None
+            return Step(SampleOutcome.RESET, Sums(good=1), levels=levels)
+        requests = errors = 0
         if before.traffic is not None and now.traffic is not None:
             requests, errors = now.traffic[0] - before.traffic[0], now.traffic[1] - before.traffic[1]
-        if before.restarts is not None and now.restarts is not None:
-            restarts = now.restarts - before.restarts
+        restarts = _rise(before.restarts, now.restarts)
+        log_errors = _rise(before.log_errors, now.log_errors)
+        throttles = _rise(before.throttles, now.throttles)
         crashes = max(restarts, 0) + is_new_boot
-        if min(requests, errors, restarts) < 0:
+        if min(requests, errors, restarts, log_errors, throttles) < 0:
             return Step(SampleOutcome.BAD, Sums(crashes=crashes, bad=1))
         is_believed = is_attributed or sample.healthy is False or sample.endpoint_up is False
-        latency = Sketch.from_wire(sample.latency) if is_attributed and sample.latency is not None else None
-        return Step(SampleOutcome.ACCEPTED, Sums(requests, errors, crashes, good=int(is_believed)), latency)
+        difference = Sums(requests, errors, crashes, int(is_believed), 0, log_errors, throttles)
+        if not is_attributed:
+            return Step(SampleOutcome.ACCEPTED, difference)
+        latency = Sketch.from_wire(sample.latency) if sample.latency is not None else None
+        return Step(SampleOutcome.ACCEPTED, difference, latency, Levels.of(sample))
 
     def _record(self, step: Step, at: float) -> None:
         if len(self._sums) == SAMPLES_MAX:
@@ -184,6 +186,9 @@ class Series:
         self._sums.append(total.plus(step.difference))
         if step.latency is not None:
             self._latencies.append((at, step.latency))
+        if step.levels is not None:
+            self._levels.append((at, step.levels))
+            self._slopes.clear()
 
     def _believe(self, sample: HealthSample, at: float) -> None:
         """Take over what the sample says of the device as it is."""
@@ -191,6 +196,8 @@ class Series:
         self._healthy = sample.healthy
         self.reports_traffic = sample.requests_total is not None and sample.errors_total is not None
         self.reports_restarts = sample.restarts_total is not None
+        self.reports_log_errors = sample.log_errors_total is not None
+        self.reports_throttles = sample.throttle_events_total is not None
         if sample.endpoint_up is False:
             self._down_since = at if self._down_since is None else self._down_since
         elif sample.endpoint_up:
@@ -230,8 +237,49 @@ class Series:
         return (sketch for _, sketch in islice(self._latencies, first, None))
 
 
+    def levels_after(self, moment: float) -> Iterator[tuple[float, Levels]]:
+        """Yield what was measured later than ``moment``, with its times."""
+        first = bisect_right(self._levels, moment, key=itemgetter(0))
+        return islice(self._levels, first, None)
+
+    def traffic_between(self, moments: Sequence[float]) -> list[tuple[int, int]]:
+        """Return (requests, errors) of the samples between each moment, excluded, and the next, included."""
+        totals = []
+        for moment in moments:
+            first = bisect_right(self._times, moment)
+            totals.append(self._sums[first - 1] if first else self._base)
+        return [(b.requests - a.requests, b.errors - a.errors) for a, b in pairwise(totals)]
+
+    def latencies_between(self, moments: Sequence[float]) -> Iterator[tuple[int, Sketch]]:
+        """Yield each latency between the first and the last moment, with the number of the gap it fell in."""
+        for at, sketch in self._latencies:
+            if moments[0] < at <= moments[-1]:
+                yield bisect_left(moments, at) - 1, sketch
+
+    def slope(self, signal: Signal, seconds: float) -> Slope | None:
+        """Return the line through a signal over the ``seconds`` before the last sample; None of too few points."""
+        key = (signal, seconds)
+        if key not in self._slopes:
+            start = self._levels[-1][0] - seconds if self._levels else inf
+            points = [(at, value) for at, all_ in self.levels_after(start) if (value := all_.value(signal)) is not None]
+            self._slopes[key] = fit(points)
+        return self._slopes[key]
+
+    def reports(self, signal: Signal) -> bool:
+        """Say whether the last sample that names the version measures a signal."""
+        return bool(self._levels) and self._levels[-1][1].value(signal) is not None
+
+    @property
+    def kept_since(self) -> float:
+        """When the oldest sample that is kept came; infinite where there is none."""
+        return self._times[0] if self._times else inf
+
+
+def _rise(before: int | None, now: int | None) -> int:
+    return 0 if before is None or now is None else now - before
+
+
 def _counters(sample: HealthSample, *, with_traffic: bool) -> _Counters:
     requests, errors = sample.requests_total, sample.errors_total
-    if not with_traffic or requests is None or errors is None:
-        return _Counters(None, sample.restarts_total)
-    return _Counters((requests, errors), sample.restarts_total)
+    traffic = (requests, errors) if with_traffic and requests is not None and errors is not None else None
+    return _Counters(traffic, sample.restarts_total, sample.log_errors_total, sample.throttle_events_total)

@@ -62,6 +62,11 @@ class Sketch:
         return cls._packed(_LOWEST, totals)
 
     @classmethod
+    def of_one(cls, seconds: float) -> Self:
+        """Return the sketch of a single value; 0 counts as the shortest that is told apart."""
+        return cls(_index(math.log(max(seconds, _LOWEST_SECONDS))), b"\x01")
+
+    @classmethod
     def _packed(cls, offset: int, counts: Sequence[int]) -> Self:
         try:
             packed = bytes(counts)

@@ -3,7 +3,7 @@ import json
 import msgpack
 import pytest
 
-from schemas.commands import VERBS, DeviceCommand, QueryCommand, RolloutCommand, StartCommand, parse_command
+from schemas.commands import VERBS, DeviceCommand, ListCommand, QueryCommand, RolloutCommand, StartCommand, parse_command
 from schemas.errors import DecodeError
 
 
@@ -19,7 +19,7 @@ def test_a_bare_id_is_enough_for_a_device(verb: str) -> None:
 
 def test_a_query_names_a_rollout_or_none() -> None:
     assert parse_command("get", b"r-1") == QueryCommand(rollout="r-1")
-    assert parse_command("list", b"") == parse_command("list", b"{}") == QueryCommand()
+    assert parse_command("list", b"") == parse_command("list", b"{}") == ListCommand()
 
 
 def test_an_object_says_more() -> None:
@@ -71,6 +71,6 @@ def test_a_command_that_cannot_be_read_names_the_field(verb: str, payload: bytes
 
 def test_every_verb_has_a_form() -> None:
     assert set(VERBS) == {
-        "plan", "start", "approve", "reject", "pause", "resume", "abort", "rollback", "quarantine", "release", "get",
-        "list",
+        "plan", "start", "approve", "reject", "pause", "resume", "abort", "rollback", "finish", "retry", "skip",
+        "quarantine", "release", "get", "list", "import",
     }  # fmt: skip

@@ -18,7 +18,7 @@ from orchestrator.core.inputs import (
 )
 from orchestrator.core.interpret import Received, Refused, interpret
 from schemas.codec import encode, encode_msgpack
-from schemas.commands import VERBS, QueryCommand, RolloutCommand
+from schemas.commands import VERBS, ListCommand, RolloutCommand
 from schemas.ids import shard_of
 from schemas.messages import HealthSample, Ready, Reported
 from schemas.topics import Kind
@@ -106,7 +106,7 @@ def test_a_command_comes_from_the_actor_in_its_topic() -> None:
     assert command("approve", b'{"rollout":"r-1","actor":"bob"}') == CommandReceived(
         "alice", "approve", RolloutCommand(rollout="r-1")
     )
-    assert command("list", b"") == CommandReceived("alice", "list", QueryCommand())
+    assert command("list", b"") == CommandReceived("alice", "list", ListCommand())
 
 
 def test_a_retained_command_is_refused_and_says_how_it_is_sent() -> None:
@@ -120,7 +120,7 @@ def test_a_retained_command_that_was_cleared_says_nothing() -> None:
     assert command("start", b"", retained=True) is None
 
 
-@pytest.mark.parametrize(("verb", "near"), [("aprove", ("approve",)), ("explode", ()), ("finish", ())])
+@pytest.mark.parametrize(("verb", "near"), [("aprove", ("approve",)), ("explode", ()), ("undo", ())])
 def test_an_unknown_verb_lists_what_there_is(verb: str, near: tuple[str, ...]) -> None:
     error = refused(verb, b"r-1").error
 

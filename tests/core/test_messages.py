@@ -72,7 +72,12 @@ DOCUMENTS: list[tuple[type[Message], dict[str, Any]]] = [
     (StatusDocument, {
         "rollout": "r-042", "release": "app-2", "version": "2", "phase": "soaking", "wave": "canary", "paused": False,
         "counts": {"committed": 3}, "reasons": ["soaked 3 of 60 s"], "allowed": ["pause"], "next_decision_at": TS,
-        "started_at": TS, "started_by": "alice", "ts": TS,
+        "started_at": TS, "started_by": "alice", "ts": TS, "ended_at": None, "plan_digest": SHA,
+        "from_versions": {"1.9": 3}, "frozen": False,
+        "waves": [{
+            "wave": "canary", "devices": 3, "done": 3, "healthy": 2, "failed": 0, "offline": 0, "state": "soaking",
+            "soaked_seconds": 3.0, "soak_required_seconds": 60.0, "gate": "inconclusive",
+        }],
     }),
     (WaveDocument, {
         "rollout": "r-042", "wave": "canary", "release": "app-2", "version": "2", "device_count": 2,

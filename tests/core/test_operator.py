@@ -51,7 +51,7 @@ def rolling_back() -> Bench:
 def rolled_back() -> Bench:
     bench = rolling_back()
     bench.go_back(CANARY)
-    bench.tick()
+    bench.advance(60)
     assert bench.phase() is Phase.ROLLED_BACK
     return bench
 

@@ -400,7 +400,7 @@ def test_a_silent_device_that_was_granted_is_sent_back_with_the_others() -> None
     assert bench.state.devices[silent].action == "rollback"
     assert bench.member(silent).progress is Progress.RETURNING
     bench.go_back(CANARY, *others)
-    bench.tick()
+    bench.advance(60)
     assert bench.phase() is Phase.ROLLED_BACK  # it goes back when it returns
     bench.set_online(silent)
     bench.go_back(silent)
@@ -693,7 +693,7 @@ def test_devices_that_wait_for_the_gate_go_back_when_it_fails() -> None:
     assert bench.phase() is Phase.ROLLING_BACK
     assert bench.member(CANARY).progress is Progress.RETURNING
     bench.go_back(CANARY)
-    bench.tick()
+    bench.advance(60)
     assert bench.phase() is Phase.ROLLED_BACK
 
 

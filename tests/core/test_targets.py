@@ -87,12 +87,20 @@ def test_no_device_is_no_plan() -> None:
     )
 
 
-def test_a_fleet_of_which_nobody_may_be_a_canary_is_refused_with_the_reasons() -> None:
+def test_a_fleet_of_which_nobody_should_be_a_canary_says_so_with_the_reason() -> None:
     bench = Bench(make_fleet(2, single_point_of_failure=lambda n: n == 1, known_issues=lambda n: ["fan"] * (n == 2)))
 
-    assert make_plan(bench.state, make_release(), bench.policy, "r-1", now=bench.now) == Refusal(
-        "no device may be a canary: known issue: fan; single point of failure"
-    )
+    assert plan_of(bench).chosen == {"d-0001": "most representative, although: single point of failure"}
+
+
+def test_a_fleet_that_is_all_away_is_refused() -> None:
+    bench = Bench(make_fleet(2))
+    bench.set_online("d-0001", "d-0002", is_online=False)
+
+    refusal = make_plan(bench.state, make_release(), bench.policy, "r-1", now=bench.now)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.message.startswith("no device may be a canary: every target is offline")
 
 
 def test_an_offline_device_is_a_target_and_no_canary() -> None:

@@ -1,6 +1,6 @@
 """Rollouts told as stories: one thing goes wrong, and the fleet ends where it should."""
 
-from orchestrator.core.state import Progress
+from orchestrator.core.members import Progress
 from simulator import Behavior, Faults, Result, World, crashing, failing, make_scenario
 from simulator.materials import NEW_VERSION, OLD_VERSION, careful_policy
 from simulator.scenario import ROLLOUT

@@ -64,6 +64,7 @@ def watched(
 
 
 _COUNTER = st.none() | st.integers(0, 300)
+_TOTALS = ("requests_total", "errors_total", "restarts_total", "log_errors_total", "throttle_events_total")
 
 
 @st.composite
@@ -87,12 +88,14 @@ def streams(draw: st.DrawFn) -> list[tuple[str, HealthSample, float]]:
             "requests_total": draw(_COUNTER),
             "errors_total": draw(_COUNTER),
             "restarts_total": draw(st.none() | st.integers(0, 3)),
+            "log_errors_total": draw(st.none() | st.integers(0, 3)),
+            "throttle_events_total": draw(st.none() | st.integers(0, 3)),
             "healthy": draw(st.sampled_from([None, True, True, False])),
             "endpoint_up": draw(st.sampled_from([None, True, False])),
             "latency": sketch_of([draw(st.sampled_from([0.01, 0.2, 3.0]))]) if draw(st.booleans()) else None,
         }
         if draw(st.integers(0, 3)):  # mostly counters that rise
-            fields |= {name: len(stream) * 10 for name in ("requests_total", "errors_total", "restarts_total")}
+            fields |= {name: len(stream) * 10 for name in _TOTALS}
         if draw(st.integers(0, 7)) == 0:
             versions[device] = draw(st.sampled_from(["1", "2", None]))
         new = sample(seqs[device], boot_id=f"boot{boots[device]}", version=versions[device], **fields)
@@ -113,6 +116,8 @@ class Brought:
     requests: int = 0
     errors: int = 0
     crashes: int = 0
+    log_errors: int = 0
+    throttles: int = 0
 
 
 def brought(stream: Stream, device: str) -> list[list[Brought]]:
@@ -143,12 +148,17 @@ def _compare(run: list[HealthSample], new: HealthSample, at: float) -> Brought:
     ]
     requests, errors = (_last_step(column, new_boot=new_boot) for column in _columns(traffic))
     restarts = _last_step([old.restarts_total for old in boot], new_boot=new_boot)
+    log_errors = _last_step([old.log_errors_total for old in boot], new_boot=new_boot)
+    throttles = _last_step([old.throttle_events_total for old in boot], new_boot=new_boot)
     crashes = max(restarts, 0) + (run[-1].boot_id != new.boot_id)
     attributed = new.version == run[0].version
-    if min(requests, errors, restarts) < 0:
+    if min(requests, errors, restarts, log_errors, throttles) < 0:
         return Brought(at, new, first=False, bad=True, good=False, attributed=attributed, crashes=crashes)
     good = attributed or False in (new.healthy, new.endpoint_up)
-    return Brought(at, new, False, False, good, attributed, requests, errors, crashes)  # noqa: FBT003 - in their order
+    return Brought(
+        at, new, first=False, good=good, attributed=attributed, requests=requests, errors=errors, crashes=crashes,
+        log_errors=log_errors, throttles=throttles,
+    )  # fmt: skip
 
 
 def _columns(traffic: list[tuple[int | None, int | None]]) -> tuple[list[int | None], list[int | None]]:

@@ -54,6 +54,10 @@ def slow_window(stream: Stream, version: str, seconds: float | None, now: float)
         without_traffic=tuple(sorted(traffic)),
         without_restarts=tuple(sorted(d for d in fresh if last_good[d].sample.restarts_total is None)),
         sketches=tuple(map(Sketch.from_wire, sketches)),
+        log_error_count=sum(entry.log_errors for entry in inside),
+        throttle_count=sum(entry.throttles for entry in inside),
+        without_log_errors=tuple(sorted(d for d in fresh if last_good[d].sample.log_errors_total is None)),
+        without_throttles=tuple(sorted(d for d in fresh if last_good[d].sample.throttle_events_total is None)),
     )
 
 

@@ -1,0 +1,96 @@
+"""From a command to an exit code: ask, print the answer, and say what to type next."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.cli import bus
+from orchestrator.cli.exits import Exit, reported
+from orchestrator.cli.refusals import describe, next_commands
+from orchestrator.cli.terminal import command_lines, note, show, words
+from schemas.errors import DecodeError
+from schemas.messages import Reply
+
+Data = Mapping[str, Any]
+Shown = Callable[[Data], RenderableType]
+
+
+class Answer(BaseModel):
+    """Ground rules of what an orchestrator's answer is read as: what is new in it does no harm."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def ask(broker: str, verb: str, body: dict[str, Any], *, timeout_seconds: float) -> Reply:
+    """Send a command and return its answer; leaves with an exit code if there is none."""
+    with reported():
+        return asyncio.run(bus.request(BrokerUrl.parse(broker), verb, body, timeout_seconds=timeout_seconds))
+
+
+def run(
+    broker: str,
+    verb: str,
+    body: dict[str, Any],
+    *,
+    timeout_seconds: float,
+    as_json: bool,
+    shown: Shown | None = None,
+    policy: str = "POLICY",
+) -> Data:
+    """Send, print the answer, and return its data; a refusal ends the program with the exit code that it means.
+
+    Args:
+        broker: Its address.
+        verb: The command.
+        body: Its payload.
+        timeout_seconds: How long to wait for the answer.
+        as_json: Print the answer as it came, as one JSON object.
+        shown: How people see the data; None prints what it holds, line by line.
+        policy: The policy file as it was typed, for what to type next.
+    """
+    reply = ask(broker, verb, body, timeout_seconds=timeout_seconds)
+    if as_json:
+        print(reply.model_dump_json(exclude_none=True))
+    if reply.error is not None:
+        if not as_json:
+            note(f"error: {describe(reply.error)}")
+            show(command_lines(next_commands(verb, body, reply.error, policy=policy)), sys.stderr)
+        raise typer.Exit(Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED)
+    data = reply.data or {}
+    if not as_json:
+        with reported():
+            show((shown or plain)(data))
+    return data
+
+
+def read(model: type[Model], data: Data) -> Model:
+    """Read an answer's data.
+
+    Raises:
+        DecodeError: The orchestrator is of a version that answers otherwise.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DecodeError(
+            f"the answer cannot be read ({place}: {first['msg']}); is the orchestrator of another version? "
+            "--json shows it as it came",
+            place,
+        ) from error
+
+
+def plain(data: Data) -> RenderableType:
+    """Show any answer, one line for each value."""
+    return Group(*(Text(f"{name.replace('_', ' ')}: ", style="dim") + words(value) for name, value in data.items()))

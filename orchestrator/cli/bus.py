@@ -1,0 +1,142 @@
+"""A person's connection to the bus: ask the orchestrator, or listen. Nothing more is privileged here."""
+
+import asyncio
+import getpass
+import json
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiomqtt
+
+from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.cli.exits import NoAnswerError
+from schemas.codec import decode
+from schemas.errors import DecodeError
+from schemas.messages import Reply, StatusDocument
+from schemas.topics import TOPIC_ROOT, Kind, TopicTree
+
+TREE: Final = TopicTree(TOPIC_ROOT)
+_KEEPALIVE_SECONDS: Final = 15
+_REFUSED: Final = 128
+"""Return codes of a SUBACK from here on are refusals."""
+_DENIED: Final = frozenset({4, 5, 134, 135})
+"""CONNACK codes for a wrong user or password, of MQTT 3.1.1 and 5."""
+
+
+def actor_of(url: BrokerUrl) -> str:
+    """Return the name under which commands are sent: the broker's user, or who is logged in where it has none."""
+    return url.username or getpass.getuser()
+
+
+def connect(url: BrokerUrl) -> aiomqtt.Client:
+    """Return a client for ``url``, not connected yet."""
+    return aiomqtt.Client(
+        url.host,
+        url.port,
+        username=url.username,
+        password=url.password,
+        keepalive=_KEEPALIVE_SECONDS,
+        tls_context=ssl.create_default_context() if url.is_tls else None,
+    )
+
+
+@asynccontextmanager
+async def session(url: BrokerUrl, topics: Iterable[str]) -> AsyncIterator[aiomqtt.Client]:
+    """Connect and subscribe.
+
+    Raises:
+        BrokerUnavailableError: No connection, or it broke; the text says what to do.
+    """
+    try:
+        async with connect(url) as client:
+            for topic in topics:
+                await _subscribe(client, url, topic)
+            yield client
+    except aiomqtt.MqttError as error:
+        raise BrokerUnavailableError(f"{url}: {_remedy(error)}") from error
+
+
+async def request(broker: BrokerUrl, verb: str, body: dict[str, Any], *, timeout_seconds: float) -> Reply:
+    """Send one command as the broker's user and return the answer to it.
+
+    Raises:
+        BrokerUnavailableError: No connection.
+        NoAnswerError: No orchestrator answered in time.
+    """
+    actor = actor_of(broker)
+    transaction = body.get("transaction") or secrets.token_hex(8)
+    topics = (TREE.build(Kind.REPLY, actor=actor, verb=verb), TREE.build(Kind.ORCHESTRATOR_AVAILABILITY))
+    seen = ""
+    try:
+        async with asyncio.timeout(timeout_seconds), session(broker, topics) as client:
+            payload = json.dumps({**body, "transaction": transaction})
+            await client.publish(TREE.build(Kind.COMMAND, actor=actor, verb=verb), payload, qos=1)
+            async for message in client.messages:
+                if str(message.topic) == topics[1]:
+                    seen = bytes(message.payload).decode("ascii", "replace")
+                    continue
+                reply = decode(Reply, bytes(message.payload))
+                # A payload that could not be read is answered without its transaction.
+                if reply.transaction == transaction or (reply.transaction is None and reply.error is not None):
+                    return reply
+    except TimeoutError:
+        raise NoAnswerError(_silence(broker, verb, seen, timeout_seconds)) from None
+    raise AssertionError("messages end only with the connection")
+
+
+async def find_rollouts(url: BrokerUrl, *, quiet_seconds: float) -> dict[str, StatusDocument]:
+    """Return the retained status of every rollout; they are complete when none came for ``quiet_seconds``.
+
+    Raises:
+        BrokerUnavailableError: No connection.
+    """
+    found: dict[str, StatusDocument] = {}
+    async with session(url, [TREE.filter(Kind.STATUS)]) as client:
+        messages = aiter(client.messages)
+        while True:
+            try:
+                async with asyncio.timeout(quiet_seconds):
+                    message = await anext(messages)
+            except TimeoutError:
+                return found
+            address = TREE.parse(str(message.topic))
+            if address is not None and message.payload:
+                try:
+                    found[address.ids["rollout"]] = decode(StatusDocument, bytes(message.payload))
+                except DecodeError:
+                    continue  # Another version's document; whoever asks for that rollout is told.
+
+
+async def _subscribe(client: aiomqtt.Client, url: BrokerUrl, topic: str) -> None:
+    codes = await client.subscribe(topic, qos=1)
+    if any(code >= _REFUSED if isinstance(code, int) else code.is_failure for code in codes):
+        raise BrokerUnavailableError(
+            f"{url}: may not read {topic}; the broker's access list knows no operator {actor_of(url)!r}"
+        )
+
+
+def _remedy(error: aiomqtt.MqttError) -> str:
+    code = getattr(error, "rc", None)
+    if getattr(code, "value", code) in _DENIED:
+        return "the broker refused the user or the password; write mqtt://user:password@host:port into TIDEGATE_BROKER"
+    text = str(error) or type(error).__name__
+    if "CERTIFICATE" in text.upper():
+        return f"{text}; is it the right host, and is its certificate signed by somebody this machine trusts?"
+    return f"{text}; is the broker running, and is --broker (or TIDEGATE_BROKER) right?"
+
+
+def _silence(url: BrokerUrl, verb: str, seen: str, timeout_seconds: float) -> str:
+    waited = f"no answer to {verb!r} within {timeout_seconds:g} s"
+    match seen:
+        case "offline":
+            return f"{waited}: the orchestrator is offline, nothing was carried out; start it and type this again"
+        case "online":
+            return (
+                f"{waited}, though the orchestrator is connected; look at its log, and whether {actor_of(url)!r} may "
+                f"command here (the broker's access list); what came of it: tidegate list"
+            )
+        case _:
+            return f"{waited}; no orchestrator was ever connected to {url}: is it the right broker?"

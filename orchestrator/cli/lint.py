@@ -1,0 +1,156 @@
+"""``tidegate lint``: what a policy cannot do, alone or for the fleet that an orchestrator knows."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.answers import Answer, ask, read
+from orchestrator.cli.exits import Exit, reported
+from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, PolicyArgument, TimeoutOption
+from orchestrator.cli.refusals import describe, next_commands
+from orchestrator.cli.terminal import note, show, words
+from orchestrator.lint.catalogue import as_data, lint_policy
+from orchestrator.lint.finding import Finding, counted
+from orchestrator.shelf import load_policy
+from schemas.policy import Policy
+
+_LOOKS: Final = {"error": ("✖", "bold red"), "warning": ("⚠", "yellow"), "info": ("·", "cyan")}
+_ORDER: Final = tuple(_LOOKS)
+_WORDS: Final = {"error": "error", "warning": "warning", "info": "note"}
+
+
+class _Wave(Answer):
+    wave: str
+    devices: int
+
+
+class _Finding(Answer):
+    id: str
+    severity: str
+    where: str = ""
+    message: str
+    remedy: str = ""
+    silenced: str | None = None
+
+
+class _Planned(Answer):
+    """What of a plan's answer is about lint."""
+
+    waves: tuple[_Wave, ...]
+    lint: tuple[_Finding, ...]
+
+
+def lint(
+    policy: PolicyArgument,
+    fleet: Annotated[bool, typer.Option("--fleet", help="Ask the orchestrator, with the fleet that it knows.")] = False,
+    release: Annotated[str | None, typer.Option("--release", help="The release to plan with; for --fleet.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Leave with 3 if there are warnings.")] = False,
+    broker: BrokerOption = DEFAULT_BROKER,
+    timeout: TimeoutOption = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a policy can never do, does by accident, or does at a price.
+
+    Leaves with 1 if there are errors that are not silenced. Each rule is explained in docs/LINT.md.
+    """
+    if fleet and release is None:
+        raise typer.BadParameter("--fleet plans a release: name it with --release", param_hint="--release")
+    with reported():
+        loaded = load_policy(policy)
+        findings: Sequence[_Finding] = _told(lint_policy(loaded, text=policy.read_text(encoding="utf-8")))
+        waves: tuple[_Wave, ...] = ()
+        if fleet:
+            planned = _plan(loaded, broker, str(release), timeout)
+            waves = planned.waves
+            asked = {each.id for each in planned.lint}
+            # Only here the file's own words are known.
+            written = [each for each in findings if each.id == "L005" and each.id not in asked]
+            findings = [*planned.lint, *written]
+    ordered = sorted(findings, key=lambda each: (each.silenced is not None, _rank(each)))
+    if as_json:
+        print(json.dumps(_document(ordered, waves)))
+    else:
+        show(render_findings(str(policy), ordered, waves))
+    raise typer.Exit(_code(ordered, strict=strict))
+
+
+def _told(findings: Sequence[Finding]) -> list[_Finding]:
+    return [_Finding.model_validate(each) for each in as_data(findings)]
+
+
+def _plan(policy: Policy, broker: str, release: str, timeout_seconds: float) -> _Planned:
+    body = {"release": release, "policy": policy.model_dump(mode="json", by_alias=True)}
+    reply = ask(broker, "plan", body, timeout_seconds=timeout_seconds)
+    if reply.error is not None:
+        note(f"error: {describe(reply.error)}")
+        for line in next_commands("plan", body, reply.error):
+            note(f"Next: {line}")
+        raise typer.Exit(Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED)
+    return read(_Planned, reply.data or {})
+
+
+def _rank(finding: _Finding) -> int:
+    return _ORDER.index(finding.severity) if finding.severity in _ORDER else len(_ORDER)
+
+
+def _code(findings: Sequence[_Finding], *, strict: bool) -> Exit:
+    open_ones = {each.severity for each in findings if each.silenced is None}
+    if "error" in open_ones:
+        return Exit.FAILED
+    return Exit.WAITING if strict and "warning" in open_ones else Exit.OK
+
+
+def _document(findings: Sequence[_Finding], waves: Sequence[_Wave]) -> dict[str, Any]:
+    return {
+        "findings": [each.model_dump(exclude_none=True) for each in findings],
+        "waves": [each.model_dump() for each in waves],
+        "counts": _counts(findings),
+    }
+
+
+def _counts(findings: Sequence[_Finding]) -> dict[str, int]:
+    tally = Counter("silenced" if each.silenced is not None else each.severity for each in findings)
+    return {name: tally[name] for name in (*_ORDER, "silenced")}
+
+
+def render_findings(name: str, findings: Sequence[_Finding], waves: Sequence[_Wave]) -> RenderableType:
+    """Show findings, the worst first, with the waves that their numbers are of."""
+    parts: list[RenderableType] = []
+    if waves:
+        sizes = " → ".join(f"{each.wave} {each.devices:,}" for each in waves)
+        parts += [words(f"{sum(each.devices for each in waves):,} devices: {sizes}", "bold"), Text("")]
+    if findings:
+        parts += [_table(findings), Text("")]
+    counts = _counts(findings)
+    told = [counted(count, _WORDS[kind]) for kind, count in counts.items() if count and kind in _WORDS]
+    told += [f"{counts['silenced']} silenced"] if counts["silenced"] else []
+    parts.append(words(f"{name}: {', '.join(told) if told else 'nothing to say'}", "bold"))
+    if any(each.silenced is None for each in findings):
+        first = next(each.id for each in findings if each.silenced is None)
+        parts.append(words(f"docs/LINT.md explains each; to accept one: lint: {{silence: {{{first}: why}}}}", "dim"))
+    return Group(*parts)
+
+
+def _table(findings: Sequence[_Finding]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for each in findings:
+        mark, style = _LOOKS.get(each.severity, ("?", ""))
+        if each.silenced is not None:
+            mark, style = "-", "dim"
+        remedy = f"silenced: {each.silenced}" if each.silenced is not None else f"→ {each.remedy}"
+        lines = (words(each.message, style if style == "dim" else ""), words(each.where, "dim"), words(remedy, "dim"))
+        table.add_row(
+            words(f"{mark} {_WORDS.get(each.severity, each.severity)}", style),
+            words(each.id, style),
+            Text("\n").join(lines),
+        )
+    return table

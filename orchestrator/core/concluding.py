@@ -1,0 +1,82 @@
+"""What follows from a gate's verdict: go on, wait for a person or for devices, watch longer, or stop.
+
+Source:
+    Reference, "Canary Health Evaluation" (verdict decision) and "Inter-Wave Health Verification".
+"""
+
+from orchestrator.core import events as e
+from orchestrator.core.judging import judged, without_coverage
+from orchestrator.core.orders import ORCHESTRATOR
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.soaking import soak_step_seconds
+from orchestrator.core.state import State
+from orchestrator.core.stopping import fail_wave, halt
+from schemas.messages import CheckResult
+from schemas.verdicts import Verdict
+
+COMPLETION_GATE = "completion_gate"
+
+
+def conclude(
+    state: State,
+    rollout: Rollout,
+    gate: str,
+    verdict: Verdict,
+    checks: tuple[CheckResult, ...],
+    *,
+    soaked: float,
+    phase: str | None = None,
+) -> list[e.AnyEvent]:
+    """Return what follows from ``verdict`` on ``checks`` after ``soaked`` seconds of soak."""
+    if gate == COMPLETION_GATE and verdict is not Verdict.PASS and without_coverage(checks) is Verdict.PASS:
+        return [judged(rollout, gate, verdict, "await_devices", checks)]
+    match verdict:
+        case Verdict.PASS:
+            return _pass(rollout, gate, checks, phase)
+        case Verdict.FAIL:
+            return fail_wave(state, rollout, gate, checks, phase=phase)
+        case Verdict.CAUTION | Verdict.INCONCLUSIVE:
+            return _extend(state, rollout, gate, verdict, checks, soaked=soaked, phase=phase)
+
+
+def next_wave(rollout: Rollout) -> e.WaveStarted:
+    """The wave after the current one begins; waves are never merged or skipped."""
+    return e.WaveStarted(rollout=rollout.id, wave=rollout.wave + 1)
+
+
+def _pass(rollout: Rollout, gate: str, checks: tuple[CheckResult, ...], phase: str | None) -> list[e.AnyEvent]:
+    if rollout.is_last_wave:
+        done = e.RolloutEnded(
+            rollout=rollout.id, outcome="completed", by=ORCHESTRATOR, reason="every wave passed its gate"
+        )
+        return [judged(rollout, gate, Verdict.PASS, "complete", checks, phase=phase), done]
+    if rollout.wave == 0 and rollout.policy.rollout.canary.require_human_approval_after:
+        return [judged(rollout, gate, Verdict.PASS, "await_approval", checks, phase=phase)]
+    return [judged(rollout, gate, Verdict.PASS, "proceed", checks, phase=phase), next_wave(rollout)]
+
+
+def _extend(
+    state: State,
+    rollout: Rollout,
+    gate: str,
+    verdict: Verdict,
+    checks: tuple[CheckResult, ...],
+    *,
+    soaked: float,
+    phase: str | None,
+) -> list[e.AnyEvent]:
+    why = "; ".join(f"{check.check}: {check.why}" for check in checks if check.verdict == verdict.word)
+    reason = f"{gate} is {verdict.word}: {why}"
+    if rollout.extensions >= rollout.policy.max_soak_extensions:
+        verdict_fact = judged(rollout, gate, verdict, "halt", checks, phase=phase)
+        return [verdict_fact, *halt(state, rollout, f"{reason} (after {rollout.extensions} extensions of the soak)")]
+    return [
+        judged(rollout, gate, verdict, "extend", checks, phase=phase),
+        e.SoakExtended(
+            rollout=rollout.id,
+            wave=rollout.wave,
+            extension=rollout.extensions + 1,
+            until_seconds=soaked + soak_step_seconds(rollout, rollout.wave),
+            reason=reason,
+        ),
+    ]
