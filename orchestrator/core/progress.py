@@ -13,12 +13,14 @@ Source:
 from typing import Final
 
 from orchestrator.core import events as e
+from orchestrator.core.concluding import COMPLETION_GATE, conclude
 from orchestrator.core.context import Context
 from orchestrator.core.judging import current_gate, is_covered, judge_now
 from orchestrator.core.members import DEPLOYED, QUEUED, SETTLED, Mask, Member, Progress
 from orchestrator.core.orders import order
 from orchestrator.core.overdue import is_asleep
 from orchestrator.core.rollout import WATCHING, Phase, Rollout
+from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
 from orchestrator.core.state import State
 from orchestrator.core.stopping import judge_failures
 from orchestrator.core.verifying import finish_rollback
@@ -99,7 +101,7 @@ def _judge_wave(state: State, rollout: Rollout, context: Context, now: float, so
     verdict, checks = judge_now(state, rollout, gate, context, now)
     final = rollout.policy.health_gates.completion_gate
     if verdict is Verdict.PASS and rollout.is_last_wave and final is not None:
-        name = "completion_gate"
+        name = COMPLETION_GATE
         verdict, checks = judge_now(state, rollout, final, context, now)
     return conclude(state, rollout, name, verdict, checks, soaked=soaked)
 
@@ -113,4 +115,4 @@ def _complete(state: State, rollout: Rollout, context: Context, now: float) -> l
     verdict, checks = judge_now(state, rollout, final, context, now)
     if verdict in {Verdict.CAUTION, Verdict.INCONCLUSIVE}:
         return []
-    return conclude(state, rollout, "completion_gate", verdict, checks, soaked=soaked_seconds(rollout, now))
+    return conclude(state, rollout, COMPLETION_GATE, verdict, checks, soaked=soaked_seconds(rollout, now))

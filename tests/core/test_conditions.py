@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.condition_text import parse_duration, parse_threshold, parse_trigger
 from schemas.conditions import (
     Absolute,
     BaselinePlus,
@@ -15,9 +16,6 @@ from schemas.conditions import (
     Operator,
     check_sense,
     exceeds_percent,
-    parse_duration,
-    parse_threshold,
-    parse_trigger,
     percent_of,
 )
 from schemas.errors import PolicyError

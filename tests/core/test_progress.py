@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.progress import soak_required_seconds, soaked_seconds
+from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
 from tests.core.core_bench import CHECKS, Bench, make_fleet, make_policy
