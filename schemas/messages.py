@@ -270,7 +270,9 @@ class GateResult(Message):
     devices: Count
     checks: Annotated[tuple[CheckResult, ...], Field(strict=False)]
     phase: Id | None = None
-    """Of the canary's watch: ``immediate``, ``short_term`` or ``soak``."""
+    """Of the canary's watch: ``immediate``, ``short_term`` or ``soak``; None for the gate itself."""
+    not_judged: Labels = ()
+    """Checks of that phase that have nothing to look at on these devices, each with the reason."""
 
 
 class RolloutEvent(Message):

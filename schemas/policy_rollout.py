@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from schemas.ids import Id
 from schemas.messages import HealthCheck
 from schemas.policy_block import SCALES, Block, Minutes, Percent, PercentText
+from schemas.policy_phases import CANARY_PHASES, CanaryPhase, CanaryPhases
 from schemas.windows import MaintenanceWindow as MaintenanceWindow  # noqa: PLC0414 - a block of the policy as well
 
 
@@ -26,6 +27,7 @@ class CanaryPolicy(Block):
     short_term_minutes: Minutes = 30.0
     soak_minutes: Minutes = 30.0
     require_human_approval_after: bool = True
+    phases: CanaryPhases = CanaryPhases()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -35,10 +37,24 @@ class CanaryPolicy(Block):
             raise ValueError("immediate_minutes ends after short_term_minutes")
         return self
 
+    def phase_seconds(self, phase: CanaryPhase) -> float:
+        """Return how long a phase lasts; of no length it is left out."""
+        minutes = {
+            "immediate": self.immediate_minutes,
+            "short_term": self.short_term_minutes - self.immediate_minutes,
+            "soak": self.soak_minutes,
+        }
+        return minutes[phase] * 60
+
     @property
     def watch_seconds(self) -> float:
         """From the first moment of the evaluation to the end of the soak."""
         return (self.short_term_minutes + self.soak_minutes) * 60
+
+    @property
+    def watched_phases(self) -> tuple[CanaryPhase, ...]:
+        """The phases that have a length, in order."""
+        return tuple(phase for phase in CANARY_PHASES if self.phase_seconds(phase) > 0)
 
 
 class WavePolicy(Block):

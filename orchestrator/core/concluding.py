@@ -7,11 +7,13 @@ Source:
 from orchestrator.core import events as e
 from orchestrator.core.judging import judged, without_coverage
 from orchestrator.core.orders import ORCHESTRATOR
+from orchestrator.core.phases import PhaseVerdict
 from orchestrator.core.rollout import Rollout
-from orchestrator.core.soaking import soak_step_seconds
+from orchestrator.core.soaking import phases_left, soak_step_seconds
 from orchestrator.core.state import State
 from orchestrator.core.stopping import fail_wave, halt
 from schemas.messages import CheckResult
+from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict
 
 COMPLETION_GATE = "completion_gate"
@@ -25,18 +27,36 @@ def conclude(
     checks: tuple[CheckResult, ...],
     *,
     soaked: float,
-    phase: str | None = None,
 ) -> list[e.AnyEvent]:
-    """Return what follows from ``verdict`` on ``checks`` after ``soaked`` seconds of soak."""
+    """Return what follows from a gate's ``verdict`` on ``checks`` after ``soaked`` seconds of soak."""
     if gate == COMPLETION_GATE and verdict is not Verdict.PASS and without_coverage(checks) is Verdict.PASS:
         return [judged(rollout, gate, verdict, "await_devices", checks)]
     match verdict:
         case Verdict.PASS:
-            return _pass(rollout, gate, checks, phase)
+            return _pass(rollout, gate, checks)
         case Verdict.FAIL:
-            return fail_wave(state, rollout, gate, checks, phase=phase)
+            return fail_wave(state, rollout, gate, checks)
         case Verdict.CAUTION | Verdict.INCONCLUSIVE:
-            return _extend(state, rollout, gate, verdict, checks, soaked=soaked, phase=phase)
+            return _extend(state, rollout, gate, verdict, checks, soaked=soaked)
+
+
+def conclude_phase(
+    state: State, rollout: Rollout, gate: str, shown: PhaseVerdict, *, soaked: float
+) -> list[e.AnyEvent]:
+    """Return what follows from a phase of the canary's watch that is over; nothing after the last one that passed."""
+    match shown.verdict:
+        case Verdict.PASS:
+            following = phases_left(rollout)[1:]
+            if not following:
+                return []
+            passed = judged(
+                rollout, gate, shown.verdict, "watch", shown.checks, phase=shown.phase, not_judged=shown.not_judged
+            )
+            return [passed, e.CanaryPhaseStarted(rollout=rollout.id, phase=following[0], soaked_seconds=soaked)]
+        case Verdict.FAIL:
+            return fail_wave(state, rollout, gate, shown.checks, phase=shown.phase)
+        case Verdict.CAUTION | Verdict.INCONCLUSIVE:
+            return _extend(state, rollout, gate, shown.verdict, shown.checks, soaked=soaked, phase=shown.phase)
 
 
 def next_wave(rollout: Rollout) -> e.WaveStarted:
@@ -44,15 +64,15 @@ def next_wave(rollout: Rollout) -> e.WaveStarted:
     return e.WaveStarted(rollout=rollout.id, wave=rollout.wave + 1)
 
 
-def _pass(rollout: Rollout, gate: str, checks: tuple[CheckResult, ...], phase: str | None) -> list[e.AnyEvent]:
+def _pass(rollout: Rollout, gate: str, checks: tuple[CheckResult, ...]) -> list[e.AnyEvent]:
     if rollout.is_last_wave:
         done = e.RolloutEnded(
             rollout=rollout.id, outcome="completed", by=ORCHESTRATOR, reason="every wave passed its gate"
         )
-        return [judged(rollout, gate, Verdict.PASS, "complete", checks, phase=phase), done]
+        return [judged(rollout, gate, Verdict.PASS, "complete", checks), done]
     if rollout.wave == 0 and rollout.policy.rollout.canary.require_human_approval_after:
-        return [judged(rollout, gate, Verdict.PASS, "await_approval", checks, phase=phase)]
-    return [judged(rollout, gate, Verdict.PASS, "proceed", checks, phase=phase), next_wave(rollout)]
+        return [judged(rollout, gate, Verdict.PASS, "await_approval", checks)]
+    return [judged(rollout, gate, Verdict.PASS, "proceed", checks), next_wave(rollout)]
 
 
 def _extend(
@@ -63,10 +83,11 @@ def _extend(
     checks: tuple[CheckResult, ...],
     *,
     soaked: float,
-    phase: str | None,
+    phase: CanaryPhase | None = None,
 ) -> list[e.AnyEvent]:
     why = "; ".join(f"{check.check}: {check.why}" for check in checks if check.verdict == verdict.word)
-    reason = f"{gate} is {verdict.word}: {why}"
+    named = f"{gate} ({phase.replace('_', '-')} phase)" if phase else gate
+    reason = f"{named} is {verdict.word}: {why or 'nothing can be judged'}"
     if rollout.extensions >= rollout.policy.max_soak_extensions:
         verdict_fact = judged(rollout, gate, verdict, "halt", checks, phase=phase)
         return [verdict_fact, *halt(state, rollout, f"{reason} (after {rollout.extensions} extensions of the soak)")]

@@ -116,6 +116,8 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
             return [PublishStatus(rollout.id, (rollout.wave,)), notice]
         case e.SoakStarted(rollout=name, wave=wave) | e.SoakExtended(rollout=name, wave=wave):
             return [PublishStatus(name, (wave,)), _notice(event, at, event.kind)]
+        case e.CanaryPhaseStarted(rollout=name):
+            return [PublishStatus(name, (0,)), _notice(event, at, event.kind)]
         case _:
             return []
 
@@ -177,6 +179,7 @@ def _gate(event: e.GateJudged, at: float) -> GateResult:
         devices=event.devices,
         checks=event.checks,
         phase=event.phase,
+        not_judged=event.not_judged,
     )
 
 

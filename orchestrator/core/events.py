@@ -15,6 +15,7 @@ from orchestrator.telemetry.baseline import Baseline
 from schemas.inventory import DeviceEntry
 from schemas.messages import Action, CheckResult, Info, Step
 from schemas.policy import Policy
+from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import VerdictWord
 
 Outcome = Literal["completed", "aborted", "rolled_back", "superseded"]
@@ -231,8 +232,22 @@ class SoakExtended(Event):
     reason: str
 
 
+class CanaryPhaseStarted(Event):
+    """What the canary shows was good enough for the next phase of its watch, after so much soak in seconds."""
+
+    kind: Literal["canary_phase_started"] = "canary_phase_started"
+    rollout: str
+    phase: CanaryPhase
+    soaked_seconds: float
+
+
 class GateJudged(Event):
-    """A gate's verdict changed or was acted upon."""
+    """A gate's verdict changed or was acted upon.
+
+    Attributes:
+        phase: Of the canary's watch; None for the gate itself.
+        not_judged: Checks of that phase that have nothing to look at on these devices, each with the reason.
+    """
 
     kind: Literal["gate_judged"] = "gate_judged"
     rollout: str
@@ -242,8 +257,8 @@ class GateJudged(Event):
     decision: str
     devices: int
     checks: tuple[CheckResult, ...]
-    phase: str | None = None
-    """Of the canary's watch."""
+    phase: CanaryPhase | None = None
+    not_judged: tuple[str, ...] = ()
 
 
 class RolloutApproved(Event):
@@ -285,7 +300,11 @@ class RolloutHalted(Event):
 
 
 class RollbackOrdered(Event):
-    """Somebody or something ordered devices back, with the evidence for it."""
+    """Somebody or something ordered devices back, with the evidence for it.
+
+    Attributes:
+        monitor_seconds: For how long the devices are watched after their return before the rollback is over.
+    """
 
     kind: Literal["rollback_ordered"] = "rollback_ordered"
     rollout: str
@@ -296,6 +315,7 @@ class RollbackOrdered(Event):
     reason: str
     devices: tuple[str, ...]
     evidence: tuple[CheckResult, ...]
+    monitor_seconds: float = 0.0
 
 
 class RollbackVerified(Event):
@@ -376,6 +396,7 @@ AnyEvent = Annotated[
     | SoakStarted
     | SoakProgressed
     | SoakExtended
+    | CanaryPhaseStarted
     | GateJudged
     | RolloutApproved
     | RolloutPaused

@@ -25,6 +25,10 @@ def evolve_rollout(rollout: Rollout, event: e.AnyEvent, at: float) -> None:
         case e.SoakExtended():
             rollout.extensions, rollout.soak_until_seconds = event.extension, event.until_seconds
             rollout.reason, rollout.reason_by = event.reason, ""
+        case e.CanaryPhaseStarted():
+            rollout.canary_phase, rollout.phase_since_seconds = event.phase, event.soaked_seconds
+            rollout.soaked_seconds, rollout.soak_since, rollout.soak_until_seconds = event.soaked_seconds, at, None
+            rollout.reason = rollout.reason_by = ""
         case e.GateJudged():
             rollout.gates[event.wave], rollout.gates_at[event.wave] = event, at
             rollout.phase = _PHASE_AFTER.get(event.decision, rollout.phase)
@@ -66,6 +70,7 @@ def _start_wave(rollout: Rollout, event: e.WaveStarted, at: float) -> None:
         rollout.soaks[event.wave - 1] = rollout.soaked_seconds
     rollout.phase, rollout.wave, rollout.wave_started_at = Phase.DEPLOYING, event.wave, at
     rollout.soaked_seconds, rollout.extensions, rollout.soak_until_seconds = 0.0, 0, None
+    rollout.phase_since_seconds = 0.0
     rollout.reason = rollout.reason_by = ""
 
 
@@ -117,7 +122,7 @@ def _resume(rollout: Rollout, event: e.RolloutResumed, at: float) -> None:
     if rollout.phase is Phase.HALTED:
         rollout.phase = rollout.halted_from or Phase.DEPLOYING
         rollout.extensions, rollout.soak_until_seconds = 0, None
-        rollout.soaked_seconds, rollout.soak_since = 0.0, at
+        rollout.soaked_seconds, rollout.phase_since_seconds, rollout.soak_since = 0.0, 0.0, at
     rollout.paused, rollout.halted_from = False, None
     rollout.reason = rollout.reason_by = ""
 

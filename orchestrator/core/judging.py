@@ -12,6 +12,7 @@ from orchestrator.telemetry.evidence import share_holds
 from orchestrator.telemetry.gates import judge_gate
 from schemas.messages import CheckResult
 from schemas.policy import Gate
+from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict, worst
 
 COVERAGE: Final = "fleet_coverage"
@@ -34,11 +35,7 @@ def judge_now(
         context.monitor,
         version=rollout.release.version,
         now=now,
-        **(
-            {"coverage": coverage(rollout)}
-            if "coverage" in __import__("inspect").signature(judge_gate).parameters
-            else {}
-        ),
+        coverage=coverage(rollout),
     )
 
 
@@ -67,7 +64,8 @@ def judged(
     decision: str,
     checks: tuple[CheckResult, ...],
     *,
-    phase: str | None = None,
+    phase: CanaryPhase | None = None,
+    not_judged: tuple[str, ...] = (),
 ) -> e.GateJudged:
     """Write a verdict down as a fact about the current wave, with what is done about it."""
     return e.GateJudged(
@@ -79,4 +77,5 @@ def judged(
         devices=rollout.counts(*DEPLOYED),
         checks=checks,
         phase=phase,
+        not_judged=not_judged,
     )

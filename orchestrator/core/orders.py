@@ -63,6 +63,7 @@ def order_back(
     by: str,
     reason: str,
     evidence: tuple[CheckResult, ...] = (),
+    monitor_seconds: float = 0.0,
 ) -> list[e.AnyEvent]:
     """Order ``names`` back to what they ran before, and hold what has not been granted yet.
 
@@ -81,6 +82,7 @@ def order_back(
         reason=reason,
         devices=tuple(returning),
         evidence=evidence,
+        monitor_seconds=monitor_seconds,
     )
     back = order(state, rollout, "rollback", returning)
     if scope == "device":

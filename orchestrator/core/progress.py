@@ -13,14 +13,15 @@ Source:
 from typing import Final
 
 from orchestrator.core import events as e
-from orchestrator.core.concluding import COMPLETION_GATE, conclude
+from orchestrator.core.concluding import COMPLETION_GATE, conclude, conclude_phase
 from orchestrator.core.context import Context
 from orchestrator.core.judging import current_gate, is_covered, judge_now
 from orchestrator.core.members import DEPLOYED, QUEUED, SETTLED, Mask, Member, Progress
 from orchestrator.core.orders import order
 from orchestrator.core.overdue import is_asleep
+from orchestrator.core.phases import judge_phase
 from orchestrator.core.rollout import WATCHING, Phase, Rollout
-from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
+from orchestrator.core.soaking import soak_required_seconds, soaked_seconds, step_end_seconds
 from orchestrator.core.state import State
 from orchestrator.core.stopping import judge_failures
 from orchestrator.core.verifying import finish_rollback
@@ -70,10 +71,10 @@ def _go_on(state: State, rollout: Rollout, context: Context, now: float) -> list
         return _complete(state, rollout, context, now)
     if rollout.phase is not Phase.SOAKING:
         return []
-    soaked, required = soaked_seconds(rollout, now), soak_required_seconds(rollout)
-    if soaked >= required:
-        return _judge_wave(state, rollout, context, now, soaked)
-    if soaked - rollout.soaked_seconds >= required / SOAK_STEPS:
+    soaked = soaked_seconds(rollout, now)
+    if soaked >= step_end_seconds(rollout):
+        return _judge_phase(state, rollout, context, now, soaked) or _judge_wave(state, rollout, context, now, soaked)
+    if soaked - rollout.soaked_seconds >= soak_required_seconds(rollout) / SOAK_STEPS:
         return [e.SoakProgressed(rollout=rollout.id, wave=rollout.wave, soaked_seconds=soaked)]
     return []
 
@@ -94,6 +95,12 @@ def _is_away(rollout: Rollout, now: float) -> Mask:
     members = rollout.members
     absent = ~members.online | is_asleep(rollout, now) | members.quarantined
     return members.where(Member.progress, *QUEUED) & absent
+
+
+def _judge_phase(state: State, rollout: Rollout, context: Context, now: float, soaked: float) -> list[e.AnyEvent]:
+    """Judge the canary's phase that is over; nothing follows once the last one has passed, or in other waves."""
+    shown = judge_phase(state, rollout, context, now, is_over=True)
+    return [] if shown is None else conclude_phase(state, rollout, current_gate(rollout)[0], shown, soaked=soaked)
 
 
 def _judge_wave(state: State, rollout: Rollout, context: Context, now: float, soaked: float) -> list[e.AnyEvent]:

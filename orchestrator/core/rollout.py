@@ -11,6 +11,7 @@ from orchestrator.core.releases import StoredRelease
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
 from schemas.policy import Policy
+from schemas.policy_phases import CanaryPhase
 
 
 class Phase(StrEnum):
@@ -58,6 +59,10 @@ class Rollout:
     soaked_seconds: float = 0.0
     soak_since: float = 0.0
     """From here on soak is watched but not yet journaled."""
+    canary_phase: CanaryPhase | None = None
+    """In which phase the canary is watched; None while it is in the first."""
+    phase_since_seconds: float = 0.0
+    """At how much soak that phase began."""
     extensions: int = 0
     soak_until_seconds: float | None = None
     soaks: dict[int, float] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import numpy as np
 
 from orchestrator.core.members import DEPLOYED, QUEUED, Member
 from orchestrator.core.rollout import Phase, Rollout
-from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
+from orchestrator.core.soaking import canary_phase, soak_required_seconds, soaked_seconds, step_end_seconds
 from schemas.messages import WaveStatus
 from schemas.times import format_timestamp
 
@@ -89,7 +89,8 @@ def reasons(rollout: Rollout, now: float) -> tuple[str, ...]:
         lines.append("paused")
     if rollout.phase is Phase.SOAKING:
         soaked, required = soaked_seconds(rollout, now), soak_required_seconds(rollout)
-        lines.append(f"soaked {soaked:.0f} of {required:.0f} s")
+        phase = canary_phase(rollout)
+        lines.append(f"soaked {soaked:.0f} of {required:.0f} s{f', {phase} phase' if phase else ''}")
     gate = rollout.gates.get(rollout.wave)
     if gate is not None:
         lines.append(f"{gate.gate}: {gate.verdict}, {gate.decision}")
@@ -102,4 +103,4 @@ def next_decision_at(rollout: Rollout, now: float) -> str | None:
     """Return when the current soak ends if nothing happens; None where nothing is awaited by time."""
     if rollout.phase is not Phase.SOAKING:
         return None
-    return format_timestamp(now + max(0.0, soak_required_seconds(rollout) - soaked_seconds(rollout, now)))
+    return format_timestamp(now + max(0.0, step_end_seconds(rollout) - soaked_seconds(rollout, now)))

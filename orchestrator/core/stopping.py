@@ -13,11 +13,13 @@ from orchestrator.core.judging import current_gate, judge_now, judged
 from orchestrator.core.members import SETTLED, Member
 from orchestrator.core.orders import ORCHESTRATOR, deployed, may_run_it, order_back, order_hold
 from orchestrator.core.overdue import fallen_silent, overdue
+from orchestrator.core.phases import judge_phase
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.triggers import Firing, judge_trigger
 from schemas.conditions import exceeds_percent
 from schemas.messages import CheckResult
+from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict
 
 FAILURE_THRESHOLD: Final = "failure_threshold"
@@ -80,7 +82,7 @@ def threshold_percent(rollout: Rollout, wave: int) -> float:
 
 
 def fail_wave(
-    state: State, rollout: Rollout, gate: str, checks: tuple[CheckResult, ...], *, phase: str | None = None
+    state: State, rollout: Rollout, gate: str, checks: tuple[CheckResult, ...], *, phase: CanaryPhase | None = None
 ) -> list[e.AnyEvent]:
     """Stop after a gate that failed: a canary and a wave with ``auto_rollback`` go back, others halt for a person."""
     failing = tuple(check for check in checks if check.verdict == "fail")
@@ -90,8 +92,16 @@ def fail_wave(
         return [judged(rollout, gate, Verdict.FAIL, "halt", checks, phase=phase), *halt(state, rollout, reason)]
     return [
         judged(rollout, gate, Verdict.FAIL, "rollback", checks, phase=phase),
-        *_wave_back(state, rollout, rollout.wave, trigger=gate, reason=reason, evidence=failing),
-    ]
+        *_wave_back(
+            state, rollout, rollout.wave,
+            trigger=gate, reason=reason, evidence=failing, monitor_seconds=_investigated_seconds(rollout, phase),
+        ),
+    ]  # fmt: skip
+
+
+def _investigated_seconds(rollout: Rollout, phase: CanaryPhase | None) -> float:
+    """Return how long a canary is watched after it went back: one that had seemed well at first, as long again."""
+    return rollout.policy.rollout.canary.phase_seconds(phase) if phase == "short_term" else 0.0
 
 
 def halt(state: State, rollout: Rollout, reason: str) -> list[e.AnyEvent]:
@@ -116,6 +126,7 @@ def _fire_triggers(state: State, rollout: Rollout, context: Context, now: float)
             rollout.baselines,
             context.monitor,
             version=rollout.release.version,
+            thermal_limit_celsius=rollout.policy.thermal_limit_celsius,
             failed=failed,
             wave_size=rows.stop - rows.start,
             now=now,
@@ -157,26 +168,43 @@ def _is_wider(rollout: Rollout, firing: Firing) -> bool:
 
 
 def _watch_canary(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
-    """A canary that fails a check is rolled back at once, whenever in its watch that is."""
+    """A canary that breaks a check of its phase is rolled back at once, and one that awaits approval by its gate."""
     if rollout.wave != 0 or rollout.phase not in {Phase.SOAKING, Phase.AWAITING_APPROVAL}:
         return []
     name, gate = current_gate(rollout)
-    verdict, checks = judge_now(state, rollout, gate, context, now)
-    if verdict is Verdict.FAIL:
-        return fail_wave(state, rollout, name, checks)
+    if rollout.phase is Phase.AWAITING_APPROVAL:
+        verdict, checks = judge_now(state, rollout, gate, context, now)
+        return fail_wave(state, rollout, name, checks) if verdict is Verdict.FAIL else []
+    shown = judge_phase(state, rollout, context, now, is_over=False)
+    if shown is None:
+        return []
+    if shown.verdict is Verdict.FAIL:
+        return fail_wave(state, rollout, name, shown.checks, phase=shown.phase)
     last = rollout.gates.get(0)
-    if rollout.phase is Phase.SOAKING and (last is None or last.verdict != verdict.word):
-        return [judged(rollout, name, verdict, "watch", checks)]
-    return []
+    if last is not None and (last.phase, last.verdict) == (shown.phase, shown.verdict.word):
+        return []
+    return [
+        judged(
+            rollout, name, shown.verdict, "watch", shown.checks, phase=shown.phase, not_judged=shown.not_judged
+        )
+    ]
 
 
 def _wave_back(
-    state: State, rollout: Rollout, wave: int, *, trigger: str, reason: str, evidence: tuple[CheckResult, ...] = ()
+    state: State,
+    rollout: Rollout,
+    wave: int,
+    *,
+    trigger: str,
+    reason: str,
+    evidence: tuple[CheckResult, ...] = (),
+    monitor_seconds: float = 0.0,
 ) -> list[e.AnyEvent]:
     names = rollout.members.names[rollout.members.of_wave(wave)]
     return order_back(
         state, rollout, "wave", names,
         trigger=trigger, action="rollback_wave", by=ORCHESTRATOR, reason=reason, evidence=evidence,
+        monitor_seconds=monitor_seconds,
     )  # fmt: skip
 
 

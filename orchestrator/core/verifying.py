@@ -60,6 +60,8 @@ def _verify(state: State, rollout: Rollout, context: Context, now: float) -> e.R
     not_yet = {name for name in returned if monitor.version_of(name) == target}
     not_healthy = tuple(sorted({*not_yet, *window.silent, *window.unhealthy, *window.undecided}))
     verdict, checks = _compare(state, rollout, context, returned, now, seconds=max(now - since, 1e-3))
+    if returned and now - since < rollout.rollback.monitor_seconds:
+        return None
     is_late = now - since >= rollout.policy.rolling_update.progress_deadline
     if returned and (not_healthy or verdict is not Verdict.PASS) and not is_late:
         return None
