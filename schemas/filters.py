@@ -2,7 +2,9 @@ from typing import Any
 
 
 class Filter:
-    def matches(self, fields: Any) -> bool: raise NotImplementedError
+    def matches(self, fields: Any) -> bool:
+        raise NotImplementedError
 
 
-def parse_filter(text: str) -> Filter: raise NotImplementedError
+def parse_filter(text: str) -> Filter:
+    raise NotImplementedError

@@ -1,7 +1,7 @@
 """What is watched of a canary, phase by phase, before its gate is judged.
 
-In the immediate and the short-term phase a broken check brings the canary back. In the soak the short-term checks stay in
-force, and a broken check of the soak itself is a caution: the soak is extended.
+In the immediate and the short-term phase a broken check brings the canary back. In the soak the short-term checks stay
+in force, and a broken check of the soak itself is a caution: the soak is extended.
 
 Source:
     Reference, "Canary Health Evaluation"; the limits that it leaves open: DECISIONS.md, 27.

@@ -25,7 +25,8 @@ def _closed(node: Any) -> Any:  # noqa: ANN401 - JSON holds anything
             tidy = {
                 key: _closed(value)
                 for key, value in node.items()
-                if not (key == "title" and isinstance(value, str)) and not (key == "default" and isinstance(value, dict))
+                if not (key == "title" and isinstance(value, str))
+                and not (key == "default" and isinstance(value, dict))
             }
             if "properties" in tidy:
                 tidy["additionalProperties"] = False

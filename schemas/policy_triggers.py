@@ -115,9 +115,7 @@ REFERENCE_TRIGGERS: Final = RollbackTriggers(
     threshold=(
         _trigger("error_rate_spike", "error_rate > baseline + 10%", "all_deployed", "rollback_all", "5m"),
         _trigger("latency_spike", "p95_latency > baseline * 2.0", "current_wave", "halt_and_assess", "5m"),
-        _trigger(
-            "memory_leak", "memory_growth > 5% per 10 minutes", "affected_devices", "rollback_affected", "30m"
-        ),
+        _trigger("memory_leak", "memory_growth > 5% per 10 minutes", "affected_devices", "rollback_affected", "30m"),
     ),
     trend=(
         _trigger(

@@ -54,9 +54,12 @@ def conclude_phase(
             )
             return [passed, e.CanaryPhaseStarted(rollout=rollout.id, phase=following[0], soaked_seconds=soaked)]
         case Verdict.FAIL:
-            return fail_wave(state, rollout, gate, shown.checks, phase=shown.phase)
+            return fail_wave(state, rollout, gate, shown.checks, phase=shown.phase, not_judged=shown.not_judged)
         case Verdict.CAUTION | Verdict.INCONCLUSIVE:
-            return _extend(state, rollout, gate, shown.verdict, shown.checks, soaked=soaked, phase=shown.phase)
+            return _extend(
+                state, rollout, gate, shown.verdict, shown.checks,
+                soaked=soaked, phase=shown.phase, not_judged=shown.not_judged,
+            )  # fmt: skip
 
 
 def next_wave(rollout: Rollout) -> e.WaveStarted:
@@ -84,15 +87,16 @@ def _extend(
     *,
     soaked: float,
     phase: CanaryPhase | None = None,
+    not_judged: tuple[str, ...] = (),
 ) -> list[e.AnyEvent]:
     why = "; ".join(f"{check.check}: {check.why}" for check in checks if check.verdict == verdict.word)
     named = f"{gate} ({phase.replace('_', '-')} phase)" if phase else gate
     reason = f"{named} is {verdict.word}: {why or 'nothing can be judged'}"
     if rollout.extensions >= rollout.policy.max_soak_extensions:
-        verdict_fact = judged(rollout, gate, verdict, "halt", checks, phase=phase)
+        verdict_fact = judged(rollout, gate, verdict, "halt", checks, phase=phase, not_judged=not_judged)
         return [verdict_fact, *halt(state, rollout, f"{reason} (after {rollout.extensions} extensions of the soak)")]
     return [
-        judged(rollout, gate, verdict, "extend", checks, phase=phase),
+        judged(rollout, gate, verdict, "extend", checks, phase=phase, not_judged=not_judged),
         e.SoakExtended(
             rollout=rollout.id,
             wave=rollout.wave,

@@ -11,7 +11,7 @@ Source:
     Reference, "Canary Health Evaluation"; DECISIONS.md, 27.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,8 +20,10 @@ from orchestrator.core.orders import deployed
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.soaking import canary_phase, soaked_seconds
 from orchestrator.core.state import State
+from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.evidence import MEASURES
 from orchestrator.telemetry.gates import judge_gate, reporting
+from orchestrator.telemetry.monitor import Monitor
 from schemas.messages import CheckResult
 from schemas.policy import CHECK_METRICS, Check, CheckType, Gate
 from schemas.policy_phases import CanaryPhase
@@ -57,9 +59,18 @@ class PhaseVerdict:
     not_judged: tuple[str, ...]
 
 
-def judge_phase(
-    state: State, rollout: Rollout, context: Context, now: float, *, is_over: bool
-) -> PhaseVerdict | None:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What there is to look at: the canary with its groups, the signals it says it has, and what was normal."""
+
+    devices: Mapping[str, str]
+    declared: frozenset[str]
+    baselines: Mapping[str, Baseline]
+    monitor: Monitor
+    now: float
+
+
+def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *, is_over: bool) -> PhaseVerdict | None:
     """Judge what the canary shows in the current phase; None where the policy has no phase of any length.
 
     Args:
@@ -73,11 +84,14 @@ def judge_phase(
     if phase is None:
         return None
     devices = deployed(state, rollout)
-    reasons = {check.type: _nothing_to_see(check, devices, state, rollout, context, now) for check in _checks(rollout, phase)}
+    declared = frozenset(signal for name in devices for signal in state.devices[name].info.signals)
+    seen = _Seen(devices, declared, rollout.baselines, context.monitor, now)
+    checks = tuple(_checks(rollout, phase))
+    reasons = {check.type: _nothing_to_see(check, seen) for check in checks}
     watched = soaked_seconds(rollout, now) - rollout.phase_since_seconds
     due = [
         check
-        for check in _checks(rollout, phase)
+        for check in checks
         if not reasons[check.type] and (is_over or check.type not in _TRENDS or watched >= (check.window or 0.0))
     ]
     results: tuple[CheckResult, ...] = ()
@@ -107,26 +121,14 @@ def _softened(result: CheckResult) -> CheckResult:
     return result.model_copy(update={"verdict": Verdict.CAUTION.word}) if result.verdict == "fail" else result
 
 
-def _nothing_to_see(
-    check: Check, devices: Mapping[str, str], state: State, rollout: Rollout, context: Context, now: float
-) -> str:
-    """Return why a check has nothing to look at on these devices; empty where it has."""
-    signal = _SIGNALS.get(check.type)
-    if signal is None or not devices:
+def _nothing_to_see(check: Check, seen: _Seen) -> str:
+    """Return why a check has nothing to look at; empty where it has."""
+    signal, measure = _SIGNALS.get(check.type), MEASURES.get(CHECK_METRICS[check.type])
+    if signal is None or not seen.devices:
         return ""
-    measure = MEASURES.get(CHECK_METRICS[check.type])
-    normal = {
-        group: measure.normal(rollout.baselines[group])
-        for group in set(devices.values())
-        if measure is not None and group in rollout.baselines
-    }
-    if any(value is not None for value in normal.values()):
+    groups = set(seen.devices.values()) & seen.baselines.keys() if measure is not None else ()
+    if any(measure is not None and measure.normal(seen.baselines[group]) is not None for group in groups):
         return ""  # The version before had it: its absence is no reason to look away.
-    if not (reporting(check.type, devices, context.monitor, now) or _declared(signal, devices, state)):
+    if signal not in seen.declared and not reporting(check.type, seen.devices, seen.monitor, seen.now):
         return "no canary reports it"
-    return "the version before did not report it" if check.threshold.needs_baseline and normal else ""
-
-
-def _declared(signal: str, devices: Collection[str], state: State) -> bool:
-    """Say whether one of the devices says of itself that it reports a signal."""
-    return any(signal in state.devices[name].info.signals for name in devices)
+    return "the version before did not report it" if check.threshold.needs_baseline and groups else ""

@@ -1,7 +1,7 @@
 """Take the decisions of a journal once more, on the state that stood before each, and compare.
 
-What people and devices said is given. What the orchestrator concluded from it must follow again: the plan from the fleet
-and the seed, a verdict from its numbers, the next step from the verdict, a grant from the room there was, a stop from
+What people and devices said is given. What the orchestrator concluded from it must follow again: the plan from the
+fleet and the seed, a verdict from its numbers, the next step from the verdict, a grant from the room there was, a stop from
 the failures that were counted. What only was seen at the time (who was connected) is taken from the recorded evidence.
 """
 
@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orchestrator.core import events as e
-from orchestrator.core.concluding import conclude
+from orchestrator.core.concluding import conclude, conclude_phase
 from orchestrator.core.grants import capacity, may_ever, unavailable_max
 from orchestrator.core.members import Member
 from orchestrator.core.orders import ORCHESTRATOR, order_back
+from orchestrator.core.phases import PhaseVerdict
 from orchestrator.core.rollout import Rollout
-from orchestrator.core.soaking import soaked_seconds
+from orchestrator.core.soaking import phases_left, soaked_seconds
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import FAILURE_THRESHOLD, judge_failures
 from orchestrator.core.targets import plan_again
@@ -119,8 +120,20 @@ def _judged(state: State, entry: Recorded, rest: Sequence[Recorded]) -> str | No
         return None
     rollout = state.rollouts[event.rollout]
     soaked = soaked_seconds(rollout, entry.at)
-    expected = conclude(state, rollout, event.gate, verdict, event.checks, soaked=soaked, phase=event.phase)
-    return _compare(expected, rest)
+    if event.phase is None:
+        return _compare(conclude(state, rollout, event.gate, verdict, event.checks, soaked=soaked), rest)
+    shown = PhaseVerdict(event.phase, verdict, event.checks, event.not_judged)
+    return _compare(conclude_phase(state, rollout, event.gate, shown, soaked=soaked), rest)
+
+
+def _phase_started(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> str | None:
+    event = entry.event
+    assert isinstance(event, e.CanaryPhaseStarted), "chosen by type"
+    rollout = state.rollouts[event.rollout]
+    shown, left = rollout.gates.get(0), phases_left(rollout)
+    if shown is None or (shown.phase, shown.verdict) != (left[0], "pass") or event.phase != left[1]:
+        return f"the {event.phase} phase does not follow from what the canary showed before"
+    return None
 
 
 def _check_again(check: CheckResult) -> str | None:
@@ -169,6 +182,7 @@ def _ordered_back(state: State, entry: Recorded, rest: Sequence[Recorded]) -> st
     again = order_back(
         state, rollout, event.scope, _in_scope(rollout, event),
         trigger=event.trigger, action=event.action, by=event.by, reason=event.reason, evidence=event.evidence,
+        monitor_seconds=event.monitor_seconds,
     )  # fmt: skip
     return _compare(again[:1], rest)
 
@@ -204,7 +218,7 @@ def _wave_started(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> s
     if event.wave == 0:
         return None
     gate = rollout.gates.get(event.wave - 1)
-    if gate is None or gate.verdict != "pass" or rollout.wave != event.wave - 1:
+    if gate is None or gate.verdict != "pass" or gate.phase is not None or rollout.wave != event.wave - 1:
         return f"wave {event.wave} does not follow from the gate before it"
     needs_person = event.wave == 1 and rollout.policy.rollout.canary.require_human_approval_after
     return "nobody has approved" if needs_person and 0 not in rollout.approvals else None
@@ -234,6 +248,7 @@ def _retried(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> str | 
 _AGAIN: Final[Mapping[type[Any], _Rule]] = {
     e.RolloutStarted: _started,
     e.GateJudged: _judged,
+    e.CanaryPhaseStarted: _phase_started,
     e.GrantIssued: _granted,
     e.RollbackOrdered: _ordered_back,
     e.RolloutHalted: _halted,

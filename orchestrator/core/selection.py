@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
-from schemas.filters import parse_filter
 
 from orchestrator.core.inventory import Device, Inventory
 from orchestrator.core.members import Mask
 from orchestrator.planning.columns import Column, mask
+from schemas.filters import parse_filter
 from schemas.messages import Info
 
 

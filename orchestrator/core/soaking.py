@@ -33,7 +33,7 @@ def step_end_seconds(rollout: Rollout) -> float:
 
 
 def soak_step_seconds(rollout: Rollout, wave: int) -> float:
-    """Return a wave's own soak, at least one health check, or the length of the canary's phase: what an extension adds."""
+    """Return what an extension adds: a wave's own soak, at least one health check, or the canary's phase again."""
     rules = rollout.policy.rollout
     if wave == 0:
         phase = canary_phase(rollout)

@@ -4,7 +4,6 @@ Source:
     Reference, "Trigger Definitions", "Canary Health Evaluation" and "Rollback Execution Order"; DECISIONS.md, 6 and 19.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from orchestrator.core import events as e
@@ -82,16 +81,25 @@ def threshold_percent(rollout: Rollout, wave: int) -> float:
 
 
 def fail_wave(
-    state: State, rollout: Rollout, gate: str, checks: tuple[CheckResult, ...], *, phase: CanaryPhase | None = None
+    state: State,
+    rollout: Rollout,
+    gate: str,
+    checks: tuple[CheckResult, ...],
+    *,
+    phase: CanaryPhase | None = None,
+    not_judged: tuple[str, ...] = (),
 ) -> list[e.AnyEvent]:
     """Stop after a gate that failed: a canary and a wave with ``auto_rollback`` go back, others halt for a person."""
     failing = tuple(check for check in checks if check.verdict == "fail")
     why = "; ".join(f"{check.check}: {check.why}" for check in failing)
-    reason = f"{gate} failed after {rollout.wave_name}: {why}"
-    if not rolls_back(rollout, rollout.wave):
-        return [judged(rollout, gate, Verdict.FAIL, "halt", checks, phase=phase), *halt(state, rollout, reason)]
+    when = f"in the {phase.replace('_', '-')} phase of" if phase else "after"
+    reason = f"{gate} failed {when} {rollout.wave_name}: {why}"
+    decision = "rollback" if rolls_back(rollout, rollout.wave) else "halt"
+    verdict = judged(rollout, gate, Verdict.FAIL, decision, checks, phase=phase, not_judged=not_judged)
+    if decision == "halt":
+        return [verdict, *halt(state, rollout, reason)]
     return [
-        judged(rollout, gate, Verdict.FAIL, "rollback", checks, phase=phase),
+        verdict,
         *_wave_back(
             state, rollout, rollout.wave,
             trigger=gate, reason=reason, evidence=failing, monitor_seconds=_investigated_seconds(rollout, phase),
@@ -144,12 +152,12 @@ def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
     if rollout.phase is Phase.ROLLING_BACK and not _is_wider(rollout, firing):
         return []
     scope: e.RollbackScope
-    names: Sequence[str]
+    names: list[str]
     match firing.action:
         case "halt_and_assess":
             return [] if rollout.phase is Phase.HALTED else halt(state, rollout, reason)
         case "rollback_device" | "rollback_affected":
-            scope, names = "device", firing.devices
+            scope, names = "device", list(firing.devices)
         case "rollback_wave":
             scope, names = "wave", rollout.members.names[rollout.members.of_wave(rollout.wave)]
         case "rollback_all":
@@ -179,15 +187,11 @@ def _watch_canary(state: State, rollout: Rollout, context: Context, now: float) 
     if shown is None:
         return []
     if shown.verdict is Verdict.FAIL:
-        return fail_wave(state, rollout, name, shown.checks, phase=shown.phase)
+        return fail_wave(state, rollout, name, shown.checks, phase=shown.phase, not_judged=shown.not_judged)
     last = rollout.gates.get(0)
     if last is not None and (last.phase, last.verdict) == (shown.phase, shown.verdict.word):
         return []
-    return [
-        judged(
-            rollout, name, shown.verdict, "watch", shown.checks, phase=shown.phase, not_judged=shown.not_judged
-        )
-    ]
+    return [judged(rollout, name, shown.verdict, "watch", shown.checks, phase=shown.phase, not_judged=shown.not_judged)]
 
 
 def _wave_back(

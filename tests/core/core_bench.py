@@ -14,8 +14,8 @@ from orchestrator.core.context import Context
 from orchestrator.core.events import event_from_json
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
-from orchestrator.core.releases import StoredArtifact, StoredRelease
 from orchestrator.core.members import Member, Progress
+from orchestrator.core.releases import StoredArtifact, StoredRelease
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State, evolve
 from orchestrator.service import Engine, Outgoing

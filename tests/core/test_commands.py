@@ -3,7 +3,15 @@ import json
 import msgpack
 import pytest
 
-from schemas.commands import VERBS, DeviceCommand, ListCommand, QueryCommand, RolloutCommand, StartCommand, parse_command
+from schemas.commands import (
+    VERBS,
+    DeviceCommand,
+    ListCommand,
+    QueryCommand,
+    RolloutCommand,
+    StartCommand,
+    parse_command,
+)
 from schemas.errors import DecodeError
 
 

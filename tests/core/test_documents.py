@@ -177,7 +177,12 @@ def test_a_halt_for_many_long_reasons_can_be_told() -> None:
             ("application_health", "all_healthy"), ("device_health", "all_healthy"),
         )
     ]  # fmt: skip
-    policy = make_policy(canary={"percentage": 90}, gates={"canary_gate": {"checks": checks}}, max_soak_extensions=0, mass_silence={"percent": 100})
+    policy = make_policy(
+        canary={"percentage": 90},
+        gates={"canary_gate": {"checks": checks}},
+        max_soak_extensions=0,
+        mass_silence={"percent": 100},
+    )
     bench = Bench(names, policy)
     bench.start()
     bench.install_wave()

@@ -57,7 +57,9 @@ def test_a_device_that_asks_for_another_generation_waits(off_by: int) -> None:
     bench.start()
     generation = bench.state.devices[CANARY].generation + off_by
 
-    assert decide_grant(bench.state, CANARY, ready(bench, generation=generation), now=bench.now) == Wait(WaitReason.STALE_GENERATION)
+    assert decide_grant(bench.state, CANARY, ready(bench, generation=generation), now=bench.now) == Wait(
+        WaitReason.STALE_GENERATION
+    )
 
 
 def aborted(bench: Bench) -> None:

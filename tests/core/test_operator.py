@@ -319,7 +319,10 @@ def test_two_rollouts_do_not_share_a_device() -> None:
 
     error = refused(bench, "start", release="app-3.0.0", policy="careful")
 
-    assert (error.code, error.message) == ("conflict", "no device to update: in rollout r-001 (6); start with --supersede to end r-001")
+    assert (error.code, error.message) == (
+        "conflict",
+        "no device to update: in rollout r-001 (6); start with --supersede to end r-001",
+    )
 
 
 def test_the_next_number_is_one_that_is_free() -> None:

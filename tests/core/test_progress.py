@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
+from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
 from tests.core.core_bench import CHECKS, Bench, make_fleet, make_policy
 
 ONE_WAVE = [{"name": "wave-1", "percentage": 100}]

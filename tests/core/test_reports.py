@@ -2,8 +2,8 @@ from copy import deepcopy
 
 import pytest
 
-from orchestrator.core.reports import decide_announced, decide_reported
 from orchestrator.core.members import Progress
+from orchestrator.core.reports import decide_announced, decide_reported
 from orchestrator.core.rollout import Phase
 from schemas.messages import Reported
 from schemas.topics import Kind

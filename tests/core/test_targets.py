@@ -115,7 +115,9 @@ def test_an_offline_device_is_a_target_and_no_canary() -> None:
 
 def test_the_same_fleet_gives_the_same_plan_and_another_name_another_deal() -> None:
     bench = Bench(make_fleet(30), warm_up_seconds=0)
-    plans = [make_plan(bench.state, make_release(), bench.policy, name, now=bench.now) for name in ("r-1", "r-1", "r-2")]
+    plans = [
+        make_plan(bench.state, make_release(), bench.policy, name, now=bench.now) for name in ("r-1", "r-1", "r-2")
+    ]
 
     assert plans[0] == plans[1] != plans[2]
 
