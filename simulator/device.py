@@ -55,6 +55,7 @@ class SimulatedDevice:
         core: The device core; None while there is no power.
         disk: What survives a power cut.
         plant: What the device does and runs.
+        is_gone: It has vanished and does not come back.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class SimulatedDevice:
         self.plant = plant
         self.core: Device | None = None
         self.is_asleep = False
+        self.is_gone = False
         self.power_cut = 0.0
         self._clock = clock
         self._beat_seconds = beat_seconds
@@ -125,6 +127,13 @@ class SimulatedDevice:
         self._stop_agent()
         self.plant.power_off()
         self._clock.after(down_seconds, self.boot)
+
+    def vanish(self) -> None:
+        """Leave for good, in the middle of whatever it does."""
+        self.is_gone = True
+        self._trace.add(self.spec.id, "vanishes")
+        self._stop_agent()
+        self.plant.power_off()
 
     def kill_agent(self, down_seconds: float) -> None:
         """Kill the agent; its application goes on."""

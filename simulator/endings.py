@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from typing import Any, Final
 
 from device_client.core.machine import Phase
 from orchestrator.adapters.journal import Journal, JournalError
 from orchestrator.core.events import event_from_json
-from orchestrator.core.state import Device, State, evolve
+from orchestrator.core.inventory import Inventory
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State, evolve
 from simulator.device import SimulatedDevice
-from simulator.ledger import Ledger, RolloutFacts
+from simulator.ledger import Ledger
 
-_SEEN_ONLY: Final = frozenset({"is_online", "online_since", "is_asking"})
-"""What the state holds beside the journal, and whatever is called seen."""
 _RESTING: Final = frozenset({Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED})
 _FINAL: Final = frozenset({"committed", "failed", "returned", "stranded"})
 
@@ -37,21 +36,28 @@ def state_is_the_fold(journal: Journal, state: State) -> str | None:
         ("devices", _journaled(folded.devices), _journaled(state.devices)),
         ("epoch", folded.epoch, state.epoch),
         ("generation", folded.generation, state.generation),
+        ("silence", _silence(folded), _silence(state)),
     ):
         if ours != theirs:
             return f"{name} differ: {_first_difference(ours, theirs)}"
     return None
 
 
-def accounts_balance(name: str, rollout: RolloutFacts, devices: Mapping[str, SimulatedDevice]) -> str | None:
-    """INV-18: each target is in one place, and one that counts as deployed or returned is."""
-    places = Counter(rollout.progress.values())
-    if sum(places.values()) != len(rollout.plan.targets) or sorted(rollout.progress) != sorted(rollout.plan.targets):
-        return f"{name} accounts for {dict(places)} of {len(rollout.plan.targets)}"
-    if rollout.outcome == "rolled_back" and places["committed"] + places["granted"]:
+def accounts_balance(name: str, ledger: Ledger, rollout: Rollout, devices: Mapping[str, SimulatedDevice]) -> str | None:
+    """INV-18: each target is in one place, the same for the journal's reader and for the product."""
+    facts = ledger.rollouts[name]
+    places = Counter(facts.progress.values())
+    strangers = set(facts.plan.targets) - set(facts.progress)
+    if strangers:
+        return f"{name} does not account for {min(strangers)}"
+    known = {device: member.progress.value for device, member in rollout.members.items()}
+    ours = {device: "returning" if where == "returning_granted" else where for device, where in facts.progress.items()}
+    if known != ours:
+        return f"{name} accounts differ: {_first_difference(known, ours)}"
+    if facts.outcome == "rolled_back" and places["committed"] + places["granted"]:
         return f"{name} is rolled back with {dict(places)}"
-    for device in rollout.having("returning_granted", "granted"):
-        if rollout.outcome and device in devices:
+    for device in facts.having("returning_granted", "granted"):
+        if facts.outcome and ledger.orders[device].rollout == name and not devices[device].is_gone:
             return f"{name} ended, {device} is under way"
     return None
 
@@ -98,9 +104,14 @@ def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None
     return None
 
 
-def _journaled(devices: Mapping[str, Device]) -> dict[str, dict[str, Any]]:
-    names = [each.name for each in fields(Device) if each.name not in _SEEN_ONLY and not each.name.startswith("seen_")]
+def _journaled(devices: Inventory) -> dict[str, dict[str, Any]]:
+    """Return each device without what is only seen of it."""
+    names = [name for name, field in devices.fields.items() if not field.volatile]
     return {device.id: {name: getattr(device, name) for name in names} for device in devices.values()}
+
+
+def _silence(state: State) -> tuple[str, float, float]:
+    return state.frozen, state.frozen_at, state.thawed_at
 
 
 def _first_difference(ours: object, theirs: object) -> str:

@@ -123,4 +123,5 @@ class Mail:
             disk_free_bytes=5_000_000_000,
             signals=("error_rate", "latency", "memory"),
             version=version,
+            time_zone=spec.time_zone,
         )

@@ -16,23 +16,27 @@ from orchestrator.examples import find_examples
 from schemas.manifest import NOARCH
 from schemas.messages import HealthCheck
 from schemas.policy import Gate, Policy
+from schemas.policy_phases import CanaryPhases
 from schemas.policy_text import parse_policy
 
 OLD_VERSION: Final = "1.0.0"
 NEW_VERSION: Final = "2.0.0"
 NEW_RELEASE: Final = "app-2.0.0"
+NEXT_VERSION: Final = "3.0.0"
+NEXT_RELEASE: Final = "app-3.0.0"
 DEVICE_TYPES: Final = ("raspberrypi4", "jetson")
 _REGIONS: Final = ("eu-north", "us-east")
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """What a device is."""
+    """What a device is; ``time_zone`` is an IANA name."""
 
     id: str
     device_type: str
     region: str
     group: str
+    time_zone: str | None = None
 
 
 def make_fleet(count: int) -> tuple[DeviceSpec, ...]:
@@ -111,6 +115,7 @@ def brisk_policy() -> Policy:
             "immediate_minutes": 1.0,
             "short_term_minutes": 2.0,
             "soak_minutes": 4.0,
+            "phases": _brisk_phases(rollout.canary.phases),
         }
     )
     waves = tuple(wave.model_copy(update={"soak_minutes": 3.0}) for wave in rollout.waves)
@@ -127,6 +132,18 @@ def brisk_policy() -> Policy:
 def _with_few_samples(gate: Gate) -> Gate:
     checks = tuple(check.model_copy(update={"min_samples": 8}) for check in gate.checks)
     return gate.model_copy(update={"checks": checks})
+
+
+def _brisk_phases(phases: CanaryPhases) -> CanaryPhases:
+    """Leave trends to the soak, and let four minutes of it and one sample a minute be enough for them."""
+    short_term = tuple(check for check in phases.short_term.checks if check.type != "memory_trend")
+    soak = tuple(check.model_copy(update={"window": 240.0, "min_samples": 4}) for check in phases.soak.checks)
+    return phases.model_copy(
+        update={
+            "short_term": phases.short_term.model_copy(update={"checks": short_term}),
+            "soak": phases.soak.model_copy(update={"checks": soak}),
+        }
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 """Simulated people: they see only what the bus shows, and command only over it.
 
-Alice starts the rollout and asks again until she is answered. Whoever is on duty approves when a rollout waits for it.
-Clumsy people approve late, twice or for the wrong wave, pause, resume and pull the brake.
+Alice is on duty: she starts the rollout, asks again until she is answered, and approves when it waits for her. Clumsy
+people approve late, twice or for the wrong wave, pause, resume and pull the brake.
 """
 
 import json
@@ -21,6 +21,7 @@ from simulator.trace import Trace
 from simulator.witness import Witness
 
 ALICE: Final = "alice"
+BOB: Final = "bob"
 _AGAIN_SECONDS: Final = 60.0
 _SENT_MAX: Final = 100
 
@@ -59,7 +60,9 @@ class Person:
         rng: random.Random,
         witness: Witness,
         trace: Trace,
+        name: str = ALICE,
     ) -> None:
+        self.name = name
         self.is_braking = False
         self.replies: list[tuple[str, Reply]] = []
         self.statuses: dict[str, StatusDocument] = {}
@@ -77,9 +80,9 @@ class Person:
         self._later_again = 0
         subscriptions = (
             Subscription(self._status_filter, 1),
-            Subscription(tree.filter(Kind.REPLY, actor=ALICE), 1),
+            Subscription(tree.filter(Kind.REPLY, actor=name), 1),
         )
-        self.client = Client(clock, network, Login(ALICE, subscriptions), self, rng)
+        self.client = Client(clock, network, Login(name, subscriptions), self, rng)
 
     @property
     def is_waiting(self) -> bool:
@@ -102,8 +105,8 @@ class Person:
     def brake(self, *, on: bool) -> None:
         """Pull or release the fleet's emergency brake."""
         self.is_braking = on
-        self._trace.add(ALICE, f"brake {'on' if on else 'off'}")
-        payload = json.dumps({"reason": "drill", "by": ALICE}).encode() if on else b""
+        self._trace.add(self.name, f"brake {'on' if on else 'off'}")
+        payload = json.dumps({"reason": "drill", "by": self.name}).encode() if on else b""
         self.client.publish(self._tree.build(Kind.HOLD), payload, qos=1, retain=True)
 
     def on_connected(self) -> None:
@@ -152,7 +155,7 @@ class Person:
         if waiting is None:
             return
         code = reply.error.code if reply.error else "ok"
-        self._trace.add(ALICE, f"{verb} is answered: {code}")
+        self._trace.add(self.name, f"{verb} is answered: {code}")
         fields = {name: value for name, value in waiting[1].items() if name != "transaction"}
         if code == "conflict" and self._is_too_early(verb, fields) and self._count < _SENT_MAX:
             self._later_again += 1
@@ -173,6 +176,6 @@ class Person:
         if waiting is None:
             return
         verb, payload = waiting
-        topic = self._tree.build(Kind.COMMAND, actor=ALICE, verb=verb)
+        topic = self._tree.build(Kind.COMMAND, actor=self.name, verb=verb)
         self.client.publish(topic, json.dumps(payload).encode(), qos=1, retain=False)
         self._clock.after(_AGAIN_SECONDS, lambda: self._send(transaction))

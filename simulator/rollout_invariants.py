@@ -4,38 +4,13 @@ Each invariant is a function of the entry and the scene it enters; it returns wh
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from simulator.ledger import Entry, Ledger, RolloutFacts
-from simulator.truth import DeviceTruth
-
-_EVIDENCE_SECONDS_MAX: Final = 600.0
-"""A gate that passes has seen a sample of each device that is not older: the shortest window of the policies here."""
-_SLACK_SECONDS: Final = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What an entry is judged by.
-
-    Attributes:
-        ledger: The journal before the entry.
-        truths: What the devices have really done.
-        online: The devices that the orchestrator believes to be there.
-        sampled_at: When the last sample of each device reached the orchestrator.
-        approvals: Each (rollout, wave) that a person has asked to approve; the wave may be left out.
-    """
-
-    ledger: Ledger
-    truths: Mapping[str, DeviceTruth]
-    online: frozenset[str]
-    sampled_at: Mapping[str, float]
-    approvals: set[tuple[str, str | None]]
-
-
-RolloutInvariant = Callable[[Entry, Scene], str | None]
+from orchestrator.planning.plan import Plan
+from simulator.rollout_facts import Entry, RolloutFacts
+from simulator.scene import RolloutInvariant, Scene
+from simulator.watch_invariants import WATCH_INVARIANTS, wave_policy
 
 
 def approval_comes_first(entry: Entry, scene: Scene) -> str | None:
@@ -48,6 +23,8 @@ def approval_comes_first(entry: Entry, scene: Scene) -> str | None:
             return f"the approval of {name} is consumed twice"
         if body["wave"] not in rollout.passed or body["plan_digest"] != rollout.plan.digest:
             return f"{name} is approved without its gate or for another plan"
+        if rollout.policy["four_eyes"] and body["by"] == rollout.by:
+            return f"{name} is approved by {body['by']}, who started it"
         asked = {(body["rollout"], name), (body["rollout"], None)} & scene.approvals
         return None if asked else f"nobody has approved {name}"
     names = _installed(entry, scene)
@@ -100,30 +77,22 @@ def waves_keep_their_order(entry: Entry, scene: Scene) -> str | None:
     return f"{early[0]} goes before its wave" if early else None
 
 
-def gates_judge_everybody(entry: Entry, scene: Scene) -> str | None:
-    """INV-11: a gate passes only on fresh evidence of every deployed device, after the whole soak."""
-    body = entry.body
-    if entry.kind != "gate_judged" or body["verdict"] != "pass" or body["decision"] == "watch":
+def only_what_is_whole_completes(entry: Entry, scene: Scene) -> str | None:
+    """INV-10: a rollout is complete after the gate of its last wave, or because a person does not wait any longer."""
+    if entry.kind != "rollout_ended" or entry.body["outcome"] != "completed":
         return None
     rollout = scene.ledger.rollout(entry)
-    deployed = rollout.having("committed")
-    if not deployed or body["devices"] != len(deployed):
-        return f"judged {body['devices']} devices, {len(deployed)} are deployed"
-    if not body["checks"] or any(check["verdict"] != "pass" for check in body["checks"]):
-        return "passed without every check"
-    silent = [name for name in deployed if entry.at - scene.sampled_at.get(name, -math.inf) > _EVIDENCE_SECONDS_MAX]
-    if silent:
-        return f"passed without evidence of {silent[0]}"
-    watched, needed = rollout.watched(entry.at), _soak_seconds(rollout)
-    return f"passed after {watched:.0f} of {needed:.0f} s" if watched + _SLACK_SECONDS < needed else None
+    is_last = rollout.wave == len(rollout.plan.waves) - 1
+    if entry.body["by"] == "orchestrator":
+        return None if is_last and rollout.wave in rollout.passed else f"complete in wave {rollout.wave}"
+    return None if is_last and rollout.awaits == "await_devices" else f"finished while it awaits {rollout.awaits}"
 
 
-def soak_is_watched(entry: Entry, scene: Scene) -> str | None:
-    """INV-11: time during which nobody watched does not count as soak."""
-    if entry.kind != "soak_progressed":
+def rollbacks_are_seen(entry: Entry, scene: Scene) -> str | None:
+    """INV-6: a rollback is over when the devices that went back have been looked at."""
+    if entry.kind != "rollout_ended" or entry.body["outcome"] != "rolled_back":
         return None
-    watched, counted = scene.ledger.rollout(entry).watched(entry.at), entry.body["soaked_seconds"]
-    return f"{counted:.0f} s count, {watched:.0f} s were watched" if counted > watched + _SLACK_SECONDS else None
+    return None if scene.ledger.rollout(entry).is_verified else "over without a look at what went back"
 
 
 def stops_stop(entry: Entry, scene: Scene) -> str | None:
@@ -146,11 +115,32 @@ def nothing_stale_is_granted(entry: Entry, scene: Scene) -> str | None:
     return "a generation that is not new" if body["generation"] <= max(known, default=-1) else None
 
 
+def quarantine_keeps_out(entry: Entry, scene: Scene) -> str | None:
+    """INV-18: a device in quarantine is ordered and granted nothing new."""
+    out = [name for name in _installed(entry, scene) if name in scene.ledger.quarantined]
+    return f"{out[0]} is in quarantine and goes on" if out else None
+
+
+def tries_are_bounded(entry: Entry, scene: Scene) -> str | None:
+    """INV-6: a device is tried again as often as the policy says, and after that only by a person."""
+    body = entry.body
+    if entry.kind != "device_retried" or body["by"] != "orchestrator":
+        return None
+    rollout = scene.ledger.rollout(entry)
+    limit, before = rollout.policy["rollout"]["global"]["max_retries"], rollout.attempts.get(body["device"], 0)
+    if body["attempt"] != before + 1 or body["attempt"] > limit:
+        return f"{body['device']}: try {body['attempt']} after {before}, at most {limit}"
+    return None
+
+
 def one_rollout_for_each_device(entry: Entry, scene: Scene) -> str | None:
     """INV-18: a device belongs to one active rollout at most."""
-    if entry.kind != "rollout_started":
+    if entry.kind == "devices_joined":
+        targets = set(entry.body["devices"])
+    elif entry.kind == "rollout_started":
+        targets = set(Plan.model_validate(entry.body["plan"]).targets)
+    else:
         return None
-    targets = {device for wave in entry.body["plan"]["waves"] for device in wave["members"]}
     for name, rollout in scene.ledger.rollouts.items():
         shared = sorted(targets & set(rollout.wave_of))
         if shared and not rollout.outcome:
@@ -176,7 +166,7 @@ def thresholds_hold(entry: Entry, scene: Scene) -> str | None:
     rollout = scene.ledger.rollout(entry)
     planned = rollout.plan.waves[rollout.wave]
     failed = sum(name in rollout.failed and name not in rollout.excused for name in planned.members)
-    percent = _wave_policy(rollout).get("failure_threshold_percent", 0.0)
+    percent = wave_policy(rollout).get("failure_threshold_percent", 0.0)
     if not planned.members or failed * 100 > percent * len(planned.members):
         return f"{failed} of {len(planned.members)} in {planned.name} failed, limit {percent:g}%"
     return None
@@ -204,13 +194,16 @@ _SAID: Final[Mapping[str, tuple[str, ...]]] = {
 ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-7 approval": approval_comes_first,
     "INV-8 capacity": capacity_holds,
+    "INV-6 rollbacks are seen": rollbacks_are_seen,
+    "INV-6 tries are bounded": tries_are_bounded,
     "INV-10 wave order": waves_keep_their_order,
-    "INV-11 gate soundness": gates_judge_everybody,
-    "INV-11 soak is watched": soak_is_watched,
+    "INV-10 completion": only_what_is_whole_completes,
+    **WATCH_INVARIANTS,
     "INV-12 stops stop": stops_stop,
     "INV-15 nothing stale": nothing_stale_is_granted,
     "INV-16 decided once": decisions_are_taken_once,
     "INV-18 one rollout": one_rollout_for_each_device,
+    "INV-18 quarantine": quarantine_keeps_out,
     "INV-19 attribution": words_come_from_the_device,
     "INV-21 thresholds": thresholds_hold,
 }
@@ -228,18 +221,3 @@ def _installed(entry: Entry, scene: Scene) -> list[str]:
 
 def _facts(entry: Entry, scene: Scene) -> RolloutFacts:
     return scene.ledger.rollout(entry)
-
-
-def _wave_policy(rollout: RolloutFacts) -> Mapping[str, Any]:
-    name = rollout.plan.waves[rollout.wave].name
-    found: Mapping[str, Any] = next((w for w in rollout.policy["rollout"]["waves"] if w["name"] == name), {})
-    return found
-
-
-def _soak_seconds(rollout: RolloutFacts) -> float:
-    if rollout.until_seconds is not None:
-        return rollout.until_seconds
-    canary = rollout.policy["rollout"]["canary"]
-    if rollout.wave == 0:
-        return float(canary["short_term_minutes"] + canary["soak_minutes"]) * 60
-    return float(_wave_policy(rollout)["soak_minutes"]) * 60

@@ -21,6 +21,7 @@ class Scenario:
 
     Attributes:
         release: How the new version behaves.
+        absent: Devices that are not there when the world begins.
         at_rest_within_seconds: After the faults have stopped, the world must come to rest in this time.
     """
 
@@ -30,27 +31,30 @@ class Scenario:
     policy: Policy
     faults: Faults
     habits: Habits
+    absent: frozenset[str] = frozenset()
     at_rest_within_seconds: float = 8 * 3600.0
 
 
 def make_scenario(
     *,
     seed: int = 1,
-    devices: int = 20,
+    devices: int | tuple[DeviceSpec, ...] = 20,
     release: Behavior = GOOD,
     policy: Policy | None = None,
     faults: Faults = NO_FAULTS,
     approve_after_seconds: float | None = 60.0,
     resumes: int = 0,
+    absent: frozenset[str] = frozenset(),
 ) -> Scenario:
     """Return a scenario for a story; by default nothing goes wrong and the canary is approved after a minute."""
     return Scenario(
         seed=seed,
-        fleet=make_fleet(devices),
+        fleet=make_fleet(devices) if isinstance(devices, int) else devices,
         release=release,
         policy=policy or brisk_policy(),
         faults=faults,
         habits=Habits(approve_after_seconds, resumes, faults.clumsy_humans),
+        absent=absent,
     )
 
 

@@ -9,7 +9,8 @@ from schemas.messages import Ready, Reported, SlotName
 from simulator.clock import Clock
 from simulator.device_invariants import DEVICE_INVARIANTS, accepted_grant
 from simulator.disk import Disk
-from simulator.ledger import Entry, Ledger
+from simulator.ledger import Ledger
+from simulator.rollout_facts import Entry
 from simulator.rollout_invariants import ROLLOUT_INVARIANTS, Scene
 from simulator.truth import DeviceStep, DeviceTruth
 

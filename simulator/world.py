@@ -17,6 +17,7 @@ from simulator.mail import Mail
 from simulator.materials import (
     NEW_RELEASE,
     NEW_VERSION,
+    NEXT_VERSION,
     OLD_VERSION,
     DeviceSpec,
     broker_acl,
@@ -27,7 +28,7 @@ from simulator.materials import (
 from simulator.mischief import Mischief
 from simulator.network import Network
 from simulator.orchestrator import Materials, SimulatedOrchestrator
-from simulator.people import ALICE, Person
+from simulator.people import ALICE, BOB, Habits, Person
 from simulator.plant import Plant
 from simulator.scenario import ROLLOUT, WARM_UP_SECONDS, Scenario, draw_scenario
 from simulator.trace import Trace
@@ -68,7 +69,8 @@ class World:
     Attributes:
         devices: By id.
         orchestrator: The process, one after another.
-        person: Who is on duty.
+        person: Who is on duty, Alice.
+        colleague: Bob, who only does what a story has him do.
         clock: ``clock.after`` lets a story interfere; see ``at``.
     """
 
@@ -80,18 +82,11 @@ class World:
         self._tree = TopicTree()
         self._sample_seconds = SAMPLE_SECONDS
         self._key = make_key(scenario.seed)
-        self.network = Network(self.clock, broker_acl(ALICE), scenario.faults, self._stream("network"), self.trace)
+        self.network = Network(self.clock, broker_acl(ALICE, BOB), scenario.faults, self._stream("network"), self.trace)
         self.orchestrator = self._make_orchestrator()
         self.devices = {spec.id: self._make_device(spec) for spec in scenario.fleet}
-        self.person = Person(
-            self.clock,
-            self.network,
-            self._tree,
-            scenario.habits,
-            rng=self._stream("people"),
-            witness=self.witness,
-            trace=self.trace,
-        )
+        self.person = self._make_person(ALICE, scenario.habits, self._stream("people"))
+        self.colleague = self._make_person(BOB, Habits(approve_after_seconds=None), self._stream(BOB))
         self._planned = 0
         self.is_healed = False
         self._mischief = Mischief(self, self._stream("mischief"))
@@ -113,10 +108,12 @@ class World:
 
     def run(self) -> Result:
         """Run until everything has come to rest or the time is over, and judge."""
-        for device in self.devices.values():
-            device.boot()
+        for name, device in self.devices.items():
+            if name not in self.scenario.absent:
+                device.boot()
         self.orchestrator.boot()
         self.person.client.start()
+        self.colleague.client.start()
         self.at(0.0, self._ask_for_rollout)
         if self.faults != NO_FAULTS:
             self._mischief.begin()
@@ -156,7 +153,7 @@ class World:
     def _is_over(self) -> bool:
         """Say whether no rollout goes on by itself and nobody has anything in mind."""
         engine = self.orchestrator.engine
-        if engine is None or self._planned or self.person.is_waiting or not engine.state.rollouts:
+        if engine is None or self._planned or self._are_people_busy() or not engine.state.rollouts:
             return False
         waiting = self._waiting_for_people()
         return all(each.phase in TERMINAL or each.id in waiting for each in engine.state.rollouts.values())
@@ -167,19 +164,24 @@ class World:
             engine is None
             or self._planned
             or not self.is_healed
-            or self.person.is_waiting
+            or self._are_people_busy()
             or not self.orchestrator.client.is_idle
         ):
             return False
-        if any(device.core is None or device.is_asleep for device in self.devices.values()):
+        if any(device.core is None or device.is_asleep for device in self.devices.values() if not device.is_gone):
             return False
         return not everything_arrived(self.witness.ledger, self.devices, self._waiting_for_people())
 
     def _waiting_for_people(self) -> list[str]:
         engine = self.orchestrator.engine
-        rollouts = engine.state.rollouts.values() if engine is not None else ()
-        waits = {Phase.AWAITING_APPROVAL, Phase.HALTED}
-        return [each.id for each in rollouts if each.phase in waits or each.paused or self.person.is_braking]
+        if engine is None:
+            return []
+        waits = {Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES, Phase.HALTED}
+        is_stopped = bool(self.person.is_braking or engine.state.frozen)
+        return [each.id for each in engine.state.rollouts.values() if each.phase in waits or each.paused or is_stopped]
+
+    def _are_people_busy(self) -> bool:
+        return self.person.is_waiting or self.colleague.is_waiting
 
     def _judge(self) -> None:
         """Hold what is left against the invariants of the end."""
@@ -193,8 +195,8 @@ class World:
         differs = state_is_the_fold(self.orchestrator.journal, engine.state)
         if differs is not None:
             witness.accuse("INV-17 fold", "orchestrator", differs)
-        for name, rollout in witness.ledger.rollouts.items():
-            wrong = accounts_balance(name, rollout, self.devices)
+        for name, rollout in engine.state.rollouts.items():
+            wrong = accounts_balance(name, witness.ledger, rollout, self.devices)
             if wrong is not None:
                 witness.accuse("INV-18 accounting", name, wrong)
         for wrong in everything_arrived(witness.ledger, self.devices, self._waiting_for_people()):
@@ -218,13 +220,13 @@ class World:
         return stream(self.scenario.seed, name)
 
     def _make_orchestrator(self) -> SimulatedOrchestrator:
-        release = make_release(NEW_VERSION)
+        releases = {each.release: each for each in map(make_release, (NEW_VERSION, NEXT_VERSION))}
         orchestrator = SimulatedOrchestrator(
             self.clock,
             self.network,
             self._tree,
             self._key,
-            materials=Materials({release.release: release}, {POLICY: self.scenario.policy}),
+            materials=Materials(releases, {POLICY: self.scenario.policy}),
             tick_seconds=self._sample_seconds / 2,
             rng=self._stream("orchestrator"),
             witness=self.witness,
@@ -232,6 +234,18 @@ class World:
         )
         orchestrator.crash = self.faults.orchestrator_crash
         return orchestrator
+
+    def _make_person(self, name: str, habits: Habits, rng: random.Random) -> Person:
+        return Person(
+            self.clock,
+            self.network,
+            self._tree,
+            habits,
+            rng=rng,
+            witness=self.witness,
+            trace=self.trace,
+            name=name,
+        )
 
     def _make_device(self, spec: DeviceSpec) -> SimulatedDevice:
         rng = self._stream(spec.id)

@@ -1,0 +1,30 @@
+"""What each entry of the journal is judged by: the journal before it, and the ground truth."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from simulator.ledger import Ledger
+from simulator.rollout_facts import Entry
+from simulator.truth import DeviceTruth
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What an entry is judged by.
+
+    Attributes:
+        ledger: The journal before the entry.
+        truths: What the devices have really done.
+        online: The devices that the orchestrator believes to be there.
+        sampled_at: When the last sample of each device reached the orchestrator.
+        approvals: Each (rollout, wave) that a person has asked to approve; the wave may be left out.
+    """
+
+    ledger: Ledger
+    truths: Mapping[str, DeviceTruth]
+    online: frozenset[str]
+    sampled_at: Mapping[str, float]
+    approvals: set[tuple[str, str | None]]
+
+
+RolloutInvariant = Callable[[Entry, Scene], str | None]
