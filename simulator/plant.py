@@ -5,6 +5,7 @@ Steps take seconds and may fail. The supervisor starts an application again that
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -75,6 +76,12 @@ class Plant:
     def version_of(self, slot: SlotName | None) -> str | None:
         """Return what a slot's files make up."""
         return None if slot is None else self._disk.slots[slot].version
+
+    def spoil(self, version: str, behavior: Behavior) -> None:
+        """Let a version behave like this on this device from now on, also while it runs."""
+        self._behaviors[version] = behavior
+        if self.application is not None and self.application.version == version:
+            self.application = replace(self.application, behavior=behavior)
 
     def power_off(self) -> None:
         """Stop everything without a word."""

@@ -97,14 +97,19 @@ class World:
         return self.scenario.faults
 
     def at(self, seconds: float, action: Callable[[], object]) -> None:
-        """Do something so many seconds after the rollout was asked for; the world goes on until it is done."""
+        """Do something so many seconds after the first rollout was asked for; the world goes on until it is done."""
         self._planned += 1
 
         def act() -> None:
             self._planned -= 1
             action()
 
-        self.clock.after(WARM_UP_SECONDS + seconds, act)
+        self.clock.after(seconds - self.seconds, act)
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the first rollout was asked for; below 0 before that."""
+        return self.clock.elapsed_seconds - WARM_UP_SECONDS
 
     def run(self) -> Result:
         """Run until everything has come to rest or the time is over, and judge."""
