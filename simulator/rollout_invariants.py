@@ -153,6 +153,10 @@ def words_come_from_the_device(entry: Entry, scene: Scene) -> str | None:
     body = entry.body
     if entry.kind not in _SAID or body.get("code") == "deploy_timeout":
         return None
+    if body.get("code") == "silent":
+        limit = scene.ledger.rollout(entry).policy["rollout"]["global"]["silence_deadline_minutes"] * 60
+        silent = entry.at - scene.sampled_at.get(body["device"], -math.inf)
+        return f"{body['device']} was heard {silent:.0f} s ago" if silent <= limit else None
     reports = scene.truths[body["device"]].reports
     said = any((body["generation"], state, body["version"]) in reports for state in _SAID[entry.kind])
     return None if said else f"{body['device']} never said so: {entry.kind} {body['version']}"

@@ -22,7 +22,7 @@ class Scenario:
     Attributes:
         release: How the new version behaves.
         absent: Devices that are not there when the world begins.
-        at_rest_within_seconds: After the faults have stopped, the world must come to rest in this time.
+        at_rest_within_seconds: After the last fault and the last plan, the world must come to rest in this time.
     """
 
     seed: int

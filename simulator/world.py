@@ -88,6 +88,7 @@ class World:
         self.person = self._make_person(ALICE, scenario.habits, self._stream("people"))
         self.colleague = self._make_person(BOB, Habits(approve_after_seconds=None), self._stream(BOB))
         self._planned = 0
+        self._planned_until = 0.0
         self.is_healed = False
         self._mischief = Mischief(self, self._stream("mischief"))
 
@@ -99,6 +100,7 @@ class World:
     def at(self, seconds: float, action: Callable[[], object]) -> None:
         """Do something so many seconds after the first rollout was asked for; the world goes on until it is done."""
         self._planned += 1
+        self._planned_until = max(self._planned_until, seconds)
 
         def act() -> None:
             self._planned -= 1
@@ -123,9 +125,8 @@ class World:
         if self.faults != NO_FAULTS:
             self._mischief.begin()
         self.clock.after(WARM_UP_SECONDS + self._mischief.stop_seconds, self._heal)
-        last_seconds = WARM_UP_SECONDS + self._mischief.stop_seconds + self.scenario.at_rest_within_seconds
         quiet_looks, over_looks, look_at = 0, 0, 0.0
-        while quiet_looks < _QUIET_LOOKS and self.clock.elapsed_seconds < last_seconds and self.clock.step():
+        while quiet_looks < _QUIET_LOOKS and self.seconds < self._rests_by() and self.clock.step():
             if self.clock.elapsed_seconds >= look_at:
                 look_at = self.clock.elapsed_seconds + _LOOK_SECONDS
                 quiet_looks = quiet_looks + 1 if self._is_at_rest() else 0
@@ -134,6 +135,9 @@ class World:
                     self._heal()  # there is nothing left to disturb
         self._judge()
         return self._result()
+
+    def _rests_by(self) -> float:
+        return max(self._mischief.stop_seconds, self._planned_until) + self.scenario.at_rest_within_seconds
 
     def phase(self, rollout: str = ROLLOUT) -> str:
         """Return the phase of a rollout as the orchestrator sees it; empty before it has begun."""

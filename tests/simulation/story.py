@@ -1,10 +1,10 @@
 """What the stories share: a rollout that goes as it should, policies with a difference, and the account of it all."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.core.events import AnyEvent, event_from_json
 from schemas.policy import Policy
 from simulator import Result, World
 from simulator.clock import START_SECONDS
@@ -25,6 +25,7 @@ def policy_with(
     limits: Mapping[str, Any] | None = None,
     waves: Mapping[str, Any] | None = None,
     update: Mapping[str, Any] | None = None,
+    gates: Mapping[str, Any] | None = None,
     **top: object,
 ) -> Policy:
     """Return the brisk policy with other values in these blocks; ``waves`` holds for each of them."""
@@ -38,7 +39,8 @@ def policy_with(
         }
     )
     rolling = policy.rolling_update.model_copy(update=update or {})
-    return policy.model_copy(update={"rollout": changed, "rolling_update": rolling, **top})
+    judged = policy.health_gates.model_copy(update=gates or {})
+    return policy.model_copy(update={"rollout": changed, "rolling_update": rolling, "health_gates": judged, **top})
 
 
 def canaries(world: World) -> list[str]:
@@ -73,21 +75,21 @@ def codes(world: World, verb: str) -> list[str]:
     ]
 
 
-def facts(world: World, *kinds: str) -> list[tuple[float, AnyEvent]]:
+def facts(world: World, *kinds: str) -> list[tuple[float, dict[str, Any]]]:
     """Return what the journal holds of these kinds, each with the second since the rollout was asked for."""
     begin = START_SECONDS + WARM_UP_SECONDS
     entries = [each for each in world.orchestrator.journal.read() if each.kind in kinds]
-    return [(each.at - begin, event_from_json(each.body)) for each in entries]
+    return [(each.at - begin, json.loads(each.body)) for each in entries]
 
 
 def bodies(world: World, kind: str) -> list[dict[str, Any]]:
     """Return the facts of a kind."""
-    return [fact.model_dump() for _, fact in facts(world, kind)]
+    return [fact for _, fact in facts(world, kind)]
 
 
 def told(world: World, *kinds: str) -> list[str]:
     """Return the order in which these kinds were journaled."""
-    return [fact.kind for _, fact in facts(world, *kinds)]
+    return [fact["kind"] for _, fact in facts(world, *kinds)]
 
 
 def gates(world: World) -> list[tuple[str | None, str, str]]:
@@ -101,8 +103,7 @@ def gates(world: World) -> list[tuple[str | None, str, str]]:
 
 def granted(world: World, device: str) -> list[float]:
     """Return when a device was let go, in seconds since the rollout was asked for."""
-    grants = [(at, fact.model_dump()) for at, fact in facts(world, "grant_issued")]
-    return [at for at, fact in grants if (fact["device"], fact["step"]) == (device, "activate")]
+    return [at for at, fact in facts(world, "grant_issued") if (fact["device"], fact["step"]) == (device, "activate")]
 
 
 def when(world: World, holds: Callable[[], bool], act: Callable[[], object]) -> None:
