@@ -111,12 +111,8 @@ def _why(device: Device, rollout: Rollout | None, member: Member | None) -> list
 
 
 def _exclusion(rollout: Rollout, device: str) -> str | None:
-    """Find why a device is in no wave; an old plan holds a reason for each device instead of devices for each."""
-    excluded = rollout.plan.excluded
-    by_device = excluded.get(device)
-    if isinstance(by_device, str):
-        return by_device
-    return next((why for why, names in excluded.items() if not isinstance(names, str) and device in names), None)
+    """Find why a device is in no wave."""
+    return next((why for why, names in rollout.plan.excluded.items() if device in names), None)
 
 
 def _course(rollout: Rollout, member: Member) -> list[Step]:

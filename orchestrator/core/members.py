@@ -1,7 +1,7 @@
 """The targets of one rollout: in which wave each is, and how far it has come."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from math import nan
 from typing import Any, Final
@@ -94,26 +94,50 @@ def _fingerprint(nonce: str) -> int:
     return int.from_bytes(hashlib.sha256(nonce.encode()).digest()[:8])
 
 
+_NO_MEMBER: Final = -1
+
+
 class Members(Table[Member]):
-    """The members of a rollout, wave after wave in the plan's order.
+    """The members of a rollout, wave after wave in the plan's order; found by the inventory's rows.
 
     Args:
         inventory: Where the devices are.
         waves: The plan's members, wave by wave.
     """
 
-    def __init__(self, inventory: Inventory, waves: Sequence[Sequence[str]]) -> None:
+    def __init__(self, inventory: Inventory, waves: Sequence[Iterable[str]]) -> None:
         super().__init__(Member)
         self.inventory = inventory
+        self._row_at = np.full(0, _NO_MEMBER, dtype=np.intp)
+        """For each row of the inventory the member's row."""
         self._starts = [0]
         for number, names in enumerate(waves):
             self.join(names, number)
             self._starts.append(len(self))
 
-    def join(self, names: Sequence[str], wave: int) -> None:
+    def __contains__(self, name: object) -> bool:
+        return name in self.inventory and self._at(self.inventory.row(str(name))) != _NO_MEMBER
+
+    def row(self, name: str) -> int:
+        """Return the number of a row by name; raises ``KeyError`` for a device that is no member."""
+        row = self._at(self.inventory.row(name))
+        if row == _NO_MEMBER:
+            raise KeyError(name)
+        return int(row)
+
+    def rows(self, names: Iterable[str]) -> NDArray[np.intp]:
+        """Return the numbers of rows by name; raises ``KeyError`` for a device that is no member."""
+        rows = self._at(self.inventory.rows(names))
+        if (rows == _NO_MEMBER).any():
+            raise KeyError("a device that is no member")
+        return rows
+
+    def join(self, names: Iterable[str], wave: int) -> None:
         """Add devices to ``wave``, which must be the last one so far."""
-        rows = self.add(names)
         device_rows = self.inventory.rows(names)
+        rows = self._append([self.inventory.names[row] for row in device_rows.tolist()])
+        assert (self._at(device_rows) == _NO_MEMBER).all(), "a device is a member once"
+        self._row_at[device_rows] = rows
         self.cells["device_row"][rows] = device_rows
         self.fill(rows, Member.wave, wave)
         arches = [info.arch for info in self.inventory.vocabularies["info"].values]
@@ -122,6 +146,12 @@ class Members(Table[Member]):
         self.cells["arch"][rows] = arch_codes[codes]
         if wave + 2 <= len(self._starts):
             self._starts[-1] = len(self)
+
+    def _at(self, device_row: Any) -> Any:  # noqa: ANN401 - a row of the inventory or an array of them; the same back
+        missing = len(self.inventory) - len(self._row_at)
+        if missing:
+            self._row_at = np.append(self._row_at, np.full(missing, _NO_MEMBER, dtype=np.intp))
+        return self._row_at[device_row]
 
     def of_wave(self, wave: int) -> slice:
         """Return the rows of one wave."""

@@ -1,6 +1,6 @@
 """A plan in an answer's size: what an operator reads before the start."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from orchestrator.core.releases import StoredRelease
@@ -22,7 +22,7 @@ def plan_summary(name: str, plan: Plan, release: StoredRelease, policy: Policy) 
         "plan_digest": plan.digest,
         "seed": plan.seed,
         "strategy": plan.strategy,
-        "targets": sum(len(wave.members) for wave in plan.waves),
+        "targets": plan.target_count,
         "offline": plan.offline_count,
         "estimated_seconds": plan.estimated_seconds,
         "waves": [
@@ -38,7 +38,7 @@ def plan_summary(name: str, plan: Plan, release: StoredRelease, policy: Policy) 
     }
 
 
-def _counted(reasons: Mapping[str, object]) -> dict[str, int]:
+def _counted(reasons: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Return how many devices each reason holds for, the most frequent first."""
-    counts = {reason[:_TEXT_MAX]: len(devices) for reason, devices in reasons.items() if isinstance(devices, tuple)}
+    counts = {reason[:_TEXT_MAX]: len(devices) for reason, devices in reasons.items()}
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:_SHOWN_MAX])

@@ -119,7 +119,7 @@ class Table(Mapping[str, R], Generic[R]):
         self._reserve(_CAPACITY_MIN)
 
     def __getitem__(self, name: str) -> R:
-        return self._row_type(self, self._rows[name], name)
+        return self._row_type(self, self.row(name), name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -132,12 +132,14 @@ class Table(Mapping[str, R], Generic[R]):
 
     def add(self, names: Sequence[str]) -> NDArray[np.intp]:
         """Add rows with default values and return their numbers; each name must be new."""
-        start = len(self.names)
-        self._reserve(start + len(names))
-        self._rows.update(zip(names, range(start, start + len(names)), strict=True))
-        self.names.extend(names)
+        rows = self._append(names)
+        self._rows.update(zip(names, rows.tolist(), strict=True))
         assert len(self._rows) == len(self.names), "each row has its own name"
-        return np.arange(start, len(self.names))
+        return rows
+
+    def row(self, name: str) -> int:
+        """Return the number of a row by name; raises ``KeyError`` for a name that is not there."""
+        return self._rows[name]
 
     def rows(self, names: Iterable[str]) -> NDArray[np.intp]:
         """Return the numbers of rows by name; raises ``KeyError`` for a name that is not there."""
@@ -168,6 +170,12 @@ class Table(Mapping[str, R], Generic[R]):
     def named(self, mask: NDArray[np.bool_]) -> list[str]:
         """Return the names of the rows that are marked, in order."""
         return [self.names[row] for row in np.flatnonzero(mask)]
+
+    def _append(self, names: Sequence[str]) -> NDArray[np.intp]:
+        start = len(self.names)
+        self._reserve(start + len(names))
+        self.names.extend(names)
+        return np.arange(start, len(self.names))
 
     def _reserve(self, count: int) -> None:
         capacity = len(next(iter(self.cells.values()), ()))

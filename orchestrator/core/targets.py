@@ -5,7 +5,7 @@ Source:
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,9 +21,10 @@ from orchestrator.core.selection import selected
 from orchestrator.core.state import State
 from orchestrator.core.table import Field, Vocabulary
 from orchestrator.planning.columns import Column
-from orchestrator.planning.fleet import OFFLINE, Fleet
+from orchestrator.planning.fleet import ASLEEP, OFFLINE, Fleet
+from orchestrator.planning.ordering import name_order
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.planner import NoCanaryError, plan_fleet
+from orchestrator.planning.planner import NoCanaryError, by_reason, plan_fleet
 from orchestrator.telemetry.baseline import Baseline
 from schemas.messages import Info
 from schemas.policy import Policy
@@ -65,11 +66,14 @@ def make_plan(
         reasons = "; ".join(f"{why.values[code]} ({count})" for code, count in held.items())
         return Refusal(f"no device to update: {reasons or 'no device has announced itself'}")
     seed = int.from_bytes(hashlib.sha256(f"{rollout}/{release.release}".encode()).digest()[:6])
+    names = _as_array(state.devices.names)
+    order = name_order(names)
+    targets = order[why.codes[order] == 0]
     try:
         return plan_fleet(
-            _fleet(state.devices, why.codes == 0, now),
+            _columns(state.devices, names[targets], targets, _unfit(state.devices, now)),
             policy,
-            excluded=_by_reason(state.devices, why),
+            excluded=by_reason(names[order], Column(why.codes[order], why.values)),
             seed=seed,
             artifact_bytes=max((each.unpacked_bytes for each in release.by_arch.values()), default=None),
         )
@@ -80,16 +84,16 @@ def make_plan(
 def plan_again(state: State, release: StoredRelease, policy: Policy, plan: Plan) -> Plan:
     """Plan once more from the fleet in ``state`` and what ``plan`` recorded of it: who is out, and who was unfit."""
     devices = state.devices
-    rows = devices.rows(sorted(plan.targets))
+    rows = devices.rows(plan.targets)
+    names = _as_array(plan.targets)
     unfit = _Reasons(len(devices))
-    although = {name: why.partition(ALTHOUGH)[2] for name, why in plan.chosen.items() if ALTHOUGH in why}
-    recorded = [(names, why) for why, names in plan.not_canary.items()]
-    for names, why in [*recorded, *(((name,), why) for name, why in although.items())]:
+    for why, unfit_names in plan.not_canary.items():
         marks = np.zeros(len(devices), dtype=np.bool_)
-        marks[devices.rows(names)] = True
+        marks[devices.rows(unfit_names)] = True
         unfit.mark(marks, why)
+    order = name_order(names)
     return plan_fleet(
-        _columns(devices, rows, unfit),
+        _columns(devices, names[order], rows[order], unfit),
         policy,
         excluded=plan.excluded,
         seed=plan.seed,
@@ -151,38 +155,34 @@ def _unsuitable(info: Info, release: StoredRelease, policy: Policy) -> str:
     return "in maintenance" if info.maintenance else ""
 
 
-def _by_reason(devices: Inventory, why: Column) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for row in np.flatnonzero(why.codes):
-        grouped.setdefault(why.values[why.codes[row]], []).append(devices.names[row])
-    return grouped
+def _as_array(names: Sequence[str]) -> NDArray[np.bytes_]:
+    return np.array(names, dtype=np.bytes_)
 
 
-def _fleet(devices: Inventory, is_target: Mask, now: float) -> Fleet:
-    """Return what the planner needs of the targets, in the order of their names."""
-    rows = np.array(sorted(np.flatnonzero(is_target).tolist(), key=devices.names.__getitem__), dtype=np.intp)
+def _unfit(devices: Inventory, now: float) -> _Reasons:
+    """Say of each device why it may not be a canary now."""
     unfit = _Reasons(len(devices))
     unfit.mark(~devices.column(Device.is_online), OFFLINE)
-    unfit.mark(devices.column(Device.sleeps_until) > now, "asleep")
-    unfit.mark_each(devices, Device.info, _unfit)
+    unfit.mark(devices.column(Device.sleeps_until) > now, ASLEEP)
+    unfit.mark_each(devices, Device.info, _unfit_for_good)
     unfit.mark(now - devices.column(Device.trouble_at) < TROUBLE_SECONDS, "lost its connection in the last 24 hours")
-    return _columns(devices, rows, unfit)
+    return unfit
 
 
-def _columns(devices: Inventory, rows: NDArray[np.intp], unfit: _Reasons) -> Fleet:
+def _columns(devices: Inventory, names: NDArray[np.bytes_], rows: NDArray[np.intp], unfit: _Reasons) -> Fleet:
+    """Return what the planner needs of the targets, whose names ascend."""
     signals = np.array([len(info.signals) for info in devices.vocabularies["info"].values], dtype=np.int32)
     infos = devices.column(Device.info)[rows]
     return Fleet(
-        names=[devices.names[row] for row in rows],
+        names=names,
         device_type=_coded(devices, infos, lambda info: info.device_type),
         region=_coded(devices, infos, lambda info: info.region),
-        group=_coded(devices, infos, lambda info: info.group),
         signal_count=signals[infos],
         unfit=Column(unfit.codes[rows], unfit.vocabulary.values),
     )
 
 
-def _unfit(info: Info) -> str:
+def _unfit_for_good(info: Info) -> str:
     if info.single_point_of_failure:
         return "single point of failure"
     return f"known issue: {info.known_issues[0]}" if info.known_issues else ""

@@ -1,9 +1,6 @@
 """What the planner knows of the devices that will be updated: columns, because a fleet may have a million of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from operator import lt
 from typing import Final
 
 import numpy as np
@@ -22,10 +19,9 @@ class Fleet:
     """The targets of a rollout; place ``n`` of every column is about device ``n``.
 
     Attributes:
-        names: Device ids in ascending order, each once.
+        names: Device ids in ascending order, each once; ASCII, as every id is.
         device_type: The hardware.
         region: Where it is deployed.
-        group: Whose baseline it is compared with.
         signal_count: How many signals of its health it reports; the best monitored device of a type is its canary.
         unfit: Why it may not be a canary, ``OFFLINE`` and ``ASLEEP`` before any other reason; empty if it may.
 
@@ -34,28 +30,26 @@ class Fleet:
             caller's fault.
     """
 
-    names: Sequence[str]
+    names: NDArray[np.bytes_]
     device_type: Column
     region: Column
-    group: Column
     signal_count: NDArray[np.int32]
     unfit: Column
 
     def __post_init__(self) -> None:
-        columns = (self.device_type, self.region, self.group, self.unfit)
+        columns = (self.device_type, self.region, self.unfit)
         lengths = {len(self.names), len(self.signal_count), *(len(each.codes) for each in columns)}
         if len(lengths) != 1:
             raise ValueError(f"the columns of a fleet have different lengths: {sorted(lengths)}")
         if any(len(set(each.values)) != len(each.values) for each in columns):
             raise ValueError("a column of a fleet has a text twice")
-        if not all(map(lt, self.names, self.names[1:])):
-            twice = next(second for first, second in pairwise(self.names) if first >= second)
-            raise ValueError(f"the names of a fleet must ascend, {twice!r} does not")
+        falls = self.names[1:] <= self.names[:-1]
+        if falls.any():
+            raise ValueError(f"the names of a fleet must ascend, {self.name(int(falls.argmax()) + 1)!r} does not")
 
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups that targets belong to, each once, sorted."""
-        return tuple(sorted(self.group.values[code] for code in np.unique(self.group.codes)))
+    def name(self, place: int) -> str:
+        """Return the id of one device."""
+        return bytes(self.names[place]).decode()

@@ -1,9 +1,13 @@
 """Orders that depend on what is ordered and on nothing else: the same on every machine."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.planning.columns import Column
+
+_WORD_BYTES: Final = 8
 
 
 def by_population(column: Column) -> list[int]:
@@ -16,6 +20,24 @@ def stable_order(keys: NDArray[np.integer]) -> NDArray[np.intp]:
     """Return the places of ``keys``, none below 0, in ascending order; equal keys keep theirs."""
     largest = int(keys.max(initial=0))
     return np.argsort(keys.astype(np.min_scalar_type(largest)), kind="stable")  # Up to 16 bits a radix sort.
+
+
+def name_order(names: NDArray[np.bytes_]) -> NDArray[np.intp]:
+    """Return the places of ``names`` in ascending order: by their first letters that differ, equals by all of them."""
+    if (names[:-1] <= names[1:]).all():
+        return np.arange(len(names))
+    letters = np.ascontiguousarray(names).view(np.uint8).reshape(len(names), -1)
+    differing = letters[:, (letters != letters[0]).any(axis=0)]
+    width = -(-differing.shape[1] // _WORD_BYTES) * _WORD_BYTES
+    padded = np.zeros((len(names), width), dtype=np.uint8)
+    padded[:, : differing.shape[1]] = differing
+    words = padded.view(f">u{_WORD_BYTES}").astype(np.uint64)
+    order = np.argsort(words[:, 0], kind="stable")
+    first = words[order, 0]
+    same = np.concatenate(([False], first[1:] == first[:-1], [False]))
+    tied = same[1:] | same[:-1]
+    order[tied] = order[tied][np.lexsort(words[order[tied]].T[::-1])]
+    return order
 
 
 def run_starts(ordered: NDArray[np.integer]) -> NDArray[np.intp]:

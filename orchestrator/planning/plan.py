@@ -6,6 +6,7 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.planning.names import NamesField
 from schemas.messages import Strategy
 
 
@@ -20,7 +21,7 @@ class PlannedWave(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    members: tuple[str, ...]
+    members: NamesField
 
 
 class Plan(BaseModel):
@@ -30,7 +31,8 @@ class Plan(BaseModel):
         waves: The canary, then the waves that are not empty. Together they hold every target once.
         chosen: Each canary member with the reason for it, in the order of choice.
         excluded: Each reason to leave a device out, sorted, with the devices it holds for.
-        not_canary: Each reason not to let a target be a canary, sorted, with the targets it holds for.
+        not_canary: Each reason not to let a target be a canary, sorted, with the targets it holds for; who goes
+            first in spite of one, because nobody else can, is among them.
         dropped_waves: Waves of the policy that would have been empty.
         uncovered: Device types and regions of targets that no canary member stands for.
         seed: Everything random was drawn from it.
@@ -44,8 +46,8 @@ class Plan(BaseModel):
 
     waves: tuple[PlannedWave, ...]
     chosen: Mapping[str, str]
-    excluded: Mapping[str, tuple[str, ...]]
-    not_canary: Mapping[str, tuple[str, ...]]
+    excluded: Mapping[str, NamesField]
+    not_canary: Mapping[str, NamesField]
     dropped_waves: tuple[str, ...]
     uncovered: tuple[str, ...]
     seed: int
@@ -58,6 +60,11 @@ class Plan(BaseModel):
     def targets(self) -> tuple[str, ...]:
         """All devices that will be updated, in wave order."""
         return tuple(device for wave in self.waves for device in wave.members)
+
+    @property
+    def target_count(self) -> int:
+        """How many devices will be updated."""
+        return sum(len(wave.members) for wave in self.waves)
 
     @cached_property
     def digest(self) -> str:

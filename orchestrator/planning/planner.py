@@ -4,7 +4,7 @@ Source:
     Reference, "Canary Selection Algorithm" and "Wave Device Assignment"; readings: DECISIONS.md, 3 and 4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from orchestrator.planning.canary import Choice, choose_canary
 from orchestrator.planning.columns import Column
 from orchestrator.planning.estimate import estimate_seconds
 from orchestrator.planning.fleet import ASLEEP, OFFLINE, Fleet
+from orchestrator.planning.names import Names
 from orchestrator.planning.ordering import run_starts, stable_order
 from orchestrator.planning.plan import Plan, PlannedWave
 from orchestrator.planning.waves import deal_waves
@@ -30,7 +31,7 @@ def plan_fleet(
     fleet: Fleet,
     policy: Policy,
     *,
-    excluded: Mapping[str, Sequence[str]],
+    excluded: Mapping[str, Names],
     seed: int,
     artifact_bytes: int | None = None,
 ) -> Plan:
@@ -39,7 +40,7 @@ def plan_fleet(
     Args:
         fleet: Every target, at least one.
         policy: Sizes of the canary and the waves.
-        excluded: Devices that are no targets, by reason; copied into the plan.
+        excluded: Devices that are no targets, by reason, each reason's in ascending order; copied into the plan.
         seed: Everything random is drawn from it; from 0, below 2**64.
         artifact_bytes: What the largest artifact takes on a device; None if it is not known.
 
@@ -52,14 +53,15 @@ def plan_fleet(
     is_canary = np.zeros(len(fleet), dtype=np.bool_)
     is_canary[list(choice.reasons)] = True
     places = {"canary": np.flatnonzero(is_canary), **_deal(fleet, np.flatnonzero(~is_canary), policy, seed)}
-    names = np.array(fleet.names, dtype=object)
-    waves = [PlannedWave(name=name, members=tuple(names[part].tolist())) for name, part in places.items() if len(part)]
+    waves = [
+        PlannedWave(name=name, members=Names.of_array(fleet.names[part])) for name, part in places.items() if len(part)
+    ]
     uncovered = _uncovered(fleet, is_canary)
     return Plan(
         waves=tuple(waves),
-        chosen={fleet.names[place]: reason for place, reason in choice.reasons.items()},
-        excluded={reason: tuple(sorted(excluded[reason])) for reason in sorted(excluded) if excluded[reason]},
-        not_canary=_unfit(fleet, names, is_canary),
+        chosen={fleet.name(place): reason for place, reason in choice.reasons.items()},
+        excluded={reason: names for reason, names in sorted(excluded.items()) if names},
+        not_canary=by_reason(fleet.names, fleet.unfit),
         dropped_waves=tuple(name for name, part in places.items() if not len(part)),
         uncovered=uncovered,
         seed=seed,
@@ -78,8 +80,8 @@ def _last_resort(fleet: Fleet) -> Choice:
     there = np.flatnonzero(~_holds(fleet.unfit, OFFLINE, ASLEEP))
     if not len(there):
         raise NoCanaryError(
-            "no device may be a canary: every target is offline or asleep, and what nobody hears from cannot be watched; "
-            "start when at least one is back"
+            "no device may be a canary: every target is offline or asleep, and what nobody hears from cannot be "
+            "watched; start when at least one is back"
         )
     one = choose_canary(fleet, there, CanaryPolicy(max_devices=1))
     (place,) = one.reasons
@@ -100,23 +102,24 @@ def _holds(column: Column, *texts: str) -> NDArray[np.bool_]:
     return np.array([each in texts for each in column.values], dtype=np.bool_)[column.codes]
 
 
-def _unfit(fleet: Fleet, names: NDArray[np.object_], is_canary: NDArray[np.bool_]) -> dict[str, tuple[str, ...]]:
-    """Return the targets that may not be a canary, by reason."""
-    places = np.flatnonzero(~_holds(fleet.unfit, "") & ~is_canary)
+def by_reason(names: NDArray[np.bytes_], why: Column) -> dict[str, Names]:
+    """Return the names that something stands against, by reason; the order within a reason stays."""
+    places = np.flatnonzero(~_holds(why, ""))
     if not len(places):
         return {}
-    places = places[stable_order(fleet.unfit.codes[places])]
-    codes = fleet.unfit.codes[places]
+    places = places[stable_order(why.codes[places])]
+    codes = why.codes[places]
     starts = run_starts(codes)
     parts = np.split(names[places], starts[1:])
     by_code = zip(codes[starts].tolist(), parts, strict=True)
-    return dict(sorted((fleet.unfit.values[code], tuple(part.tolist())) for code, part in by_code))
+    return dict(sorted((why.values[code], Names.of_array(part)) for code, part in by_code))
 
 
 def _uncovered(fleet: Fleet, is_canary: NDArray[np.bool_]) -> tuple[str, ...]:
     """Name every type and region that has targets and no canary."""
     found: list[str] = []
     for kind, column in (("type", fleet.device_type), ("region", fleet.region)):
-        missing = set(np.unique(column.codes).tolist()) - set(column.codes[is_canary].tolist())
+        there = np.flatnonzero(np.bincount(column.codes))
+        missing = set(there.tolist()) - set(column.codes[is_canary].tolist())
         found += sorted(f"{kind} {column.values[code]}" for code in missing)
     return tuple(found)

@@ -246,11 +246,7 @@ def _series(fold: Folded, rollbacks: tuple[Rollback, ...]) -> tuple[Series, ...]
 
 
 def _excluded(excluded: object) -> tuple[Excluded, ...]:
-    """Read who was left out: reason by device, as older plans say it, or devices by reason."""
-    reasons: dict[str, list[str]] = {}
-    for key, value in excluded.items() if isinstance(excluded, dict) else ():
-        if isinstance(value, str):
-            reasons.setdefault(printable(value), []).append(printable(key))
-        elif isinstance(value, list):
-            reasons[printable(key)] = [printable(str(name)) for name in value]
-    return tuple(Excluded(reason=reason, devices=tuple(names)) for reason, names in sorted(reasons.items()))
+    """Read who was left out: devices by reason."""
+    named = excluded if isinstance(excluded, dict) else {}
+    readable = sorted(reason for reason, names in named.items() if isinstance(names, str | list))
+    return tuple(Excluded(reason=printable(each), devices=Body.of(named).names(each)) for each in readable)

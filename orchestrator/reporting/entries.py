@@ -91,8 +91,9 @@ class Body:
         return value
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts, or the keys of an object."""
+        """Return a list of texts, the words of one text, or the keys of an object."""
         value = self._fields.get(name)
+        value = value.split() if isinstance(value, str) else value
         if not isinstance(value, list | dict):
             raise UnreadableEntryError(f"{name} is no list")
         return tuple(printable(str(each)) for each in value)

@@ -321,7 +321,7 @@ class Bench:
         return self.rollout.members[name]
 
     def wave(self, number: int) -> tuple[str, ...]:
-        return self.rollout.plan.waves[number].members
+        return tuple(self.rollout.plan.waves[number].members)
 
     def entries(self) -> list[StoredEntry]:
         return list(self.journal.read())

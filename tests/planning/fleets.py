@@ -19,7 +19,6 @@ class Target(NamedTuple):
     region: str = "north"
     signal_count: int = 1
     unfit: str = ""
-    group: str = "g"
 
 
 def encode(texts: Sequence[str]) -> Column:
@@ -30,25 +29,23 @@ def encode(texts: Sequence[str]) -> Column:
 def fleet_of(*targets: Target) -> Fleet:
     rows = sorted(targets)
     return Fleet(
-        names=[each.name for each in rows],
+        names=np.array([each.name for each in rows], dtype=np.bytes_),
         device_type=encode([each.device_type for each in rows]),
         region=encode([each.region for each in rows]),
-        group=encode([each.group for each in rows]),
         signal_count=np.array([each.signal_count for each in rows], dtype=np.int32),
         unfit=encode([each.unfit for each in rows]),
     )
 
 
 def targets_of(fleet: Fleet) -> list[Target]:
-    columns = (fleet.device_type, fleet.region, fleet.unfit, fleet.group)
-    types, regions, unfit, groups = ([each.values[code] for code in each.codes.tolist()] for each in columns)
-    rows = zip(fleet.names, types, regions, fleet.signal_count.tolist(), unfit, groups, strict=True)
+    columns = (fleet.device_type, fleet.region, fleet.unfit)
+    types, regions, unfit = ([each.values[code] for code in each.codes.tolist()] for each in columns)
+    names = [name.decode() for name in fleet.names.tolist()]
+    rows = zip(names, types, regions, fleet.signal_count.tolist(), unfit, strict=True)
     return [Target(*row) for row in rows]
 
 
-def fleet_from_seed(
-    count: int, seed: int, *, types: int = 6, regions: int = 12, groups: int = 40, unfit_percent: float = 3
-) -> Fleet:
+def fleet_from_seed(count: int, seed: int, *, types: int = 6, regions: int = 12, unfit_percent: float = 3) -> Fleet:
     """Return ``count`` devices; the first type and region have most of them, and the first device is fit."""
     rng = np.random.default_rng(seed)
 
@@ -59,10 +56,9 @@ def fleet_from_seed(
     unfit = np.where(rng.random(count) * 100 < unfit_percent, rng.integers(1, len(UNFIT), count), 0)
     unfit[0] = 0
     return Fleet(
-        names=[f"device-{number:07d}" for number in range(count)],
+        names=np.char.mod("device-%07d", np.arange(count)).astype(np.bytes_),
         device_type=column("type", types),
         region=column("region", regions),
-        group=column("group", groups),
         signal_count=rng.integers(0, 12, count).astype(np.int32),
         unfit=Column(unfit.astype(np.int32), UNFIT),
     )
@@ -75,7 +71,5 @@ def relabelled(fleet: Fleet) -> Fleet:
         values = ["nobody has this", *reversed(column.values)]
         return Column((len(column.values) - column.codes).astype(np.int32), values)
 
-    turned_columns: dict[str, Any] = {
-        name: turned(getattr(fleet, name)) for name in ("device_type", "region", "group", "unfit")
-    }
-    return Fleet(names=tuple(fleet.names), signal_count=fleet.signal_count, **turned_columns)
+    turned_columns: dict[str, Any] = {name: turned(getattr(fleet, name)) for name in ("device_type", "region", "unfit")}
+    return Fleet(names=fleet.names.astype("S64"), signal_count=fleet.signal_count, **turned_columns)

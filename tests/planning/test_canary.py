@@ -33,7 +33,7 @@ def choose(rows: Sequence[Target], size: int) -> dict[str, str]:
     fleet = fleet_of(*rows)
     fit = np.array([place for place, row in enumerate(sorted(rows)) if not row.unfit])
     policy = CanaryPolicy(percentage=100, max_devices=size)
-    return {fleet.names[place]: reason for place, reason in choose_canary(fleet, fit, policy).reasons.items()}
+    return {fleet.name(place): reason for place, reason in choose_canary(fleet, fit, policy).reasons.items()}
 
 
 @pytest.mark.parametrize(

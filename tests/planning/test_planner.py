@@ -1,5 +1,6 @@
 import pytest
 
+from orchestrator.planning.names import Names
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import NoCanaryError, plan_fleet
 from schemas.policy import Policy
@@ -34,7 +35,7 @@ def test_the_unfit_are_no_canary_and_the_plan_says_why() -> None:
 
 
 def test_excluded_devices_are_grouped_by_reason_in_an_order_of_their_own() -> None:
-    excluded = {"runs 2.0.0 already": ["z", "y"], "in maintenance": ["x"], "nobody": []}
+    excluded = {"runs 2.0.0 already": Names("y z"), "in maintenance": Names("x"), "nobody": Names("")}
 
     plan = plan_fleet(fleet_of(Target("a")), make_policy(), excluded=excluded, seed=1)
 
@@ -57,7 +58,7 @@ def test_when_nobody_may_be_a_canary_the_most_representative_device_that_is_onli
     )
 
     assert plan.chosen == {"d": "most representative, although single point of failure"}
-    assert plan.not_canary == {"known issue: fan": ("b", "c"), "offline": ("e",), "single point of failure": ("a",)}
+    assert plan.not_canary == {"known issue: fan": ("b", "c"), "offline": ("e",), "single point of failure": ("a", "d")}
     assert plan.warnings[0] == (
         "no target may be a canary; the most representative of those that are online goes first"
     )
