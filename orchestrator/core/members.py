@@ -109,25 +109,24 @@ class Members(Table[Member]):
         super().__init__(Member)
         self.inventory = inventory
         self._row_at = np.full(0, _NO_MEMBER, dtype=np.intp)
-        """For each row of the inventory the member's row."""
         self._starts = [0]
         for number, names in enumerate(waves):
             self.join(names, number)
             self._starts.append(len(self))
 
     def __contains__(self, name: object) -> bool:
-        return name in self.inventory and self._at(self.inventory.row(str(name))) != _NO_MEMBER
+        return name in self.inventory and int(self._row_at_home()[self.inventory.row(str(name))]) != _NO_MEMBER
 
     def row(self, name: str) -> int:
         """Return the number of a row by name; raises ``KeyError`` for a device that is no member."""
-        row = self._at(self.inventory.row(name))
+        row = int(self._row_at_home()[self.inventory.row(name)])
         if row == _NO_MEMBER:
             raise KeyError(name)
-        return int(row)
+        return row
 
     def rows(self, names: Iterable[str]) -> NDArray[np.intp]:
         """Return the numbers of rows by name; raises ``KeyError`` for a device that is no member."""
-        rows = self._at(self.inventory.rows(names))
+        rows = self._row_at_home()[self.inventory.rows(names)]
         if (rows == _NO_MEMBER).any():
             raise KeyError("a device that is no member")
         return rows
@@ -136,7 +135,7 @@ class Members(Table[Member]):
         """Add devices to ``wave``, which must be the last one so far."""
         device_rows = self.inventory.rows(names)
         rows = self._append([self.inventory.names[row] for row in device_rows.tolist()])
-        assert (self._at(device_rows) == _NO_MEMBER).all(), "a device is a member once"
+        assert (self._row_at_home()[device_rows] == _NO_MEMBER).all(), "a device is a member once"
         self._row_at[device_rows] = rows
         self.cells["device_row"][rows] = device_rows
         self.fill(rows, Member.wave, wave)
@@ -147,11 +146,12 @@ class Members(Table[Member]):
         if wave + 2 <= len(self._starts):
             self._starts[-1] = len(self)
 
-    def _at(self, device_row: Any) -> Any:  # noqa: ANN401 - a row of the inventory or an array of them; the same back
+    def _row_at_home(self) -> NDArray[np.intp]:
+        """Return for each row of the inventory the member's row."""
         missing = len(self.inventory) - len(self._row_at)
         if missing:
             self._row_at = np.append(self._row_at, np.full(missing, _NO_MEMBER, dtype=np.intp))
-        return self._row_at[device_row]
+        return self._row_at
 
     def of_wave(self, wave: int) -> slice:
         """Return the rows of one wave."""
