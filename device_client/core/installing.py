@@ -59,7 +59,7 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
     attempts = device.record.attempts + 1
     device = replace(device, step=None)
     if not event.retryable or attempts >= ATTEMPTS_MAX:
-        error = describe(event.code, event.step.value, event.message)
+        error = describe(event.code, event.step.value, event.message, retryable=event.retryable)
         device, told = move(device, Signal.GAVE_UP, attempts=attempts, error=error)
         return device, (*told, ClearStaging())
     error = describe(event.code, event.step.value, event.message, retryable=True)

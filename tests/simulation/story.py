@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from schemas.policy import Policy
 from simulator import Result, World
 from simulator.clock import START_SECONDS
 from simulator.materials import brisk_policy
 from simulator.scenario import ROLLOUT, WARM_UP_SECONDS
+
+_PATIENCE_SECONDS: Final = 2 * 24 * 3600.0
 
 
 def run(world: World) -> Result:
@@ -107,9 +109,10 @@ def granted(world: World, device: str) -> list[float]:
 
 
 def when(world: World, holds: Callable[[], bool], act: Callable[[], object]) -> None:
-    """Do something as soon as something holds; it is looked at every ten seconds."""
+    """Do something as soon as something holds, which must be within two days; it is looked at every ten seconds."""
 
     def look() -> None:
+        assert world.seconds < _PATIENCE_SECONDS, "what a story waits for never came"
         if holds():
             act()
         else:
