@@ -1,4 +1,4 @@
-"""What must hold when the world has come to rest: the journal, its fold, the accounting; everything has arrived."""
+"""What must hold of the whole world: now and then (trials), and when it has come to rest (journal, fold, accounts)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,20 @@ from simulator.device import SimulatedDevice
 from simulator.ledger import Ledger
 
 _RESTING: Final = frozenset({Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED})
+_MOMENT_SECONDS: Final = 5.0
 _FINAL: Final = frozenset({"committed", "failed", "returned", "stranded"})
+
+
+def trials_end(devices: Iterable[SimulatedDevice]) -> str | None:
+    """INV-5: nothing is still on trial a moment after its deadline, whether anything happens on the device or not."""
+    for device in devices:
+        trial = None if device.core is None or device.is_asleep else device.core.record.trial
+        if device.core is None or trial is None or device.core.record.phase is not Phase.TRIAL:
+            continue
+        late = device.boot_now - trial.deadline_at
+        if late > _MOMENT_SECONDS:
+            return f"{device.spec.id} is on trial {late:.0f} s after its deadline"
+    return None
 
 
 def chain_is_whole(journal: Journal) -> str | None:

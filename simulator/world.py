@@ -11,7 +11,7 @@ from simulator.application import GOOD
 from simulator.clock import Clock, stream
 from simulator.device import SimulatedDevice
 from simulator.disk import Disk
-from simulator.endings import accounts_balance, chain_is_whole, everything_arrived, state_is_the_fold
+from simulator.endings import accounts_balance, chain_is_whole, everything_arrived, state_is_the_fold, trials_end
 from simulator.faults import NO_FAULTS, Faults
 from simulator.mail import Mail
 from simulator.materials import (
@@ -129,12 +129,18 @@ class World:
         while quiet_looks < _QUIET_LOOKS and self.seconds < self._rests_by() and self.clock.step():
             if self.clock.elapsed_seconds >= look_at:
                 look_at = self.clock.elapsed_seconds + _LOOK_SECONDS
+                self._look()
                 quiet_looks = quiet_looks + 1 if self._is_at_rest() else 0
                 over_looks = over_looks + 1 if self._is_over() else 0
                 if over_looks == _QUIET_LOOKS:
                     self._heal()  # there is nothing left to disturb
         self._judge()
         return self._result()
+
+    def _look(self) -> None:
+        late = trials_end(self.devices.values())
+        if late is not None:
+            self.witness.accuse("INV-5 local autonomy", "world", late)
 
     def _rests_by(self) -> float:
         return max(self._mischief.stop_seconds, self._planned_until) + self.scenario.at_rest_within_seconds
