@@ -47,6 +47,8 @@ def step(state: State, rollout: Rollout, context: Context, now: float) -> list[e
 
 def stop_soaks(state: State, watched_until: float) -> list[e.AnyEvent]:
     """Count the soaks under way only up to ``watched_until``: what was not watched does not count."""
+    if state.frozen:
+        return []  # They were stopped when the silence began.
     return [
         e.SoakProgressed(rollout=rollout.id, wave=rollout.wave, soaked_seconds=soaked_seconds(rollout, watched_until))
         for rollout in state.active

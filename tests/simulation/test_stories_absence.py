@@ -123,6 +123,7 @@ def test_half_the_fleet_decides_nothing_by_falling_silent_until_it_is_heard_agai
     world = World(make_scenario(devices=20))
     half = [f"d-{number:04d}" for number in range(10)]
     world.at(900.0, partial(fall_silent, world, half, for_seconds=HOUR))
+    world.at(900.0 + HOUR / 2, world.orchestrator.cut)
     result = run(world)
 
     assert result.outcomes == {ROLLOUT: "completed"}
