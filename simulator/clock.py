@@ -34,16 +34,18 @@ class Clock:
         self._count += 1
         heappush(self._later, (self.now + seconds, self._count, action))
 
-    def step(self) -> bool:
-        """Do the next thing; False when there is nothing to do any more."""
-        if self._soon:
-            self._soon.popleft()()
-            return True
-        if not self._later:
-            return False
-        self.now, _, action = heappop(self._later)
-        action()
-        return True
+    def run(self, seconds: float) -> bool:
+        """Do all that is to be done within ``seconds``, and the first thing after; False when nothing is left."""
+        end, soon, later = self.now + seconds, self._soon, self._later
+        while True:
+            while soon:
+                soon.popleft()()
+            if self.now >= end:
+                return True
+            if not later:
+                return False
+            self.now, _, action = heappop(later)
+            action()
 
     @property
     def elapsed_seconds(self) -> float:

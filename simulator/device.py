@@ -253,7 +253,7 @@ class SimulatedDevice:
         if life != self._life:
             return
         if self.is_asleep:
-            self._put_off.append(action)
+            self._put_off.append(partial(self._if_alive, life, action))  # It may die while it wakes.
         else:
             action()
 

@@ -11,7 +11,8 @@ from simulator.device_invariants import DEVICE_INVARIANTS, accepted_grant
 from simulator.disk import Disk
 from simulator.ledger import Ledger
 from simulator.rollout_facts import Entry
-from simulator.rollout_invariants import ROLLOUT_INVARIANTS, Scene
+from simulator.rollout_invariants import ROLLOUT_INVARIANTS
+from simulator.scene import Scene
 from simulator.truth import DeviceStep, DeviceTruth
 
 VIOLATIONS_MAX = 20

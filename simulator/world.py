@@ -125,15 +125,13 @@ class World:
         if self.faults != NO_FAULTS:
             self._mischief.begin()
         self.clock.after(WARM_UP_SECONDS + self._mischief.stop_seconds, self._heal)
-        quiet_looks, over_looks, look_at = 0, 0, 0.0
-        while quiet_looks < _QUIET_LOOKS and self.seconds < self._rests_by() and self.clock.step():
-            if self.clock.elapsed_seconds >= look_at:
-                look_at = self.clock.elapsed_seconds + _LOOK_SECONDS
-                self._look()
-                quiet_looks = quiet_looks + 1 if self._is_at_rest() else 0
-                over_looks = over_looks + 1 if self._is_over() else 0
-                if over_looks == _QUIET_LOOKS:
-                    self._heal()  # there is nothing left to disturb
+        quiet_looks, over_looks = 0, 0
+        while quiet_looks < _QUIET_LOOKS and self.seconds < self._rests_by() and self.clock.run(_LOOK_SECONDS):
+            self._look()
+            quiet_looks = quiet_looks + 1 if self._is_at_rest() else 0
+            over_looks = over_looks + 1 if self._is_over() else 0
+            if over_looks == _QUIET_LOOKS:
+                self._heal()  # there is nothing left to disturb
         self._judge()
         return self._result()
 

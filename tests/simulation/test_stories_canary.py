@@ -19,9 +19,9 @@ from tests.simulation.story import (
 PHASES = {"immediate_minutes": 2.0, "short_term_minutes": 8.0, "soak_minutes": 10.0}
 
 
-def watched(release: Behavior, **scenario: int) -> World:
+def watched(release: Behavior) -> World:
     """Return a world in which two canaries of twelve devices are watched for 2, 6 and 10 minutes."""
-    return World(make_scenario(devices=12, release=release, policy=policy_with(canary=PHASES), **scenario))
+    return World(make_scenario(devices=12, release=release, policy=policy_with(canary=PHASES)))
 
 
 def test_canary_goes_back_at_once_when_it_is_sick_from_the_start() -> None:

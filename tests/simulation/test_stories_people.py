@@ -24,9 +24,9 @@ LATE = 1500.0
 """The canary has passed its gate and waits for a person."""
 
 
-def unattended(devices: int = 12, **policy: object) -> World:
+def unattended(*, four_eyes: bool = False) -> World:
     """Return a world in which nobody approves by himself."""
-    return World(make_scenario(devices=devices, approve_after_seconds=None, policy=policy_with(**policy)))
+    return World(make_scenario(devices=12, approve_after_seconds=None, policy=policy_with(four_eyes=four_eyes)))
 
 
 def test_approval_is_used_once_when_it_is_given_early_twice_and_for_other_waves() -> None:
