@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
+import numpy as np
+
 from orchestrator.core.allowed import allowed_verbs
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member
@@ -88,10 +90,10 @@ def _health_check(rollout: Rollout) -> HealthCheck:
 
 def status_document(state: State, rollout: Rollout, now: float, healthy: Collection[str] = ()) -> StatusDocument:
     """Say where the rollout is, why, and what may be commanded; ``healthy`` names the devices seen to be well."""
-    from_versions = Counter(
-        rollout.members.vocabularies["from_version"].values[code] or "unknown"
-        for code in rollout.members.column(Member.from_version)
-    )
+    versions = rollout.members.vocabularies["from_version"].values
+    from_versions: Counter[str] = Counter()
+    for code, count in enumerate(np.bincount(rollout.members.column(Member.from_version)).tolist()):
+        from_versions[versions[code] or "unknown"] += count
     return StatusDocument(
         rollout=rollout.id,
         release=rollout.release.release,
@@ -108,7 +110,7 @@ def status_document(state: State, rollout: Rollout, now: float, healthy: Collect
         ts=format_timestamp(now),
         ended_at=None if rollout.ended_at is None else format_timestamp(rollout.ended_at),
         plan_digest=rollout.plan.digest,
-        from_versions=dict(from_versions.most_common(FROM_VERSIONS_MAX)),
+        from_versions=dict((+from_versions).most_common(FROM_VERSIONS_MAX)),
         waves=tuple(wave_status(rollout, number, now, healthy) for number in range(len(rollout.plan.waves))),
         frozen=bool(state.frozen),
     )

@@ -1,15 +1,23 @@
 """The devices of the fleet: what they say they are, what people declared, and what is only seen of them."""
 
+from collections.abc import Iterable
 from math import inf, nan
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestrator.core.table import Field, Row, Table
+from orchestrator.planning.names import Names
+from orchestrator.planning.ordering import in_order, merged
 from schemas.inventory import DeviceEntry
 from schemas.messages import Action, Info
 
 _VOLATILE_INFO: Final = {
     "session": 0, "boot_id": "-", "ts": None, "version": None, "disk_free_bytes": None, "sleeping_until": None,
 }  # fmt: skip
+_MANY: Final = 10_000
+"""From so many on it is quicker to look them up in order."""
 NOT_ANNOUNCED: Final = Info(
     session=0, boot_id="-", agent="unknown", device_type="unknown", arch="unknown", region="unknown", group="unknown"
 )
@@ -83,3 +91,23 @@ class Inventory(Table[Device]):
 
     def __init__(self) -> None:
         super().__init__(Device)
+        self._in_order = in_order([])
+
+    def rows(self, names: Iterable[str]) -> NDArray[np.intp]:
+        """Return the numbers of rows by name; raises ``KeyError`` for a name that is not there."""
+        if not isinstance(names, Names) or len(names) < _MANY:
+            return super().rows(names)
+        ids, rows = self.in_order()
+        wanted = names.array()
+        places = np.searchsorted(ids, wanted)
+        if (ids[np.minimum(places, len(ids) - 1)] != wanted).any():
+            raise KeyError("a device that is not there")
+        return rows[places]
+
+    def in_order(self) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
+        """Return all ids in ascending order, and the row of each; only devices that were added since are sorted in."""
+        known = len(self._in_order[0])
+        if known < len(self):
+            added, places = in_order(self.names[known:])
+            self._in_order = merged(self._in_order, (added, places + known))
+        return self._in_order

@@ -5,7 +5,7 @@ Source:
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from orchestrator.core.context import Context
 from orchestrator.core.inventory import Device, Inventory
 from orchestrator.core.members import Mask, Member
-from orchestrator.core.orders import groups_of
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.selection import selected
 from orchestrator.core.state import State
 from orchestrator.core.table import Field, Vocabulary
 from orchestrator.planning.columns import Column
 from orchestrator.planning.fleet import ASLEEP, OFFLINE, Fleet
-from orchestrator.planning.ordering import name_order
+from orchestrator.planning.ordering import in_order
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import NoCanaryError, by_reason, plan_fleet
 from orchestrator.telemetry.baseline import Baseline
@@ -66,14 +65,14 @@ def make_plan(
         reasons = "; ".join(f"{why.values[code]} ({count})" for code, count in held.items())
         return Refusal(f"no device to update: {reasons or 'no device has announced itself'}")
     seed = int.from_bytes(hashlib.sha256(f"{rollout}/{release.release}".encode()).digest()[:6])
-    names = _as_array(state.devices.names)
-    order = name_order(names)
-    targets = order[why.codes[order] == 0]
+    names, rows = state.devices.in_order()
+    against = why.codes[rows]
+    is_target = against == 0
     try:
         return plan_fleet(
-            _columns(state.devices, names[targets], targets, _unfit(state.devices, now)),
+            _columns(state.devices, names[is_target], rows[is_target], _unfit(state.devices, now)),
             policy,
-            excluded=by_reason(names[order], Column(why.codes[order], why.values)),
+            excluded=by_reason(names, Column(against, why.values)),
             seed=seed,
             artifact_bytes=max((each.unpacked_bytes for each in release.by_arch.values()), default=None),
         )
@@ -84,16 +83,15 @@ def make_plan(
 def plan_again(state: State, release: StoredRelease, policy: Policy, plan: Plan) -> Plan:
     """Plan once more from the fleet in ``state`` and what ``plan`` recorded of it: who is out, and who was unfit."""
     devices = state.devices
-    rows = devices.rows(plan.targets)
-    names = _as_array(plan.targets)
+    targets = plan.targets
+    names, places = in_order(targets)
     unfit = _Reasons(len(devices))
     for why, unfit_names in plan.not_canary.items():
         marks = np.zeros(len(devices), dtype=np.bool_)
         marks[devices.rows(unfit_names)] = True
         unfit.mark(marks, why)
-    order = name_order(names)
     return plan_fleet(
-        _columns(devices, names[order], rows[order], unfit),
+        _columns(devices, names, devices.rows(targets)[places], unfit),
         policy,
         excluded=plan.excluded,
         seed=plan.seed,
@@ -155,10 +153,6 @@ def _unsuitable(info: Info, release: StoredRelease, policy: Policy) -> str:
     return "in maintenance" if info.maintenance else ""
 
 
-def _as_array(names: Sequence[str]) -> NDArray[np.bytes_]:
-    return np.array(names, dtype=np.bytes_)
-
-
 def _unfit(devices: Inventory, now: float) -> _Reasons:
     """Say of each device why it may not be a canary now."""
     unfit = _Reasons(len(devices))
@@ -198,7 +192,9 @@ def take_baselines(
     state: State, plan: Plan, release: StoredRelease, policy: Policy, *, context: Context, now: float
 ) -> dict[str, Baseline] | Refusal:
     """Freeze the baseline of every group in ``plan``; a group without one blocks a policy that compares with it."""
-    groups = sorted(set(groups_of(state, plan.targets).values()))
+    infos = state.devices.vocabularies["info"].values
+    codes = np.unique(state.devices.column(Device.info)[state.devices.rows(plan.targets)])
+    groups = sorted({infos[code].group for code in codes})
     wanted = policy.baseline
     baselines: dict[str, Baseline] = {}
     for group in groups:

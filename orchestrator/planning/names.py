@@ -30,6 +30,16 @@ class Names(Sequence[str]):
         padded[:, width] = ord(" ")
         return cls(padded.tobytes().translate(None, b"\0").decode()[:-1])
 
+    def array(self) -> NDArray[np.bytes_]:
+        """Return the ids as an array; in one step where all are equally long."""
+        letters = np.frombuffer(f"{self.text} ".encode(), dtype=np.uint8)
+        width = self.text.find(" ") if " " in self.text else len(self.text)
+        if width and len(letters) == (width + 1) * len(self):
+            rows = letters.reshape(len(self), width + 1)
+            if (rows[:, width] == ord(" ")).all():
+                return np.ascontiguousarray(rows[:, :width]).view(f"S{width}")[:, 0]
+        return np.array(self.text.split(), dtype=np.bytes_)
+
     @cached_property
     def _count(self) -> int:
         return self.text.count(" ") + 1 if self.text else 0

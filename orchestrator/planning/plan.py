@@ -6,7 +6,7 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.planning.names import NamesField
+from orchestrator.planning.names import Names, NamesField
 from schemas.messages import Strategy
 
 
@@ -57,9 +57,9 @@ class Plan(BaseModel):
     offline_count: int = 0
 
     @property
-    def targets(self) -> tuple[str, ...]:
+    def targets(self) -> Names:
         """All devices that will be updated, in wave order."""
-        return tuple(device for wave in self.waves for device in wave.members)
+        return Names(" ".join(wave.members.text for wave in self.waves))
 
     @property
     def target_count(self) -> int:
