@@ -40,7 +40,8 @@ class StartCommand(Message):
         policy: The policy file's content as an object, or the name of a policy the orchestrator holds.
         time_scale: All durations of the policy are divided by it; for trying out.
         plan: Digest of the plan that was looked at; the start is refused if it would be another one by now.
-        supersede: Active rollouts of the same or a lower priority end, and their devices are free.
+        supersede: Active rollouts that hold its devices end if their priority is the same or lower and they are not
+            rolling back; then these devices are free.
         ignore_lint: Start in spite of lint errors; it stands in the audit.
     """
 

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from orchestrator.core import events as e
@@ -15,9 +16,10 @@ from orchestrator.core.answers import Outcome, accept, refuse, summary, unknown
 from orchestrator.core.context import Context
 from orchestrator.core.facts import fleet_facts
 from orchestrator.core.inputs import CommandReceived
+from orchestrator.core.members import Member
 from orchestrator.core.orders import order_hold
 from orchestrator.core.releases import StoredRelease
-from orchestrator.core.rollout import Rollout
+from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.summaries import plan_summary
 from orchestrator.core.targets import Refusal, make_plan, take_baselines
@@ -49,17 +51,20 @@ def decide_start(
         if running.release == release and running.policy == policy:
             return summary(running, now, already_applied=True)
         return refuse("conflict", f"rollout {name!r} exists with another release or policy")
-    yielding = _yielding(state, policy) if command.supersede else []
-    if isinstance(yielding, Outcome):
-        return yielding
-    plan = make_plan(state, release, policy, name, now=now, superseding={each.id for each in yielding})
+    plan = _plan(state, command, release, policy, name=name, now=now)
     if isinstance(plan, Refusal):
-        return _nothing_to_do(received, name, release, plan, state, can_supersede=not command.supersede)
+        return _nothing_to_do(received, name, release, plan)
+    yielding = _giving_way(state, plan)
     baselines = take_baselines(state, plan, release, policy, context=context, now=now)
     frozen: dict[str, Baseline] = {} if isinstance(baselines, Refusal) else baselines
     facts = fleet_facts(state, plan, release, frozen)
     findings = lint_rollout(policy, facts)
-    data = {**plan_summary(name, plan, release, policy), "baselines": sorted(frozen), **_shown(findings)}
+    data = {
+        **plan_summary(name, plan, release, policy),
+        "supersedes": [each.id for each in yielding],
+        "baselines": sorted(frozen),
+        **_shown(findings),
+    }
     if received.verb == "plan":
         return accept(data)
     refusal = _refusal(command, plan, baselines, findings)
@@ -75,8 +80,26 @@ def decide_start(
         plan=plan,
         baselines=frozen,
     )
-    ended = [event for each in yielding for event in _give_way(state, each, name, received.actor)]
+    ended = _superseded(state, yielding, name, received.actor)
     return accept(data, [*ended, started, e.WaveStarted(rollout=name, wave=0)])
+
+
+def _plan(
+    state: State, command: StartCommand, release: StoredRelease, policy: Policy, *, name: str, now: float
+) -> Plan | Refusal:
+    """Plan without the devices of other rollouts, or with those of rollouts that end for it; say what would help."""
+    against = {each.id: _stands_against(each, policy) for each in state.active}
+    may_end = {rollout for rollout, why in against.items() if why is None}
+    plan = make_plan(state, release, policy, name, now=now, superseding=may_end if command.supersede else ())
+    if isinstance(plan, Plan):
+        return plan
+    if command.supersede:
+        return Refusal("; ".join([plan.message, *(why for why in against.values() if why is not None)]))
+    freed = make_plan(state, release, policy, name, now=now, superseding=may_end)
+    if isinstance(freed, Refusal):
+        return plan
+    ended = ", ".join(each.id for each in _giving_way(state, freed))
+    return Refusal(f"{plan.message}; start with --supersede to end {ended}" if ended else plan.message)
 
 
 def _refusal(
@@ -101,35 +124,37 @@ def _shown(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _nothing_to_do(
-    received: CommandReceived,
-    name: str,
-    release: StoredRelease,
-    refusal: Refusal,
-    state: State,
-    *,
-    can_supersede: bool,
-) -> Outcome:
-    message = refusal.message
-    if can_supersede and "in rollout" in message:
-        message += f"; start with --supersede to end {', '.join(each.id for each in state.active)}"
+def _nothing_to_do(received: CommandReceived, name: str, release: StoredRelease, refusal: Refusal) -> Outcome:
     if received.verb == "plan":
         data = {"rollout": name, "release": release.release, "version": release.version}
-        return accept({**data, "nothing_to_do": True, "reason": message})
-    return refuse("conflict", message)
+        return accept({**data, "nothing_to_do": True, "reason": refusal.message})
+    return refuse("conflict", refusal.message)
 
 
-def _yielding(state: State, policy: Policy) -> list[Rollout] | Outcome:
-    """Return the active rollouts, which give way to one of the same or a higher priority."""
-    stronger = [each.id for each in state.active if each.policy.priority > policy.priority]
-    if stronger:
-        return refuse("conflict", f"{', '.join(stronger)} has a higher priority than {policy.priority}")
-    return state.active
+def _stands_against(rollout: Rollout, policy: Policy) -> str | None:
+    """Say why a newer rollout under ``policy`` may not end ``rollout``; None if it may."""
+    if rollout.policy.priority > policy.priority:
+        return f"{rollout.id} has a higher priority than {policy.priority}"
+    return f"{rollout.id} is rolling back, which nothing supersedes" if rollout.phase is Phase.ROLLING_BACK else None
 
 
-def _give_way(state: State, rollout: Rollout, newer: str, by: str) -> list[e.AnyEvent]:
-    ended = e.RolloutEnded(rollout=rollout.id, outcome="superseded", by=by, reason=f"superseded by {newer}")
-    return [ended, *order_hold(state, rollout)]
+def _giving_way(state: State, plan: Plan) -> list[Rollout]:
+    """Return the active rollouts that hold a target of ``plan``."""
+    is_target = np.zeros(len(state.devices), dtype=np.bool_)
+    is_target[state.devices.rows(plan.targets)] = True
+    return [each for each in state.active if is_target[each.members.column(Member.device_row)].any()]
+
+
+def _superseded(state: State, rollouts: Sequence[Rollout], newer: str, by: str) -> list[e.AnyEvent]:
+    """End older rollouts, and hold those of their devices that were not granted anything yet."""
+    ended: list[e.AnyEvent] = [
+        e.RolloutEnded(rollout=each.id, outcome="superseded", by=by, reason=f"superseded by {newer}")
+        for each in rollouts
+    ]
+    held: list[e.AnyEvent] = []
+    for each in rollouts:
+        held += order_hold(state, each, after=len(held))
+    return [*ended, *held]
 
 
 def _next_name(state: State) -> str:

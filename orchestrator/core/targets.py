@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from orchestrator.core.context import Context
 from orchestrator.core.inventory import Device, Inventory
-from orchestrator.core.members import Mask, Member
+from orchestrator.core.members import Mask, Member, Progress
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.selection import selected
 from orchestrator.core.state import State
@@ -114,6 +114,12 @@ def exclusions(state: State, release: StoredRelease, policy: Policy, *, supersed
             taken = np.zeros(len(devices), dtype=np.bool_)
             taken[each.members.column(Member.device_row)] = True
             reasons.mark(taken, f"in rollout {each.id}")
+    for each in state.watched:
+        is_going_back = each.members.where(Member.progress, Progress.RETURNING)
+        if is_going_back.any():
+            taken = np.zeros(len(devices), dtype=np.bool_)
+            taken[each.members.column(Member.device_row)[is_going_back]] = True
+            reasons.mark(taken & devices.where(Device.rollout, each.id), f"going back in rollout {each.id}")
     for artifact in release.by_arch.values():
         needed = 2 * artifact.artifact_size_bytes + artifact.unpacked_bytes
         gets_it = [release.artifact_for(info.arch) is artifact for info in devices.vocabularies["info"].values]
