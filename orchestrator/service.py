@@ -98,6 +98,9 @@ class Journal(Protocol):
     def mark_performed(self, seq: int) -> None:
         """Note that the effects of all entries up to ``seq`` were handed to the broker."""
 
+    def confirm(self) -> None:
+        """Raise if another process has taken over since ``open_epoch``: nothing of this one may be published again."""
+
 
 def published(record: AuditRecord) -> AuditRecord:
     """Return the record as it goes over the bus: one that is too large names its digest, the journal holds it whole."""
@@ -192,6 +195,7 @@ class Engine:
         Called before the first message of the new connection is received: a brake that is still on comes again with
         the subscription, and one that was released meanwhile leaves no message to say so.
         """
+        self._journal.confirm()
         observe(self.state, HoldSeen(is_held=False), now)
         self._blind_until = now + self._settle_seconds
         self.state.listening_since = now

@@ -26,6 +26,7 @@ class Faults:
         step_failure: Of a fetch, a verification or an install; most pass by themselves.
         orchestrator_crash: At each entry into the journal, before anything is done about it.
         orchestrator_kills_per_hour: How often it is killed between two messages.
+        orchestrator_hangs_per_hour: How often it hangs, another takes over, and the first one wakes up again.
         broker_restarts_per_hour: How often the broker restarts.
         broker_keeps_sessions: Over its restarts.
         broker_keeps_retained: Over its restarts.
@@ -42,6 +43,7 @@ class Faults:
     step_failure: float = 0.0
     orchestrator_crash: float = 0.0
     orchestrator_kills_per_hour: float = 0.0
+    orchestrator_hangs_per_hour: float = 0.0
     broker_restarts_per_hour: float = 0.0
     broker_keeps_sessions: bool = True
     broker_keeps_retained: bool = True
@@ -66,6 +68,7 @@ def draw_faults(seed: int) -> Faults:
         "orchestrator_crash": 0.05,
         "orchestrator_kills_per_hour": 3.0,
         "broker_restarts_per_hour": 2.0,
+        "orchestrator_hangs_per_hour": 1.0,
     }
     drawn: dict[str, Any] = {name: rng.random() * most for name, most in worst.items() if rng.random() < 0.5}  # noqa: PLR2004 - even odds
     return replace(

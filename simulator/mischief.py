@@ -40,6 +40,7 @@ class Mischief:
                 self._repeat(_AGENT_KILLS_PER_HOUR, partial(device.kill_agent, _AGENT_DOWN_SECONDS))
         self._repeat(faults.cuts_per_hour, world.orchestrator.cut)
         self._repeat(faults.orchestrator_kills_per_hour, world.orchestrator.kill)
+        self._repeat(faults.orchestrator_hangs_per_hour, world.orchestrator.hang)
         self._repeat(faults.broker_restarts_per_hour, lambda: world.network.restart_broker(rng.uniform(1, 120)))
         if faults.clumsy_humans:
             self._confuse_people()

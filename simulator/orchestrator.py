@@ -1,7 +1,8 @@
-"""The simulated orchestrator process: the real engine and the real journal, a client, and somebody who kills it.
+"""The simulated orchestrator processes: the real engine and the real journal, a client, and somebody who kills them.
 
 A crash loses the process with everything that it has not published; the journal stays. It happens between two
-messages, or right after an entry was written and before anything was done about it.
+messages, or right after an entry was written and before anything was done about it. A process may also hang: then
+another takes over, and the one that wakes up later must find out that it is no longer needed.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from embedded_broker.packets import NO_PROPERTIES, Properties, Publish, Subscription, Will
-from orchestrator.adapters.journal import Journal, StoredEntry
+from orchestrator.adapters.journal import FencedError, Journal, StoredEntry
 from orchestrator.core.context import Context
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received
@@ -35,6 +36,7 @@ SUBSCRIPTIONS: Final = (
 )  # fmt: skip
 """What the real process subscribes to, in its order."""
 _DOWN_SECONDS: Final = (2.0, 90.0)
+_HANG_SECONDS: Final = (20.0, 900.0)
 
 
 class CrashError(Exception):
@@ -50,16 +52,21 @@ class Materials:
 
 
 class WatchedJournal:
-    """The real journal with a witness beside it; after an append the process may die.
+    """The real journal in the hands of one process, with a witness beside it; after an append the process may die.
+
+    All processes share one journal in memory, so the newest epoch stands in ``newest_epoch``.
 
     Args:
         journal: Survives every process.
-        on_append: Told after each append, before its effects; may raise ``CrashError``.
+        newest_epoch: Of all that were opened, as a list of one.
+        on_append: Told the epoch after each append, before its effects; may raise ``CrashError``.
     """
 
-    def __init__(self, journal: Journal, on_append: Callable[[], None]) -> None:
+    def __init__(self, journal: Journal, newest_epoch: list[int], on_append: Callable[[int], None]) -> None:
         self._journal = journal
+        self._newest_epoch = newest_epoch
         self._on_append = on_append
+        self.epoch = 0
 
     @property
     def performed_seq(self) -> int:
@@ -68,7 +75,8 @@ class WatchedJournal:
 
     def open_epoch(self, at: float) -> int:
         """Take over."""
-        return self._journal.open_epoch(at)
+        self.epoch = self._newest_epoch[0] = self._journal.open_epoch(at)
+        return self.epoch
 
     def read(self, after_seq: int = 0) -> Iterator[StoredEntry]:
         """Yield the entries after ``after_seq``."""
@@ -76,13 +84,101 @@ class WatchedJournal:
 
     def append(self, rows: Sequence[tuple[str, str]], at: float) -> tuple[AuditRecord, ...]:
         """Append, then tell."""
+        self.confirm()
         records = self._journal.append(rows, at)
-        self._on_append()
+        self._on_append(self.epoch)
         return records
+
+    def confirm(self) -> None:
+        """Refuse a process after which another has taken over."""
+        if self._newest_epoch[0] != self.epoch:
+            raise FencedError(f"epoch {self._newest_epoch[0]} took over")
 
     def mark_performed(self, seq: int) -> None:
         """As the journal does."""
         self._journal.mark_performed(seq)
+
+
+class Process:
+    """One orchestrator process, from its start to its end.
+
+    Attributes:
+        engine: Decides.
+        client: Its connection.
+    """
+
+    def __init__(self, world: "SimulatedOrchestrator", engine: Engine, journal: WatchedJournal) -> None:
+        self.engine = engine
+        self._world = world
+        self._journal = journal
+        self._is_started = False
+        self._is_awake = True
+        self._is_alive = True
+        self.client = world.make_client(self)
+        self.client.start()
+        world.clock.after(world.tick_seconds, self._tick)
+
+    @property
+    def epoch(self) -> int:
+        """The one it has opened; 0 before its first connection."""
+        return self._journal.epoch
+
+    def end(self) -> None:
+        """Be gone."""
+        self._is_alive = False
+        self.client.stop()
+
+    def hang(self, seconds: float) -> None:
+        """Do nothing for a while; the connection does not last so long."""
+        self._is_awake = False
+        self.client.stop(forget=False)
+        self._world.clock.after(seconds, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._is_awake = True
+        if self._is_alive:
+            self.client.start()
+
+    def on_connected(self) -> None:
+        """Take over, or say everything again."""
+        engine, now = self.engine, self._world.clock.now
+        is_first, self._is_started = not self._is_started, True
+        self._run(lambda: engine.start(now) if is_first else engine.reconnected(now))
+
+    def on_disconnected(self) -> None:
+        """The engine is not told: what it hears next says enough."""
+
+    def on_message(self, packet: Publish) -> None:
+        """Let the engine have it."""
+        if not self._is_started:
+            return
+        self._world.note_sample(packet.topic)
+        properties = packet.properties
+        received = Received(
+            packet.topic, packet.payload, packet.retain, properties.response_topic, properties.correlation_data
+        )
+        self._run(lambda: self.engine.receive(received, self._world.clock.now))
+
+    def _tick(self) -> None:
+        if not self._is_alive:
+            return
+        self._world.clock.after(self._world.tick_seconds, self._tick)
+        if not self._is_awake:
+            return
+        if self._is_started and self.client.is_connected:
+            self._run(lambda: self.engine.handle(Tick(), self._world.clock.now))
+        if self._is_alive and self.client.is_idle:
+            self.engine.performed()
+
+    def _run(self, turn: Callable[[], list[Outgoing]]) -> None:
+        try:
+            outgoing = turn()
+        except (CrashError, FencedError) as error:
+            self._world.ended(self, error)
+            return
+        for each in outgoing:
+            properties = Properties(correlation_data=each.correlation) if each.correlation else NO_PROPERTIES
+            self.client.publish(each.topic, each.payload, qos=each.qos, retain=each.retain, properties=properties)
 
 
 class SimulatedOrchestrator:
@@ -90,7 +186,7 @@ class SimulatedOrchestrator:
 
     Attributes:
         journal: Survives every process.
-        engine: Of the process that runs; None while none does.
+        process: The newest one; None while none runs.
         crash: The chance to die after each append.
     """
 
@@ -108,101 +204,91 @@ class SimulatedOrchestrator:
         trace: Trace,
     ) -> None:
         self.journal = Journal(None)
-        self.engine: Engine | None = None
+        self.process: Process | None = None
         self.crash = 0.0
-        self._clock = clock
+        self.clock = clock
+        self.tick_seconds = tick_seconds
         self._network = network
         self._tree = tree
         self._key = key
         self._materials = materials
-        self._tick_seconds = tick_seconds
         self._rng = rng
         self._witness = witness
         self._trace = trace
-        self._is_started = False
-        self._life = 0
+        self._newest_epoch = [0]
         self._health_prefix = tree.build(Kind.HEALTH, device="x").rsplit("/", 2)[0]
-        self.client = Client(clock, network, self._login(), self, rng)
         witness.online = self._online
 
+    @property
+    def engine(self) -> Engine | None:
+        """Of the process that runs; None while none does."""
+        return None if self.process is None else self.process.engine
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the broker has acknowledged everything."""
+        return self.process is None or self.process.client.is_idle
+
     def boot(self) -> None:
-        """Start a process; it does nothing before its first connection."""
-        if self.engine is not None:
+        """Start a process, unless one runs; it does nothing before its first connection."""
+        if self.process is not None:
             return
-        self._life += 1
-        life = self._life
         context = Context(Monitor(), self._materials.releases, self._materials.policies, "http://registry.example")
-        journal = WatchedJournal(self.journal, self._on_append)
-        self.engine = Engine(
+        journal = WatchedJournal(self.journal, self._newest_epoch, self._on_append)
+        engine = Engine(
             journal,
             context,
             lambda payload: seal(GRANT_TYPE, payload, self._key),
             self._tree,
             summary_seconds=math.inf,  # nobody reads them here
         )
-        self._is_started = False
-        self.client = Client(self._clock, self._network, self._login(), self, self._rng)
-        self.client.start()
-        self._clock.after(self._tick_seconds, lambda: self._tick(life))
+        self.process = Process(self, engine, journal)
 
     def kill(self, down_seconds: float | None = None) -> None:
         """Kill the process; None draws how long it stays away."""
-        if self.engine is None:
+        if self.process is None:
             return
         self._trace.add("orchestrator", "is killed")
-        self.engine = None
-        self.client.stop()
-        self._clock.after(self._rng.uniform(*_DOWN_SECONDS) if down_seconds is None else down_seconds, self.boot)
+        self.process.end()
+        self.process = None
+        self.clock.after(self._rng.uniform(*_DOWN_SECONDS) if down_seconds is None else down_seconds, self.boot)
+
+    def hang(self, seconds: float | None = None) -> None:
+        """Let the process hang, so that another takes over at once; None draws for how long."""
+        if self.process is None:
+            return
+        self._trace.add("orchestrator", "hangs, and another takes over")
+        self.process.hang(self._rng.uniform(*_HANG_SECONDS) if seconds is None else seconds)
+        self.process = None
+        self.boot()
 
     def cut(self) -> None:
         """Lose the connection to the broker."""
-        self.client.cut()
+        if self.process is not None:
+            self.process.client.cut()
 
-    def on_connected(self) -> None:
-        """Take over, or say everything again."""
-        engine, now = self.engine, self._clock.now
-        if engine is None:
-            return
-        self._run(lambda: engine.reconnected(now) if self._is_started else engine.start(now))
-        self._is_started = self.engine is not None
+    # What its processes need.
 
-    def on_disconnected(self) -> None:
-        """The engine is not told: what it hears next says enough."""
+    def make_client(self, process: Process) -> Client:
+        """Return the connection of a process: all have the same name."""
+        return Client(self.clock, self._network, self._login(), process, self._rng)
 
-    def on_message(self, packet: Publish) -> None:
-        """Let the engine have it."""
-        engine, topic = self.engine, packet.topic
-        if engine is None or not self._is_started:
-            return
-        if topic.startswith(self._health_prefix):
-            self._witness.sampled_at[topic.rsplit("/", 1)[1]] = self._clock.now
-        properties = packet.properties
-        received = Received(
-            topic, packet.payload, packet.retain, properties.response_topic, properties.correlation_data
-        )
-        self._run(lambda: engine.receive(received, self._clock.now))
-
-    def _tick(self, life: int) -> None:
-        engine = self.engine
-        if engine is None or life != self._life:
-            return
-        self._clock.after(self._tick_seconds, lambda: self._tick(life))
-        if self._is_started and self.client.is_connected:
-            self._run(lambda: engine.handle(Tick(), self._clock.now))
-        if self.engine is engine and self.client.is_idle:
-            engine.performed()
-
-    def _run(self, turn: Callable[[], list[Outgoing]]) -> None:
-        try:
-            outgoing = turn()
-        except CrashError:
+    def ended(self, process: Process, error: Exception) -> None:
+        """A process has died, or has found out that another took over."""
+        if process is self.process and isinstance(error, CrashError):
             self.kill()
             return
-        for each in outgoing:
-            properties = Properties(correlation_data=each.correlation) if each.correlation else NO_PROPERTIES
-            self.client.publish(each.topic, each.payload, qos=each.qos, retain=each.retain, properties=properties)
+        self._trace.add("orchestrator", f"of epoch {process.epoch} ends: {error}")
+        process.end()
 
-    def _on_append(self) -> None:
+    def note_sample(self, topic: str) -> None:
+        """A message has come; a sample is evidence."""
+        if topic.startswith(self._health_prefix):
+            self._witness.sampled_at[topic.rsplit("/", 1)[1]] = self.clock.now
+
+    def _on_append(self, epoch: int) -> None:
+        if epoch != self._newest_epoch[0]:
+            self._witness.accuse("INV-13 one writer", "orchestrator", f"epoch {epoch} after {self._newest_epoch[0]}")
         for entry in self._witness.journaled(self.journal.read(self._witness.ledger.last_seq)):
             detail = entry.body.get("device") or entry.body.get("wave", "")
             self._trace.add("orchestrator", f"{entry.kind} {detail} {entry.body.get('decision', '')}".rstrip())

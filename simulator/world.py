@@ -178,7 +178,7 @@ class World:
             or self._planned
             or not self.is_healed
             or self._are_people_busy()
-            or not self.orchestrator.client.is_idle
+            or not self.orchestrator.is_idle
         ):
             return False
         if any(device.core is None or device.is_asleep for device in self.devices.values() if not device.is_gone):

@@ -231,6 +231,14 @@ class Journal(JournalReader):
         self._performed_seq = self._performed_seq_stored = super().performed_seq
         return epoch
 
+    def confirm(self) -> None:
+        """Do nothing as long as this is the only writer.
+
+        Raises:
+            FencedError: Another process took over.
+        """
+        self._check_epoch()
+
     def append(self, rows: Sequence[tuple[str, str]], at: float) -> tuple[AuditRecord, ...]:
         """Append entries, all or none; when it returns they survive a power cut.
 

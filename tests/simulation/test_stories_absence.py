@@ -110,6 +110,22 @@ def test_soak_does_not_count_the_hour_for_which_the_orchestrator_was_down() -> N
     assert [fact["epoch"] for fact in bodies(broken, "epoch_opened")] == [1, 2]
 
 
+def test_orchestrator_that_hung_ends_when_another_has_taken_over_and_the_rollout_goes_on() -> None:
+    world = World(make_scenario(devices=12))
+    for moment in (100.0, 500.0, 1200.0, 4000.0):  # deploying, soaking, deploying the next wave, all over
+        world.at(moment, partial(world.orchestrator.hang, 300.0))
+        world.at(moment + 360.0, lambda: None)
+    result = run(world)
+
+    assert result.outcomes == {ROLLOUT: "completed"}
+    assert running(world) == {NEW_VERSION}
+    assert [fact["epoch"] for fact in bodies(world, "epoch_opened")] == [1, 2, 3, 4, 5]
+    ended = [line for line in world.trace.lines if "took over" in line]
+    assert [line.split("of epoch ")[1] for line in ended] == [
+        f"{epoch} ends: epoch {epoch + 1} took over" for epoch in range(1, 5)
+    ]
+
+
 def _gate_at(world: World) -> float:
     return next(at for at, fact in facts(world, "gate_judged") if fact["decision"] == "await_approval")
 

@@ -2,6 +2,7 @@
 """Planted bugs: each must be caught by its invariant within a few seeds, or the simulation proves nothing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.telemetry.gates import judge_gate
 from schemas.verdicts import Verdict
 from simulator import Faults, World, make_scenario, simulate
+from simulator.orchestrator import WatchedJournal
 from tests.simulation.story import when
 
 SEEDS = range(60)
@@ -117,6 +119,10 @@ def order_every_wave(patch: pytest.MonkeyPatch) -> None:
         return real(facts, rollout, action, everybody if action == "install" and names else names, **rest)
 
     patch.setattr("orchestrator.core.progress.order", eager)
+
+
+def go_on_after_another_took_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WatchedJournal, "confirm", lambda journal: None)
 
 
 def switch_before_persisting(patch: pytest.MonkeyPatch) -> None:
@@ -256,12 +262,19 @@ def nobody_answers() -> World:
     return world
 
 
+def another_takes_over() -> World:
+    world = World(replace(make_scenario(devices=3), at_rest_within_seconds=5400.0))
+    world.at(100.0, partial(world.orchestrator.hang, 300.0))
+    return world
+
+
 @pytest.mark.parametrize(
     ("plant", "invariant", "story"),
     [
         (decide_in_the_silence, "INV-11 silence", half_falls_silent),
         (forget_quarantine, "INV-18 quarantine", device_is_quarantined),
         (stay_on_trial, "INV-5", nobody_answers),
+        (go_on_after_another_took_over, "INV-13", another_takes_over),
     ],
 )
 def test_planted_bug_is_caught_in_its_story(
