@@ -106,7 +106,10 @@ def test_loser_is_fenced_when_another_process_took_over(path: Path, journal: Jou
 
         with pytest.raises(FencedError, match="epoch 2 took over from 1; this process must exit"):
             journal.append([("noted", "{}")], at=3.0)
+        with pytest.raises(FencedError):
+            journal.confirm()
 
+        winner.confirm()
         winner.append([("noted", "{}")], at=3.0)
         assert [(e.seq, e.epoch) for e in winner.read()] == [(1, 1), (2, 2)]
     journal.close()
