@@ -165,20 +165,22 @@ class Process:
         self._world.clock.after(self._world.tick_seconds, self._tick)
         if not self._is_awake:
             return
-        if self._is_started and self.client.is_connected:
-            self._run(lambda: self.engine.handle(Tick(), self._world.clock.now))
-        if self._is_alive and self.client.is_idle:
+        serves = self._is_started and self.client.is_connected
+        survives = not serves or self._run(lambda: self.engine.handle(Tick(), self._world.clock.now))
+        if survives and self.client.is_idle:
             self.engine.performed()
 
-    def _run(self, turn: Callable[[], list[Outgoing]]) -> None:
+    def _run(self, turn: Callable[[], list[Outgoing]]) -> bool:
+        """Take a turn and publish what comes of it; False if it was the last."""
         try:
             outgoing = turn()
         except (CrashError, FencedError) as error:
             self._world.ended(self, error)
-            return
+            return False
         for each in outgoing:
             properties = Properties(correlation_data=each.correlation) if each.correlation else NO_PROPERTIES
             self.client.publish(each.topic, each.payload, qos=each.qos, retain=each.retain, properties=properties)
+        return True
 
 
 class SimulatedOrchestrator:
