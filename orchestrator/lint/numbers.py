@@ -7,6 +7,7 @@ Source:
     Clopper and Pearson, 1934 (the exact bound; for zero failures the rule of three's origin).
 """
 
+from functools import lru_cache
 from math import exp, expm1, lgamma, log, log1p
 from typing import Final
 
@@ -109,6 +110,7 @@ def devices_to_see(rate: float) -> int:
     return wanted
 
 
+@lru_cache(maxsize=256)
 def chance_of_false_stop(devices: int, percent: float, rate: float) -> float:
     """Return how likely a wave of ``devices`` is stopped when each install fails by bad luck with probability ``rate``.
 

@@ -5,8 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from orchestrator.lint.facts import FleetFacts, GroupFacts
 from orchestrator.planning.columns import Column
 from orchestrator.planning.fleet import OFFLINE, Fleet
+from orchestrator.planning.names import Names
+from orchestrator.planning.plan import Plan
 
 UNFIT = ("", OFFLINE, "single point of failure", "known issue: fan")
 
@@ -56,7 +59,7 @@ def fleet_from_seed(count: int, seed: int, *, types: int = 6, regions: int = 12,
     unfit = np.where(rng.random(count) * 100 < unfit_percent, rng.integers(1, len(UNFIT), count), 0)
     unfit[0] = 0
     return Fleet(
-        names=np.char.mod("device-%07d", np.arange(count)).astype(np.bytes_),
+        names=Names(" ".join(f"device-{number:07d}" for number in range(count))).array(),
         device_type=column("type", types),
         region=column("region", regions),
         signal_count=rng.integers(0, 12, count).astype(np.int32),
@@ -73,3 +76,22 @@ def relabelled(fleet: Fleet) -> Fleet:
 
     turned_columns: dict[str, Any] = {name: turned(getattr(fleet, name)) for name in ("device_type", "region", "unfit")}
     return Fleet(names=fleet.names.astype("S64"), signal_count=fleet.signal_count, **turned_columns)
+
+
+def tally(column: Column) -> dict[str, int]:
+    """Return how many devices have each text that occurs."""
+    counts = np.bincount(column.codes, minlength=len(column.values)).tolist()
+    return {text: count for text, count in zip(column.values, counts, strict=True) if count}
+
+
+def facts_of(plan: Plan, fleet: Fleet) -> FleetFacts:
+    """Return what lint is told of a fleet of one group that is known."""
+    waves = {wave.name: len(wave.members) for wave in plan.waves}
+    return FleetFacts(
+        waves=waves,
+        offline=plan.offline_count,
+        types=tally(fleet.device_type),
+        regions=tally(fleet.region),
+        uncovered=plan.uncovered,
+        groups={"vision": GroupFacts(len(fleet), waves["canary"], error_rate=0.003)},
+    )

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
 
+import numpy as np
+
 from orchestrator.planning.fleet import Fleet
 from orchestrator.planning.plan import Plan
 from schemas.policy import CanaryPolicy, Policy
-from tests.planning.fleets import Target, targets_of
+from tests.planning.fleets import Target, tally, targets_of
 
 
 def check_plan(plan: Plan, fleet: Fleet, policy: Policy, excluded: Mapping[str, Sequence[str]]) -> None:
@@ -17,7 +19,27 @@ def check_plan(plan: Plan, fleet: Fleet, policy: Policy, excluded: Mapping[str, 
     check_partition(plan, rows, policy)
     check_reasons(plan, rows, excluded)
     check_canary(plan, rows, policy.rollout.canary)
+    check_sizes(plan, policy, len(fleet))
     check_waves(plan, rows, policy)
+
+
+def check_columns(plan: Plan, fleet: Fleet, policy: Policy, excluded: Mapping[str, Sequence[str]]) -> None:
+    """Check the rules that columns show, of a fleet so large that every wave has every type."""
+    places = [np.searchsorted(fleet.names, wave.members.array()) for wave in plan.waves]
+    assert all((fleet.names[part] == wave.members.array()).all() for part, wave in zip(places, plan.waves, strict=True))
+    assert all((part[1:] > part[:-1]).all() for part in places)
+    assert (np.bincount(np.concatenate(places), minlength=len(fleet)) == 1).all()
+
+    assert all(len(np.unique(fleet.device_type.codes[part])) == len(tally(fleet.device_type)) for part in places)
+
+    check_sizes(plan, policy, len(fleet))
+    lowest, highest = size_limits(policy.rollout.canary, len(fleet))
+    assert lowest <= len(plan.waves[0].members) <= highest
+    assert sorted(plan.chosen) == list(plan.waves[0].members)
+    assert {why: len(names) for why, names in plan.not_canary.items()} == {
+        why: count for why, count in tally(fleet.unfit).items() if why
+    }
+    assert plan.excluded == {why: names for why, names in excluded.items() if names}
 
 
 def check_partition(plan: Plan, rows: Mapping[str, Target], policy: Policy) -> None:
@@ -73,16 +95,18 @@ def size_limits(policy: CanaryPolicy, count: int) -> tuple[int, int]:
     return min(most, max(policy.min_devices, lowest)), min(most, max(policy.min_devices, highest))
 
 
+def check_sizes(plan: Plan, policy: Policy, target_count: int) -> None:
+    sizes = {wave.name: len(wave.members) for wave in plan.waves}
+    left = pool = target_count - sizes["canary"]
+    for wave in policy.rollout.waves[:-1]:
+        size = min(left, ceil(pool * Fraction(str(wave.percentage)) / 100))
+        assert sizes.get(wave.name, 0) == size
+        left -= size
+    assert sizes.get(policy.rollout.waves[-1].name, 0) == left
+
+
 def check_waves(plan: Plan, rows: Mapping[str, Target], policy: Policy) -> None:
     pool = [rows[name] for wave in plan.waves[1:] for name in wave.members]
-    members = {wave.name: wave.members for wave in plan.waves}
-    left = len(pool)
-    for wave in policy.rollout.waves[:-1]:
-        size = min(left, ceil(len(pool) * Fraction(str(wave.percentage)) / 100))
-        assert len(members.get(wave.name, ())) == size
-        left -= size
-    assert len(members.get(policy.rollout.waves[-1].name, ())) == left
-
     population = Counter(each.device_type for each in pool)
     enough = {name for name, count in population.items() if count >= len(policy.rollout.waves)}
     for planned in plan.waves[1:]:

@@ -1,24 +1,28 @@
 """Every plan for every example policy."""
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.lint.catalogue import RULES, lint_rollout
+from orchestrator.planning.fleet import Fleet
 from orchestrator.planning.names import Names
 from orchestrator.planning.plan import Plan, PlannedWave
 from orchestrator.planning.planner import plan_fleet
 from orchestrator.shelf import load_policy
 from schemas.policy import CanaryPolicy, Policy
-from tests.planning.fleets import Target, fleet_from_seed, fleet_of, relabelled
-from tests.planning.plan_checks import check_plan
+from tests.planning.fleets import Target, facts_of, fleet_from_seed, fleet_of, relabelled
+from tests.planning.plan_checks import check_columns, check_plan
 
 POLICIES = sorted((Path(__file__).parents[2] / "examples" / "policies").glob("*.yaml"))
 CAREFUL = next(path for path in POLICIES if path.stem == "careful")
+REFERENCE = next(path for path in POLICIES if path.stem == "reference")
 COUNTS = (1, 5, 9, 10, 49, 50, 199, 200, 1000, 10_000)
+fleet_of_count = cache(partial(fleet_from_seed, seed=7))
 EXCLUDED = {"in maintenance": Names("x-1 x-2"), "100 bytes free, 500 needed": Names("x-3"), "nobody": Names("")}
 
 
@@ -37,8 +41,43 @@ def as_bytes(plan: Plan) -> bytes:
     return plan.model_dump_json().encode()
 
 
-@pytest.mark.parametrize("size", ["own-size", "table"])
+def errors_of(path: Path, plan: Plan, fleet: Fleet) -> list[str]:
+    """Return for what lint would refuse this plan, after seeing that it has looked."""
+    findings = lint_rollout(policy_of(path), facts_of(plan, fleet), text=path.read_text(encoding="utf-8"))
+    assert findings
+    assert {each.id for each in findings} <= set(RULES)
+    return [each.message for each in findings if each.severity == "error"]
+
+
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("count", COUNTS)
+def test_each_policy_is_read_linted_and_planned_for_a_fleet_of_every_size(count: int, path: Path) -> None:
+    policy, fleet = policy_of(path), fleet_of_count(count)
+
+    plan = plan_fleet(fleet, policy, excluded=EXCLUDED, seed=7)
+
+    check_plan(plan, fleet, policy, EXCLUDED)
+    assert errors_of(path, plan, fleet) == []
+
+
+def test_each_policy_is_read_linted_and_planned_for_a_fleet_of_a_million() -> None:
+    fleet = fleet_from_seed(1_000_000, 7)
+    checked: set[tuple[PlannedWave, ...]] = set()
+
+    for path in POLICIES:
+        policy = policy_of(path)
+        plan = plan_fleet(fleet, policy, excluded=EXCLUDED, seed=7)
+        if plan.waves not in checked:
+            check_columns(plan, fleet, policy, EXCLUDED)
+        checked.add(plan.waves)
+        assert errors_of(path, plan, fleet) == []
+
+    again = plan_fleet(relabelled(fleet), policy, excluded=EXCLUDED, seed=7)
+    assert as_bytes(again) == as_bytes(plan)
+
+
+@pytest.mark.parametrize("size", ["own-size", "table"])
+@pytest.mark.parametrize("path", [REFERENCE, CAREFUL], ids=lambda path: path.stem)
 @pytest.mark.parametrize("count", COUNTS)
 @settings(max_examples=8, deadline=None)
 @given(
@@ -60,21 +99,6 @@ def test_a_plan_keeps_every_rule_and_follows_from_its_inputs(
     again = plan_fleet(relabelled(fleet), policy, excluded=reversed_reasons, seed=seed)
     assert as_bytes(again) == as_bytes(plan)
     assert Plan.model_validate_json(as_bytes(plan)) == plan
-
-
-def test_a_plan_for_a_million_devices_keeps_every_rule_of_every_policy() -> None:
-    fleet = fleet_from_seed(1_000_000, 7)
-    checked: set[tuple[PlannedWave, ...]] = set()
-
-    for path in POLICIES:
-        policy = policy_of(path)
-        plan = plan_fleet(fleet, policy, excluded=EXCLUDED, seed=7)
-        if plan.waves not in checked:
-            check_plan(plan, fleet, policy, EXCLUDED)
-        checked.add(plan.waves)
-
-    again = plan_fleet(relabelled(fleet), policy, excluded=EXCLUDED, seed=7)
-    assert as_bytes(again) == as_bytes(plan)
 
 
 def test_the_same_deal_comes_from_a_seed_on_every_machine_and_with_every_numpy() -> None:
