@@ -14,7 +14,7 @@ from orchestrator.core.members import Member
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.status import counts, next_decision_at, reasons, wave_state, wave_status
-from orchestrator.core.summaries import plan_summary
+from orchestrator.core.summaries import fitted, plan_summary
 from orchestrator.telemetry.baseline import digest
 from schemas.codec import RETAINED, encode
 from schemas.messages import (
@@ -31,6 +31,8 @@ from schemas.times import format_timestamp
 MEMBERS_MAX: Final = 200
 """A wave document names so many members; above that it gives their digest and count."""
 FROM_VERSIONS_MAX: Final = 20
+_DISPENSABLE: Final = ("members", "canary", "policy", "uncovered", "not_canary", "excluded", "warnings", "waves")
+"""What a plan's document goes without if it would be too large, the first first."""
 
 
 def desired_bytes(state: State, device: Device) -> bytes:
@@ -137,7 +139,7 @@ def wave_document(rollout: Rollout, wave: int) -> WaveDocument:
 def plan_document(rollout: Rollout) -> bytes:
     """Return the accepted plan: policy, waves, digest, seed, author; members only of waves that are small enough.
 
-    It never exceeds what a retained document may: a plan that would goes without its members, then without its policy.
+    It never exceeds what a retained document may: a plan that would names what it goes without under ``shortened``.
     """
     plan = rollout.plan
     members = {wave.name: list(wave.members) for wave in plan.waves if len(wave.members) <= MEMBERS_MAX}
@@ -148,9 +150,4 @@ def plan_document(rollout: Rollout) -> bytes:
         "baselines_digest": digest(rollout.baselines),
         "policy": rollout.policy.model_dump(mode="json", by_alias=True),
     }
-    for dispensable in ("members", "canary", "policy"):
-        payload = json.dumps(document, separators=(",", ":")).encode()
-        if len(payload) <= RETAINED.bytes_max:
-            return payload
-        document[dispensable] = None
-    return json.dumps(document, separators=(",", ":")).encode()
+    return json.dumps(fitted(document, RETAINED.bytes_max, _DISPENSABLE), separators=(",", ":")).encode()

@@ -6,7 +6,7 @@ Source:
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,18 +21,22 @@ from orchestrator.core.orders import order_hold
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
-from orchestrator.core.summaries import plan_summary
+from orchestrator.core.summaries import SHOWN_MAX, fitted, plan_summary
 from orchestrator.core.targets import Refusal, make_plan, take_baselines
 from orchestrator.lint.catalogue import lint_rollout
 from orchestrator.lint.finding import Finding
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
+from schemas.codec import MESSAGE
 from schemas.commands import StartCommand
 from schemas.errors import PolicyError
 from schemas.policy import Policy
 
-FINDINGS_MAX = 40
+FINDINGS_MAX: Final = 40
 """Findings in an answer; it must fit into one message."""
+DATA_BYTES_MAX: Final = MESSAGE.bytes_max - 1024
+_DISPENSABLE: Final = ("baselines", "uncovered", "canary", "not_canary", "excluded", "lint", "waves")
+"""What an answer goes without if it would be too large, the first first."""
 
 
 def decide_start(
@@ -59,12 +63,13 @@ def decide_start(
     frozen: dict[str, Baseline] = {} if isinstance(baselines, Refusal) else baselines
     facts = fleet_facts(state, plan, release, frozen)
     findings = lint_rollout(policy, facts)
-    data = {
+    document = {
         **plan_summary(name, plan, release, policy),
         "supersedes": [each.id for each in yielding],
-        "baselines": sorted(frozen),
+        "baselines": sorted(frozen)[:SHOWN_MAX],
         **_shown(findings),
     }
+    data = fitted(document, DATA_BYTES_MAX, _DISPENSABLE)
     if received.verb == "plan":
         return accept(data)
     refusal = _refusal(command, plan, baselines, findings)
