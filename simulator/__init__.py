@@ -2,15 +2,14 @@
 
 ``simulate(seed)`` runs one and returns what became of it; ``World(make_scenario(...))`` tells a story. After every step
 the world is held against invariants that know the ground truth (``device_invariants``, ``rollout_invariants``,
-``endings``, ``witness``). Of the 25 invariants of the reliability design these are not covered yet:
+``watch_invariants``, ``endings``, ``witness``). Of the 25 invariants of the reliability design these are not covered:
 
 * INV-9 and INV-8 hold as ``orchestrator.core.grants`` defines them: by what the orchestrator believes to be online.
-* INV-5 is checked when a device is awake and handles an event, not between events.
 * INV-20 (containment of floods) and INV-24 (bounds of paths and memory) need the real shells; nothing here floods.
 * INV-22 (baselines) is the telemetry's own test; here only its consequence, gates and triggers, is seen.
-* INV-13 covers one orchestrator after another; two at the same time are not simulated, nor are clock jumps (INV-25),
-  forged messages (INV-19 is checked, but nobody forges), damaged slots, and a broker that is rewound to older retained
-  documents.
+* INV-13 covers an orchestrator that hangs while another takes over, not two that reach the broker at the same moment.
+* Nobody jumps a clock (INV-25), forges a message (INV-19 is checked) or damages a slot, and no broker is rewound to
+  older retained documents: they are kept or lost.
 """
 
 from simulator.application import GOOD, Behavior, crashing, failing, slow

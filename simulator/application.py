@@ -6,6 +6,7 @@ Only what a real agent could see is reported: counters, latencies, restarts, the
 import math
 import random
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import msgpack
@@ -18,6 +19,7 @@ _LATENCY_SECONDS: Final = 0.08
 _LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
 """Latencies of one sample, in buckets around the usual one."""
 _MEMORY_BYTES: Final = 180_000_000
+_PACKER: Final = msgpack.Packer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,14 @@ def health_sample(
         factor = behavior.latency_factor if application.misbehaves(now) else 1.0
         sample["latency"] = {
             "gamma": GAMMA,
-            "offset": math.ceil(math.log(_LATENCY_SECONDS * factor) / math.log(GAMMA)) - len(_LATENCY_SHAPE) // 2,
+            "offset": _latency_offset(factor),
             "counts": _LATENCY_SHAPE,
         }
-    packed: bytes = msgpack.packb(sample)
+    packed: bytes = _PACKER.pack(sample)
     return packed
+
+
+@cache
+def _latency_offset(factor: float) -> int:
+    """Return the lowest bucket of latencies that are ``factor`` times the usual ones."""
+    return math.ceil(math.log(_LATENCY_SECONDS * factor) / math.log(GAMMA)) - len(_LATENCY_SHAPE) // 2

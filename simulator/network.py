@@ -58,11 +58,12 @@ class Network:
         self._broker: Broker | None = Broker(self._config, authorize)
         self._connections: dict[int, Connection] = {}
         self._count = 0
+        self._is_calm = not (faults.loss or faults.duplicate)
         self._tick()
 
     def heal(self) -> None:
         """From now on nothing goes wrong any more."""
-        self._faults = Faults()
+        self._faults, self._is_calm = Faults(), True
 
     def open(self, connect: Connect, take: Callable[[Packet], None], lost: Callable[[], None]) -> Connection:
         """Open a connection; without a broker it is lost at once."""
@@ -80,7 +81,7 @@ class Network:
         """Send a packet to the broker."""
         if not connection.is_open:
             return
-        for _ in range(self._copies(packet)):
+        for _ in range(1 if self._is_calm else self._copies(packet)):
             self._carry_up(connection, partial(self._receive, connection, packet))
 
     def cut(self, connection: Connection) -> None:
@@ -137,7 +138,7 @@ class Network:
                 case Send(connection=number, packet=packet):
                     connection = self._connections.get(number)
                     if connection is not None and connection.is_open:
-                        for _ in range(self._copies(packet)):
+                        for _ in range(1 if self._is_calm else self._copies(packet)):
                             self._carry_down(connection, partial(self._deliver, connection, packet))
                 case Close(connection=number):
                     closed = self._connections.pop(number, None)
