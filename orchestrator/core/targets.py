@@ -5,6 +5,7 @@ Source:
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,6 +31,7 @@ from schemas.policy import Policy
 
 TROUBLE_SECONDS: Final = 24 * 3600.0
 """A device whose connection was lost so recently is no canary."""
+_REASONS_MAX: Final = 5
 NOT_ANNOUNCED: Final = "has not announced itself yet"
 
 
@@ -61,9 +63,7 @@ def make_plan(
     """
     why = exclusions(state, release, policy, superseding=superseding)
     if not (why.codes == 0).any():
-        held = {code: int(count) for code, count in zip(*np.unique(why.codes, return_counts=True), strict=True)}
-        reasons = "; ".join(f"{why.values[code]} ({count})" for code, count in held.items())
-        return Refusal(f"no device to update: {reasons or 'no device has announced itself'}")
+        return Refusal(f"no device to update: {_told(why) or 'no device has announced itself'}")
     seed = int.from_bytes(hashlib.sha256(f"{rollout}/{release.release}".encode()).digest()[:6])
     names, rows = state.devices.in_order()
     against = why.codes[rows]
@@ -157,6 +157,14 @@ def _unsuitable(info: Info, release: StoredRelease, policy: Policy) -> str:
     if policy.strategy not in info.strategies:
         return f"does not support the strategy {policy.strategy}"
     return "in maintenance" if info.maintenance else ""
+
+
+def _told(why: Column) -> str:
+    """Say what stands against most devices, and against how many."""
+    counts = Counter(dict(enumerate(np.bincount(why.codes).tolist())))
+    told = [f"{why.values[code]} ({count})" for code, count in counts.most_common(_REASONS_MAX) if count]
+    more = sum(count > 0 for count in counts.values()) - len(told)
+    return "; ".join(told) + (f"; and {more} other reasons" if more else "")
 
 
 def _unfit(devices: Inventory, now: float) -> _Reasons:

@@ -4,7 +4,10 @@ from typing import Any
 import pytest
 
 from orchestrator.core.context import Context
-from orchestrator.core.targets import Refusal, exclusions, make_plan, take_baselines
+from orchestrator.core.events import RolloutStarted, event_from_json
+from orchestrator.core.rollout import TERMINAL
+from orchestrator.core.state import State, evolve
+from orchestrator.core.targets import Refusal, exclusions, make_plan, plan_again, take_baselines
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.monitor import Monitor
 from schemas.topics import Kind
@@ -85,6 +88,112 @@ def test_no_device_is_no_plan() -> None:
     assert make_plan(bench.state, make_release(), bench.policy, "r-1", now=bench.now) == Refusal(
         "no device to update: no device has announced itself"
     )
+
+
+def test_a_fleet_that_is_quarantined_altogether_is_refused_with_the_most_frequent_reasons() -> None:
+    bench = Bench(make_fleet(9), warm_up_seconds=0)
+    for number in range(1, 10):
+        bench.command("quarantine", device=f"d-{number:04d}", reason=f"ticket {max(number, 3)}")
+
+    assert make_plan(bench.state, make_release(), bench.policy, "r-1", now=bench.now) == Refusal(
+        "no device to update: quarantined: ticket 3 (3); quarantined: ticket 4 (1); quarantined: ticket 5 (1); "
+        "quarantined: ticket 6 (1); quarantined: ticket 7 (1); and 2 other reasons"
+    )
+
+
+def test_one_device_is_a_canary_and_every_wave_is_dropped() -> None:
+    bench = Bench(make_fleet(1), warm_up_seconds=0)
+
+    plan = plan_of(bench)
+
+    assert [(wave.name, wave.members) for wave in plan.waves] == [("canary", ("d-0001",))]
+    assert plan.dropped_waves == ("wave-1", "wave-2")
+
+
+def test_a_type_with_one_device_and_a_region_nobody_named_are_covered_like_any_other() -> None:
+    fleet = make_fleet(
+        60, device_type=lambda n: "nuc" if n == 60 else "pi", region=lambda n: "unknown" if n == 7 else "north"
+    )
+
+    plan = plan_of(Bench(fleet, warm_up_seconds=0))
+
+    assert plan.chosen == {
+        "d-0007": "best monitored pi in unknown",
+        "d-0060": "best monitored nuc",
+        "d-0001": "best monitored of the rest",
+    }
+    assert plan.uncovered == ()
+
+
+def test_a_group_of_which_nobody_is_a_target_needs_no_baseline() -> None:
+    bench = Bench(make_fleet(6, group=lambda n: f"g{n % 2}", maintenance=lambda n: n % 2 == 1))
+
+    baselines = baselines_of(bench)
+
+    assert isinstance(baselines, dict)
+    assert list(baselines) == ["g0"]
+
+
+def test_a_device_on_its_way_back_is_no_target_even_when_its_rollout_has_ended() -> None:
+    bench = Bench()
+    bench.start()
+    bench.install_wave()
+    (canary,) = bench.wave(0)
+    bench.command("rollback", rollout="r-001", scope="fleet", reason="no")
+    bench.set_online(canary, is_online=False)
+    bench.advance(1800)
+    bench.command("abort", rollout="r-001")
+
+    plan = plan_of(bench, "3.0.0")
+    bench.set_online(canary)
+    bench.go_back(canary)
+
+    assert bench.phase() in TERMINAL
+    assert plan.excluded == {"going back in rollout r-001": (canary,)}
+    assert plan_of(bench, "3.0.0").excluded == {}
+
+
+def test_what_was_planned_is_planned_again_from_what_the_journal_holds() -> None:
+    fleet = make_fleet(
+        40,
+        device_type=lambda n: f"t{n % 3}",
+        region=lambda n: f"r{n % 7}",
+        signals=lambda n: ("latency",) * (n % 2),
+        known_issues=lambda n: ["fan"] * (n % 9 == 0),
+        maintenance=lambda n: n % 11 == 0,
+        sleeping_until=lambda n: "2038-01-01T00:00:00.000Z" if n % 13 == 0 else None,
+    )
+    bench = Bench(fleet)
+    bench.set_online("d-0001", "d-0002", "d-0018", is_online=False)
+    bench.command("quarantine", device="d-0005", reason="smoke")
+
+    planned, again = planned_twice(bench)
+
+    assert again == planned
+    assert again.digest == planned.digest
+    assert set(planned.not_canary) == {"offline", "asleep", "known issue: fan"}
+
+
+def test_a_last_resort_is_planned_again_as_well() -> None:
+    bench = Bench(make_fleet(5, single_point_of_failure=True))
+
+    planned, again = planned_twice(bench)
+
+    assert again.digest == planned.digest
+    assert planned.chosen == {"d-0001": "most representative, although single point of failure"}
+    assert planned.not_canary == {"single point of failure": tuple(bench.fleet)}
+
+
+def planned_twice(bench: Bench) -> tuple[Plan, Plan]:
+    """Return the plan of a start, and what follows from the journal before it and what the plan recorded."""
+    bench.start(ignore_lint=True)
+    events = [(event_from_json(entry.body), entry.at) for entry in bench.entries()]
+    state = State()
+    for event, at in events:
+        if isinstance(event, RolloutStarted):
+            return event.plan, plan_again(state, event.release, event.policy, event.plan)
+        evolve(state, event, at)
+    raise AssertionError("nothing was started")
 
 
 def test_a_fleet_of_which_nobody_should_be_a_canary_says_so_with_the_reason() -> None:
