@@ -8,8 +8,7 @@ the world is held against invariants that know the ground truth (``device_invari
 * INV-20 (containment of floods) and INV-24 (bounds of paths and memory) need the real shells; nothing here floods.
 * INV-22 (baselines) is the telemetry's own test; here only its consequence, gates and triggers, is seen.
 * INV-13 covers an orchestrator that hangs while another takes over, not two that reach the broker at the same moment.
-* Nobody jumps a clock (INV-25), forges a message (INV-19 is checked) or damages a slot, and no broker is rewound to
-  older retained documents: they are kept or lost.
+* Nobody jumps a clock (INV-25), forges a message (INV-19 is checked) or damages a slot.
 """
 
 from simulator.application import GOOD, Behavior, crashing, failing, slow

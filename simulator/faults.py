@@ -30,6 +30,7 @@ class Faults:
         broker_restarts_per_hour: How often the broker restarts.
         broker_keeps_sessions: Over its restarts.
         broker_keeps_retained: Over its restarts.
+        broker_rewinds: What it keeps is what it has saved last, minutes ago.
         clumsy_humans: People approve late, twice or for the wrong wave, pause, resume and pull the brake.
         stop_seconds: When all of this ends.
     """
@@ -47,6 +48,7 @@ class Faults:
     broker_restarts_per_hour: float = 0.0
     broker_keeps_sessions: bool = True
     broker_keeps_retained: bool = True
+    broker_rewinds: bool = False
     clumsy_humans: bool = False
     stop_seconds: float = 2700.0
 
@@ -76,6 +78,7 @@ def draw_faults(seed: int) -> Faults:
         **drawn,
         broker_keeps_sessions=_flip(rng),
         broker_keeps_retained=_flip(rng),
+        broker_rewinds=_flip(rng),
         clumsy_humans=_flip(rng),
     )
 

@@ -20,6 +20,8 @@ from simulator.faults import Faults
 from simulator.trace import Trace
 
 _TICK_SECONDS: Final = 30.0
+_SAVE_TICKS: Final = 10
+"""How often a broker that rewinds saves what it knows."""
 _NOTICE_SECONDS_MAX: Final = 90.0
 _LONG_DELAY: Final = (0.02, 100.0)
 """How many packets take how many times as long."""
@@ -58,6 +60,8 @@ class Network:
         self._broker: Broker | None = Broker(self._config, authorize)
         self._connections: dict[int, Connection] = {}
         self._count = 0
+        self._tick_count = 0
+        self._saved: BrokerState | None = None
         self._is_calm = not (faults.loss or faults.duplicate)
         self._tick()
 
@@ -97,7 +101,7 @@ class Network:
         """Kill the broker and start it again, with what it has kept."""
         if self._broker is None:
             return
-        state = self._broker.snapshot()
+        state = (self._saved if self._faults.broker_rewinds else None) or self._broker.snapshot()
         kept = BrokerState(
             state.sessions if self._faults.broker_keeps_sessions else (),
             state.retained if self._faults.broker_keeps_retained else (),
@@ -130,7 +134,13 @@ class Network:
     def _tick(self) -> None:
         if self._broker is not None:
             self._put(self._broker.tick(self._clock.now))
+            self._save(self._broker)
         self._clock.after(_TICK_SECONDS, self._tick)
+
+    def _save(self, broker: Broker) -> None:
+        self._tick_count += 1
+        if self._faults.broker_rewinds and self._tick_count % _SAVE_TICKS == 0:
+            self._saved = broker.snapshot()
 
     def _put(self, outputs: list[Output]) -> None:
         for output in outputs:

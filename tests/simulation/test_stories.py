@@ -1,5 +1,7 @@
 """Rollouts told as stories: one thing goes wrong, and the fleet ends where it should. The other modules have themes."""
 
+import pytest
+
 from orchestrator.core.members import Progress
 from simulator import Behavior, Faults, World, crashing, failing, make_scenario
 from simulator.materials import NEW_VERSION, OLD_VERSION, careful_policy
@@ -106,10 +108,13 @@ def test_power_cut_in_every_trial_leaves_the_fleet_whole() -> None:
     assert None not in running(world)
 
 
-def test_fleet_is_told_again_when_the_broker_forgets_everything() -> None:
-    forgetful = Faults(broker_keeps_sessions=False, broker_keeps_retained=False)
-    world = World(make_scenario(devices=12, faults=forgetful))
-    world.at(600.0, lambda: world.network.restart_broker(20.0))
+@pytest.mark.parametrize(
+    "faults", [Faults(broker_keeps_sessions=False, broker_keeps_retained=False), Faults(broker_rewinds=True)]
+)
+def test_fleet_is_told_again_when_the_broker_forgets_everything_or_the_last_minutes(faults: Faults) -> None:
+    world = World(make_scenario(devices=12, faults=faults))
+    for moment in (600.0, 870.0, 1200.0):  # soaking, and in the middle of two waves
+        world.at(moment, lambda: world.network.restart_broker(20.0))
     result = run(world)
     assert result.outcomes == {ROLLOUT: "completed"}
     engine = world.orchestrator.engine
