@@ -8,7 +8,7 @@ the world is held against invariants that know the ground truth (``device_invari
 * INV-20 (containment of floods) and INV-24 (bounds of paths and memory) need the real shells; nothing here floods.
 * INV-22 (baselines) is the telemetry's own test; here only its consequence, gates and triggers, is seen.
 * INV-13 covers an orchestrator that hangs while another takes over, not two that reach the broker at the same moment.
-* Nobody jumps a clock (INV-25), forges a message (INV-19 is checked) or damages a slot.
+* Nobody jumps a clock (INV-25) or damages a slot; messages are forged in a story (INV-19), not from seeds.
 """
 
 from simulator.application import GOOD, Behavior, crashing, failing, slow

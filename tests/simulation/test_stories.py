@@ -3,7 +3,11 @@
 import pytest
 
 from orchestrator.core.members import Progress
+from schemas.codec import encode
+from schemas.messages import Reported
+from schemas.topics import RULES, Kind, TopicTree
 from simulator import Behavior, Faults, World, crashing, failing, make_scenario
+from simulator.application import Counters, health_sample
 from simulator.materials import NEW_VERSION, OLD_VERSION, careful_policy
 from simulator.scenario import ROLLOUT
 from tests.simulation.story import canaries, run, running
@@ -121,3 +125,22 @@ def test_fleet_is_told_again_when_the_broker_forgets_everything_or_the_last_minu
     assert engine is not None
     rollout = engine.state.rollouts[ROLLOUT]
     assert rollout.counts(Progress.COMMITTED) == 12
+
+
+def test_device_that_speaks_for_others_changes_nothing() -> None:
+    honest, forged = World(make_scenario(devices=12)), World(make_scenario(devices=12))
+    forger, tree = forged.devices["d-0005"], TopicTree()
+
+    def forge() -> None:
+        for victim in ("d-0000", "d-0003"):
+            report = Reported(observed_generation=1 + 1, seq=9, state="failed", boot_id="x", installed_version="0.0.1")
+            sample = health_sample(None, Counters(), seq=99, boot_id="x", version=NEW_VERSION, now=forged.clock.now)
+            for kind, payload in ((Kind.REPORTED, encode(report)), (Kind.HEALTH, sample), (Kind.DESIRED, b"")):
+                forger.client.publish(tree.build(kind, device=victim), payload, qos=1, retain=RULES[kind].retained)
+
+    for moment in range(0, 1200, 100):
+        forged.at(moment, forge)
+    assert run(forged).outcomes == run(honest).outcomes == {ROLLOUT: "completed"}
+    assert [line for line in forged.trace.lines if "d-0005" not in line] == [
+        line for line in honest.trace.lines if "d-0005" not in line
+    ]
