@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from orchestrator.core import events as e
 from orchestrator.core.answers import Outcome, accept, refuse, summary, unknown
+from orchestrator.core.baselines import take_baselines
 from orchestrator.core.context import Context
 from orchestrator.core.facts import fleet_facts
 from orchestrator.core.inputs import CommandReceived
@@ -22,7 +23,7 @@ from orchestrator.core.releases import StoredRelease
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.summaries import SHOWN_MAX, fitted, plan_summary
-from orchestrator.core.targets import Refusal, make_plan, take_baselines
+from orchestrator.core.targets import Refusal, make_plan
 from orchestrator.lint.catalogue import lint_rollout
 from orchestrator.lint.finding import Finding
 from orchestrator.planning.plan import Plan

@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.core.context import Context
 from orchestrator.core.inventory import Device, Inventory
 from orchestrator.core.members import Mask, Member, Progress
 from orchestrator.core.releases import StoredRelease
@@ -25,7 +24,6 @@ from orchestrator.planning.fleet import ASLEEP, OFFLINE, Fleet
 from orchestrator.planning.ordering import in_order
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import NoCanaryError, by_reason, plan_fleet
-from orchestrator.telemetry.baseline import Baseline
 from schemas.messages import Info
 from schemas.policy import Policy
 
@@ -200,36 +198,3 @@ def _coded(devices: Inventory, infos: NDArray[np.int32], text: Callable[[Info], 
     vocabulary = Vocabulary([])
     table = np.array([vocabulary.code(text(info)) for info in devices.vocabularies["info"].values], dtype=np.int32)
     return Column(table[infos], vocabulary.values)
-
-
-def take_baselines(
-    state: State, plan: Plan, release: StoredRelease, policy: Policy, *, context: Context, now: float
-) -> dict[str, Baseline] | Refusal:
-    """Freeze the baseline of every group in ``plan``; a group without one blocks a policy that compares with it."""
-    infos = state.devices.vocabularies["info"].values
-    codes = np.unique(state.devices.column(Device.info)[state.devices.rows(plan.targets)])
-    groups = sorted({infos[code].group for code in codes})
-    wanted = policy.baseline
-    baselines: dict[str, Baseline] = {}
-    for group in groups:
-        baseline = context.monitor.baseline(
-            group, now=now, seconds=wanted.window, excluding_version=release.version, min_samples=wanted.min_samples
-        )
-        if baseline is not None:
-            baselines[group] = baseline
-        elif _compares(policy):
-            return Refusal(
-                f"group {group!r} has no baseline yet: fewer than {wanted.min_samples} requests observed; "
-                "let it run longer, or declare absolute limits in the policy's checks and triggers"
-            )
-    return baselines
-
-
-def _compares(policy: Policy) -> bool:
-    gates = policy.health_gates
-    checks = [
-        check for gate in (gates.canary_gate, gates.wave_gate, gates.completion_gate) if gate for check in gate.checks
-    ]
-    conditions = [check.threshold for check in checks]
-    conditions += [trigger.condition for trigger in policy.rollback_triggers.all]
-    return any(condition.needs_baseline for condition in conditions)

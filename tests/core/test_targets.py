@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.baselines import take_baselines
 from orchestrator.core.context import Context
 from orchestrator.core.events import RolloutStarted, event_from_json
 from orchestrator.core.rollout import TERMINAL
 from orchestrator.core.state import State, evolve
-from orchestrator.core.targets import Refusal, exclusions, make_plan, plan_again, take_baselines
+from orchestrator.core.targets import Refusal, exclusions, make_plan, plan_again
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.monitor import Monitor
 from schemas.topics import Kind
