@@ -66,7 +66,7 @@ def draw_faults(seed: int) -> Faults:
         "cuts_per_hour": 6.0,
         "sleeps_per_hour": 1.5,
         "power_cut": 0.01,
-        "step_failure": 0.2,
+        "step_failure": 0.6,
         "orchestrator_crash": 0.05,
         "orchestrator_kills_per_hour": 3.0,
         "broker_restarts_per_hour": 2.0,

@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from simulator.faults import NO_FAULTS
-from simulator.scenario import ROLLOUT
+from simulator.materials import NEXT_RELEASE
+from simulator.scenario import POLICY, ROLLOUT
 
 if TYPE_CHECKING:
     from simulator.device import SimulatedDevice
@@ -42,11 +43,13 @@ class Mischief:
         self._repeat(faults.orchestrator_kills_per_hour, world.orchestrator.kill)
         self._repeat(faults.orchestrator_hangs_per_hour, world.orchestrator.hang)
         self._repeat(faults.broker_restarts_per_hour, lambda: world.network.restart_broker(rng.uniform(1, 120)))
+        for name in world.scenario.absent:
+            world.at(rng.uniform(0, self.stop_seconds), world.devices[name].boot)
         if faults.clumsy_humans:
             self._confuse_people()
 
     def _confuse_people(self) -> None:
-        """Pause and resume, the brake on and off, once each and some other time once more."""
+        """Some of what people do at the wrong moment, and later something that seems to mend it."""
         world, rng = self._world, self._rng
         for _ in range(rng.randint(1, 3)):
             begin, end = sorted(rng.uniform(0, self.stop_seconds) for _ in range(2))
@@ -56,6 +59,9 @@ class Mischief:
                     (partial(world.person.brake, on=True), partial(world.person.brake, on=False)),
                     (partial(self._command, "resume"), partial(self._command, "reject")),
                     (partial(self._command, "resume"), partial(self._command, rng.choice(("rollback", "abort")))),
+                    (partial(self._command, "resume"), self._start_a_newer_one),
+                    (partial(self._command, "skip", devices=[self._anybody()]), partial(self._command, "retry")),
+                    (partial(self._command, "pause"), partial(self._command, "finish")),
                 )
             )
             world.at(begin, first)
@@ -63,12 +69,20 @@ class Mischief:
         world.at(self.stop_seconds, partial(world.person.brake, on=False))
         world.at(self.stop_seconds, partial(self._command, "resume"))
 
+    def _start_a_newer_one(self) -> None:
+        self._world.person.command(
+            "start", release=NEXT_RELEASE, policy=POLICY, rollout=f"{ROLLOUT}-newer", supersede=True
+        )
+
     def _send_to_sleep(self, device: "SimulatedDevice") -> None:
         device.sleep(self._rng.uniform(*_SLEEP_SECONDS))
 
-    def _command(self, verb: str) -> None:
+    def _anybody(self) -> str:
+        return self._rng.choice(sorted(self._world.devices))
+
+    def _command(self, verb: str, **fields: object) -> None:
         if self._world.phase():
-            self._world.person.command(verb, rollout=ROLLOUT)
+            self._world.person.command(verb, rollout=ROLLOUT, **fields)
 
     def _repeat(self, per_hour: float, action: Callable[[], object]) -> None:
         if per_hour > 0:

@@ -11,8 +11,11 @@ from simulator.materials import DEVICE_TYPES, DeviceSpec, brisk_policy, make_fle
 from simulator.people import Habits
 
 ROLLOUT: Final = "r-001"
+POLICY: Final = "policy"
 WARM_UP_SECONDS: Final = 330.0
 """Time for a baseline before the rollout is asked for."""
+_LATE: Final = 0.05
+"""How many devices of a drawn fleet appear while the rollout runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Scenario:
 
     Attributes:
         release: How the new version behaves.
-        absent: Devices that are not there when the world begins.
+        absent: Devices that are not there when the world begins; with faults they appear while it goes on.
         at_rest_within_seconds: After the last fault and the last plan, the world must come to rest in this time.
     """
 
@@ -62,6 +65,7 @@ def draw_scenario(seed: int, *, device_count: int = 20, faults: Faults | None = 
     """Return the scenario of a seed; ``faults`` replaces the ones that the seed draws."""
     drawn = draw_faults(seed) if faults is None else faults
     rng = stream(seed, "habits")
+    late = frozenset(spec.id for spec in make_fleet(device_count)[1:] if drawn != NO_FAULTS and rng.random() < _LATE)
     return make_scenario(
         seed=seed,
         devices=device_count,
@@ -69,4 +73,5 @@ def draw_scenario(seed: int, *, device_count: int = 20, faults: Faults | None = 
         faults=drawn,
         approve_after_seconds=rng.choice((0.0, 60.0, 600.0, None)) if drawn.clumsy_humans else 60.0,
         resumes=rng.choice((0, 1, 3)),
+        absent=late,
     )

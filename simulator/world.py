@@ -30,11 +30,10 @@ from simulator.network import Network
 from simulator.orchestrator import Materials, SimulatedOrchestrator
 from simulator.people import ALICE, BOB, Habits, Person
 from simulator.plant import Plant
-from simulator.scenario import ROLLOUT, WARM_UP_SECONDS, Scenario, draw_scenario
+from simulator.scenario import POLICY, ROLLOUT, WARM_UP_SECONDS, Scenario, draw_scenario
 from simulator.trace import Trace
 from simulator.witness import Witness
 
-POLICY: Final = "policy"
 SAMPLE_SECONDS: Final = 60.0
 """Devices report their health once a minute; their agents ask the applications more often."""
 _LOOK_SECONDS: Final = 60.0

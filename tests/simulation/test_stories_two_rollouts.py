@@ -5,8 +5,7 @@ from typing import Any
 
 from simulator import World, make_scenario
 from simulator.materials import NEW_VERSION, NEXT_RELEASE, NEXT_VERSION
-from simulator.scenario import ROLLOUT
-from simulator.world import POLICY
+from simulator.scenario import POLICY, ROLLOUT
 from tests.simulation.story import bodies, codes, facts, policy_with, run, running, told, when
 
 SECOND = "r-002"
