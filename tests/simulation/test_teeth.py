@@ -1,230 +1,38 @@
-# ruff: noqa: ANN401 - what stands in for a product function takes whatever it takes
 """Planted bugs: each must be caught by its invariant within a few seeds, or the simulation proves nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 
-from device_client.core.device import advance
-from device_client.core.effects import Effect, SwitchSlot
-from device_client.core.grant import judge_grant
-from orchestrator.adapters.journal import Journal
-from orchestrator.core import concluding, grants, soaking, state, verifying
-from orchestrator.core import events as e
-from orchestrator.core.judging import judged
-from orchestrator.core.members import Member, Members
-from orchestrator.core.orders import order
-from orchestrator.core.rollout import Phase, Rollout
-from orchestrator.telemetry.gates import judge_gate
-from schemas.verdicts import Verdict
 from simulator import Faults, World, make_scenario, simulate
-from simulator.orchestrator import WatchedJournal
+from tests.simulation import planted
+from tests.simulation.planted import Plant
 from tests.simulation.story import when
 
 SEEDS = range(60)
-Plant = Callable[[pytest.MonkeyPatch], None]
-
-
-def ignore_capacity(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("orchestrator.core.grants._refuse_capacity", lambda rollout, there: None)
-
-
-def grant_after_a_stop(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("orchestrator.core.grants._OPEN", frozenset(Phase))
-    patch.setattr("orchestrator.core.stopping.order_hold", lambda *args, **rest: [])
-    patch.setattr("orchestrator.core.orders.order_hold", lambda *args, **rest: [])
-
-
-def forget_quarantine(patch: pytest.MonkeyPatch) -> None:
-    everybody = property(lambda members: members.column(Member.wave) < 0)
-    patch.setattr(Members, "quarantined", everybody)
-    real = grants._refuse_install
-
-    def forgetful(state: Any, device: Any, rollout: Any, member: Any) -> Any:
-        reason = real(state, device, rollout, member)
-        return None if reason is grants.WaitReason.QUARANTINED else reason
-
-    patch.setattr("orchestrator.core.grants._refuse_install", forgetful)
-
-
-def accept_every_grant(patch: pytest.MonkeyPatch) -> None:
-    real = judge_grant
-
-    def gullible(grant: Any, *, question: Any, **rest: Any) -> Any:
-        answers_something = question is not None and grant.step == question.step
-        return None if answers_something else real(grant, question=question, **rest)
-
-    patch.setattr("device_client.core.asking.judge_grant", gullible)
-
-
-def pass_without_evidence(patch: pytest.MonkeyPatch) -> None:
-    real = judge_gate
-
-    def lenient(*args: Any, **kwargs: Any) -> Any:
-        verdict, checks = real(*args, **kwargs)
-        if verdict is not Verdict.INCONCLUSIVE:
-            return verdict, checks
-        return Verdict.PASS, tuple(check.model_copy(update={"verdict": "pass"}) for check in checks)
-
-    for module in ("judging", "phases"):
-        patch.setattr(f"orchestrator.core.{module}.judge_gate", lenient)
-
-
-def skip_the_short_term(patch: pytest.MonkeyPatch) -> None:
-    real = soaking.phases_left
-
-    def hasty(rollout: Any) -> Any:
-        left = real(rollout)
-        return tuple(phase for phase in left if phase != "short_term" or rollout.canary_phase == phase)
-
-    patch.setattr("orchestrator.core.concluding.phases_left", hasty)
-
-
-def extend_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("orchestrator.core.concluding.halt", lambda *args: [])
-
-    real = concluding._extend
-
-    def patient(state: Any, rollout: Any, *args: Any, **rest: Any) -> Any:
-        known, rollout.extensions = rollout.extensions, 0
-        facts = real(state, rollout, *args, **rest)
-        rollout.extensions = known
-        return facts
-
-    patch.setattr("orchestrator.core.concluding._extend", patient)
-
-
-def decide_in_the_silence(patch: pytest.MonkeyPatch) -> None:
-    real = state.evolve
-
-    def deaf(known: Any, event: Any, at: float) -> None:
-        if not isinstance(event, e.FleetFrozen):
-            real(known, event, at)
-
-    patch.setattr("orchestrator.service.evolve", deaf)
-
-
-def stay_on_trial(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("device_client.core.device.on_time", lambda device, now: (device, ()))
-
-
-def order_every_wave(patch: pytest.MonkeyPatch) -> None:
-    real = order
-
-    def eager(facts: Any, rollout: Any, action: Any, names: Any, **rest: Any) -> Any:
-        everybody = [name for name, member in rollout.members.items() if member.progress.value in {"pending", "held"}]
-        return real(facts, rollout, action, everybody if action == "install" and names else names, **rest)
-
-    patch.setattr("orchestrator.core.progress.order", eager)
-
-
-def go_on_after_another_took_over(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(WatchedJournal, "confirm", lambda journal: None)
-
-
-def switch_before_persisting(patch: pytest.MonkeyPatch) -> None:
-    real = advance
-
-    def hasty(device: Any, event: Any, now: float) -> tuple[Any, Sequence[Effect]]:
-        device, effects = real(device, event, now)
-        return device, sorted(effects, key=lambda effect: not isinstance(effect, SwitchSlot))
-
-    patch.setattr("simulator.device.advance", hasty)
-
-
-def lose_audit_rows(patch: pytest.MonkeyPatch) -> None:
-    real = Journal.append
-
-    def lossy(self: Journal, rows: Sequence[tuple[str, str]], at: float) -> Any:
-        records = real(self, rows, at)
-        if rows and rows[0][0] == "grant_issued":
-            self._database.execute("DELETE FROM entries WHERE seq = ?", (records[-1].seq,))
-        return records
-
-    patch.setattr(Journal, "append", lossy)
-
-
-def skip_approval(patch: pytest.MonkeyPatch) -> None:
-    def hasty(rollout: Any, gate: str, checks: Any) -> list[Any]:
-        if rollout.is_last_wave:
-            ended = e.RolloutEnded(rollout=rollout.id, outcome="completed", by="orchestrator", reason="")
-            return [judged(rollout, gate, Verdict.PASS, "complete", checks), ended]
-        return [judged(rollout, gate, Verdict.PASS, "proceed", checks), concluding.next_wave(rollout)]
-
-    patch.setattr("orchestrator.core.concluding._pass", hasty)
-
-
-def complete_after_the_canary(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Rollout, "is_last_wave", True)
-
-
-def end_a_rollback_unseen(patch: pytest.MonkeyPatch) -> None:
-    real = verifying.finish_rollback
-
-    def blind(*args: Any) -> list[Any]:
-        return [fact for fact in real(*args) if fact.kind != "rollback_verified"]
-
-    patch.setattr("orchestrator.core.progress.finish_rollback", blind)
-
-
-def try_for_ever(patch: pytest.MonkeyPatch) -> None:
-    def patient(rollout: Any, member: Any, reported: Any) -> bool:
-        return bool(reported.error is not None and reported.error.retryable and rollout.phase.value != "rolling_back")
-
-    patch.setattr("orchestrator.core.reports._may_pass", patient)
-
-
-def commit_without_health(patch: pytest.MonkeyPatch) -> None:
-    for module in ("asking", "trial"):
-        patch.setattr(f"device_client.core.{module}.is_proven", lambda *args: True)
-
-
-def count_downtime_as_soak(patch: pytest.MonkeyPatch) -> None:
-    real = state.evolve
-
-    def forgetful(known: Any, event: Any, at: float) -> None:
-        since = {rollout.id: rollout.soak_since for rollout in known.active}
-        real(known, event, at)
-        if isinstance(event, e.EpochOpened):
-            for rollout in known.active:
-                rollout.soak_since = since[rollout.id]
-
-    for module in ("orchestrator.service", "simulator.endings"):
-        patch.setattr(f"{module}.evolve", forgetful)
-
-
-def decide_beside_the_journal(patch: pytest.MonkeyPatch) -> None:
-    real = state._order
-
-    def adding(known: Any, event: Any, at: float) -> None:
-        real(known, event, at)
-        known.generation += any(device.is_online for device in known.devices.values())
-
-    patch.setattr("orchestrator.core.state._order", adding)
 
 
 @pytest.mark.parametrize(
     ("plant", "invariant", "faults"),
     [
-        (ignore_capacity, "INV-8", None),
-        (accept_every_grant, "INV-14", None),
-        (pass_without_evidence, "INV-11 gate", None),
-        (order_every_wave, "INV-10", None),
-        (switch_before_persisting, "INV-1 ", Faults(power_cut=0.02)),
-        (lose_audit_rows, "INV-15", None),
-        (skip_approval, "INV-7", None),
-        (skip_the_short_term, "INV-11 canary phases", None),
-        (extend_for_ever, "INV-11 extensions", None),
-        (complete_after_the_canary, "INV-10 completion", None),
-        (grant_after_a_stop, "INV-12", None),
-        (end_a_rollback_unseen, "INV-6 rollbacks", None),
-        (try_for_ever, "INV-6 tries", Faults(step_failure=0.6)),
-        (commit_without_health, "INV-4", None),
-        (count_downtime_as_soak, "INV-11 soak", Faults(orchestrator_kills_per_hour=6.0)),
-        (decide_beside_the_journal, "INV-17", None),
+        (planted.ignore_capacity, "INV-8", None),
+        (planted.accept_every_grant, "INV-14", None),
+        (planted.pass_without_evidence, "INV-11 gate", None),
+        (planted.order_every_wave, "INV-10", None),
+        (planted.switch_before_persisting, "INV-1 ", Faults(power_cut=0.02)),
+        (planted.lose_audit_rows, "INV-15", None),
+        (planted.skip_approval, "INV-7", None),
+        (planted.skip_the_short_term, "INV-11 canary phases", None),
+        (planted.extend_for_ever, "INV-11 extensions", None),
+        (planted.complete_after_the_canary, "INV-10 completion", None),
+        (planted.grant_after_a_stop, "INV-12", None),
+        (planted.end_a_rollback_unseen, "INV-6 rollbacks", None),
+        (planted.try_for_ever, "INV-6 tries", Faults(step_failure=0.6)),
+        (planted.commit_without_health, "INV-4", None),
+        (planted.count_downtime_as_soak, "INV-11 soak", Faults(orchestrator_kills_per_hour=6.0)),
+        (planted.decide_beside_the_journal, "INV-17", None),
     ],
 )
 def test_planted_bug_is_caught(
@@ -271,10 +79,10 @@ def another_takes_over() -> World:
 @pytest.mark.parametrize(
     ("plant", "invariant", "story"),
     [
-        (decide_in_the_silence, "INV-11 silence", half_falls_silent),
-        (forget_quarantine, "INV-18 quarantine", device_is_quarantined),
-        (stay_on_trial, "INV-5", nobody_answers),
-        (go_on_after_another_took_over, "INV-13", another_takes_over),
+        (planted.decide_in_the_silence, "INV-11 silence", half_falls_silent),
+        (planted.forget_quarantine, "INV-18 quarantine", device_is_quarantined),
+        (planted.stay_on_trial, "INV-5", nobody_answers),
+        (planted.go_on_after_another_took_over, "INV-13", another_takes_over),
     ],
 )
 def test_planted_bug_is_caught_in_its_story(

@@ -1,0 +1,150 @@
+"""One simulated orchestrator process: the real engine on the real journal, with a connection that may break."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from embedded_broker.packets import NO_PROPERTIES, Properties, Publish
+from orchestrator.adapters.journal import FencedError, Journal, StoredEntry
+from orchestrator.core.inputs import Tick
+from orchestrator.core.interpret import Received
+from orchestrator.service import Engine, Outgoing
+from schemas.messages import AuditRecord
+
+if TYPE_CHECKING:
+    from simulator.orchestrator import SimulatedOrchestrator
+
+
+class CrashError(Exception):
+    """The process has just died."""
+
+
+class WatchedJournal:
+    """The real journal in the hands of one process, with a witness beside it; after an append the process may die.
+
+    All processes share one journal in memory, so the newest epoch stands in ``newest_epoch``.
+
+    Args:
+        journal: Survives every process.
+        newest_epoch: Of all that were opened, as a list of one.
+        on_append: Told the epoch after each append, before its effects; may raise ``CrashError``.
+    """
+
+    def __init__(self, journal: Journal, newest_epoch: list[int], on_append: Callable[[int], None]) -> None:
+        self._journal = journal
+        self._newest_epoch = newest_epoch
+        self._on_append = on_append
+        self.epoch = 0
+
+    @property
+    def performed_seq(self) -> int:
+        """As the journal says."""
+        return self._journal.performed_seq
+
+    def open_epoch(self, at: float) -> int:
+        """Take over."""
+        self.epoch = self._newest_epoch[0] = self._journal.open_epoch(at)
+        return self.epoch
+
+    def read(self, after_seq: int = 0) -> Iterator[StoredEntry]:
+        """Yield the entries after ``after_seq``."""
+        return self._journal.read(after_seq)
+
+    def append(self, rows: Sequence[tuple[str, str]], at: float) -> tuple[AuditRecord, ...]:
+        """Append, then tell."""
+        self.confirm()
+        records = self._journal.append(rows, at)
+        self._on_append(self.epoch)
+        return records
+
+    def confirm(self) -> None:
+        """Refuse a process after which another has taken over."""
+        if self._newest_epoch[0] != self.epoch:
+            raise FencedError(f"epoch {self._newest_epoch[0]} took over")
+
+    def mark_performed(self, seq: int) -> None:
+        """As the journal does."""
+        self._journal.mark_performed(seq)
+
+
+class Process:
+    """One orchestrator process, from its start to its end.
+
+    Attributes:
+        engine: Decides.
+        client: Its connection.
+    """
+
+    def __init__(self, world: "SimulatedOrchestrator", engine: Engine, journal: WatchedJournal) -> None:
+        self.engine = engine
+        self._world = world
+        self._journal = journal
+        self._is_started = False
+        self._is_awake = True
+        self._is_alive = True
+        self.client = world.make_client(self)
+        self.client.start()
+        world.clock.after(world.tick_seconds, self._tick)
+
+    @property
+    def epoch(self) -> int:
+        """The one it has opened; 0 before its first connection."""
+        return self._journal.epoch
+
+    def end(self) -> None:
+        """Be gone."""
+        self._is_alive = False
+        self.client.stop()
+
+    def hang(self, seconds: float) -> None:
+        """Do nothing for a while; the connection does not last so long."""
+        self._is_awake = False
+        self.client.stop(forget=False)
+        self._world.clock.after(seconds, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._is_awake = True
+        if self._is_alive:
+            self.client.start()
+
+    def on_connected(self) -> None:
+        """Take over, or say everything again."""
+        engine, now = self.engine, self._world.clock.now
+        is_first, self._is_started = not self._is_started, True
+        self._run(lambda: engine.start(now) if is_first else engine.reconnected(now))
+
+    def on_disconnected(self) -> None:
+        """The engine is not told: what it hears next says enough."""
+
+    def on_message(self, packet: Publish) -> None:
+        """Let the engine have it."""
+        if not self._is_started:
+            return
+        self._world.note_sample(packet.topic)
+        properties = packet.properties
+        received = Received(
+            packet.topic, packet.payload, packet.retain, properties.response_topic, properties.correlation_data
+        )
+        self._run(lambda: self.engine.receive(received, self._world.clock.now))
+
+    def _tick(self) -> None:
+        if not self._is_alive:
+            return
+        self._world.clock.after(self._world.tick_seconds, self._tick)
+        if not self._is_awake:
+            return
+        serves = self._is_started and self.client.is_connected
+        survives = not serves or self._run(lambda: self.engine.handle(Tick(), self._world.clock.now))
+        if survives and self.client.is_idle:
+            self.engine.performed()
+
+    def _run(self, turn: Callable[[], list[Outgoing]]) -> bool:
+        """Take a turn and publish what comes of it; False if it was the last."""
+        try:
+            outgoing = turn()
+        except (CrashError, FencedError) as error:
+            self._world.ended(self, error)
+            return False
+        for each in outgoing:
+            properties = Properties(correlation_data=each.correlation) if each.correlation else NO_PROPERTIES
+            self.client.publish(each.topic, each.payload, qos=each.qos, retain=each.retain, properties=properties)
+        return True
