@@ -1,7 +1,8 @@
 """Canaries that turn bad: at once, after a while, slowly; and one that turns bad when the fleet has followed."""
 
+from schemas.policy import Gate
 from simulator import GOOD, Behavior, World, failing, make_scenario
-from simulator.materials import NEW_VERSION, OLD_VERSION
+from simulator.materials import NEW_VERSION, OLD_VERSION, brisk_policy
 from simulator.scenario import ROLLOUT
 from tests.simulation.story import (
     bodies,
@@ -16,11 +17,19 @@ from tests.simulation.story import (
     wave,
 )
 
-PHASES = {"immediate_minutes": 2.0, "short_term_minutes": 8.0, "soak_minutes": 10.0}
+DRIFT = Gate.model_validate(
+    {"checks": [{"type": "memory_trend", "threshold": "growth < 1% per 10m", "window": "20m", "min_samples": 20}]}
+)
+PHASES = {
+    "immediate_minutes": 2.0,
+    "short_term_minutes": 8.0,
+    "soak_minutes": 20.0,
+    "phases": brisk_policy().rollout.canary.phases.model_copy(update={"soak": DRIFT}),
+}
 
 
 def watched(release: Behavior) -> World:
-    """Return a world in which two canaries of twelve devices are watched for 2, 6 and 10 minutes."""
+    """Return a world in which two canaries of twelve devices are watched for 2, 6 and 20 minutes."""
     return World(make_scenario(devices=12, release=release, policy=policy_with(canary=PHASES)))
 
 
@@ -78,7 +87,7 @@ def test_whole_fleet_goes_back_when_the_canaries_turn_bad_during_a_later_wave() 
             assert app is not None
             world.devices[name].plant.spoil(NEW_VERSION, failing(0.9))
 
-    world.at(1800.0, spoil)
+    world.at(2700.0, spoil)
     result = run(world)
 
     assert result.outcomes == {ROLLOUT: "rolled_back"}
