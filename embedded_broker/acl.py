@@ -12,13 +12,13 @@ Source:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 from embedded_broker.errors import ConfigurationError
 from embedded_broker.state import Access, Authorizer
-from embedded_broker.topics import is_filter, is_matching
+from embedded_broker.topics import is_filter, is_matching_levels
 
 _GRANTS: Final[dict[str, frozenset[Access]]] = {
     "read": frozenset({Access.READ}),
@@ -27,6 +27,7 @@ _GRANTS: Final[dict[str, frozenset[Access]]] = {
     "deny": frozenset(),
 }
 _CACHE_ENTRIES_MAX: Final = 1 << 17
+_CACHE_USERS_MAX: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,10 @@ class Rule:
 
     filter: str
     grants: frozenset[Access]
+    levels: list[str] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", self.filter.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +51,22 @@ class Acl:
 
     def authorizer(self) -> Authorizer:
         """Return this ACL as the core wants it, with the latest answers remembered."""
+        rules_of = lru_cache(maxsize=_CACHE_USERS_MAX)(self._rules_of)
 
         @lru_cache(maxsize=_CACHE_ENTRIES_MAX)
         def authorize(user: str | None, client_id: str, access: Access, topic: str) -> bool:
-            return self.allows(user, client_id, access, topic)
+            return _allows(rules_of(user, client_id), access, topic)
 
         return authorize
 
     def allows(self, user: str | None, client_id: str, access: Access, topic: str) -> bool:
         """Decide one access: the user's own lines first, then the patterns."""
-        own = _verdict(self.rules.get(user, ()), access, topic)
-        if own is not None:
-            return own
-        filled = (rule for pattern in self.patterns if (rule := _fill(pattern, user, client_id)) is not None)
-        return bool(_verdict(filled, access, topic))
+        return _allows(self._rules_of(user, client_id), access, topic)
+
+    def _rules_of(self, user: str | None, client_id: str) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+        """Return the user's own rules, and those of all with the user's names put in."""
+        filled = (_fill(pattern, user, client_id) for pattern in self.patterns)
+        return self.rules.get(user, ()), tuple(rule for rule in filled if rule is not None)
 
 
 def parse_acl(text: str, *, source: str) -> Acl:
@@ -118,10 +125,17 @@ def _fill(pattern: Rule, user: str | None, client_id: str) -> Rule | None:
     return Rule(filled, pattern.grants)
 
 
-def _verdict(rules: Iterable[Rule], access: Access, topic: str) -> bool | None:
+def _allows(rules: tuple[tuple[Rule, ...], tuple[Rule, ...]], access: Access, topic: str) -> bool:
+    levels = topic.split("/")
+    own, of_all = rules
+    verdict = _verdict(own, access, levels)
+    return bool(_verdict(of_all, access, levels) if verdict is None else verdict)
+
+
+def _verdict(rules: Iterable[Rule], access: Access, levels: list[str]) -> bool | None:
     is_granted = None
     for rule in rules:
-        if is_matching(rule.filter, topic):
+        if is_matching_levels(rule.levels, levels):
             if not rule.grants:
                 return False
             is_granted = is_granted or access in rule.grants or None

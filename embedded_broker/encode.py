@@ -46,6 +46,8 @@ def encode(packet: Packet, version: Version) -> bytes:
     match packet:
         case Publish():
             return _publish(packet, version)
+        case Puback(reason=0, properties=properties) if properties is NO_PROPERTIES:
+            return b"\x40\x02" + packet.packet_id.to_bytes(2, "big")
         case Puback() | Pubrec() | Pubrel() | Pubcomp():
             return _acknowledgement(packet, version)
         case Connect():
@@ -84,15 +86,14 @@ def _properties(properties: Properties, version: Version) -> bytes:
 
 
 def _publish(packet: Publish, version: Version) -> bytes:
-    topic = packet.topic.encode()
-    head = 0x30 | packet.dup << 3 | packet.qos << 1 | packet.retain
-    parts = [len(topic).to_bytes(2, "big"), topic]
-    if packet.qos:
-        parts.append(packet.packet_id.to_bytes(2, "big"))
-    if version is Version.V5:
-        parts.append(encode_properties(packet.properties))
-    parts.append(packet.payload)
-    return _framed(head, *parts)
+    """Encode by far the most frequent packet, without a detour."""
+    topic, payload = packet.topic.encode(), packet.payload
+    properties = encode_properties(packet.properties) if version is Version.V5 else b""
+    qos = packet.qos
+    number = packet.packet_id.to_bytes(2, "big") if qos else b""
+    length = varint(2 + len(topic) + len(number) + len(properties) + len(payload))
+    head = 0x30 | packet.dup << 3 | qos << 1 | packet.retain
+    return b"".join((bytes((head,)), length, len(topic).to_bytes(2, "big"), topic, number, properties, payload))
 
 
 def _acknowledgement(packet: Acknowledgement, version: Version) -> bytes:

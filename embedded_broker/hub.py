@@ -258,26 +258,30 @@ class Hub:
     def _flush(self) -> None:
         self._is_flush_due = False
         outputs, self._outputs = self._outputs, []
-        if self._has_failed or not self._commit(outputs):
+        if self._has_failed:
             return
+        changes: list[Change] = []
         touched: dict[int, Peer] = {}
+        peers = self._peers
         for output in outputs:
-            if isinstance(output, Send | Close):
-                peer = self._peers.get(output.connection)
+            if isinstance(output, (Send, Close)):  # noqa: UP038 - a union is made anew each time; this is the hot loop
+                peer = peers.get(output.connection)
                 if peer is not None:
                     touched[peer.number] = peer
                     self._stage(peer, output)
+            else:
+                changes.append(output)
+        if not self._commit(changes):
+            return
         for peer in touched.values():
             self._write(peer)
         self._plan_tick()
 
-    def _commit(self, outputs: list[Output]) -> bool:
-        if self._store is None:
+    def _commit(self, changes: list[Change]) -> bool:
+        if self._store is None or not changes:
             return True
-        changes: list[Change] = [one for one in outputs if not isinstance(one, Send | Close)]
         try:
-            if changes:
-                self._store.write(changes)
+            self._store.write(changes)
         except StoreError as error:
             self._has_failed = True
             self._on_failure(error)

@@ -35,7 +35,7 @@ class BrokerConfig:
         packet_size_max_bytes: Larger packets are refused; announced to MQTT 5 clients.
         inflight_max: QoS 1 and 2 messages on the way to a client that announces no receive maximum.
         queued_max: Messages that wait for one session beyond those in flight; the newest is dropped.
-        receive_max: QoS 2 messages a client may have open; announced to MQTT 5 clients.
+        receive_max: QoS 2 messages a client may have open; announced to MQTT 5 clients, for which it counts QoS 1 too.
         topic_alias_max: Topic aliases a client may use; announced to MQTT 5 clients.
         sessions_max: Sessions, with or without a connection.
         subscriptions_max: Subscriptions of one session.
@@ -47,7 +47,7 @@ class BrokerConfig:
     packet_size_max_bytes: int = PACKET_SIZE_MAX_BYTES
     inflight_max: int = 20
     queued_max: int = 1000
-    receive_max: int = 100
+    receive_max: int = 10_000
     topic_alias_max: int = 100
     sessions_max: int = 100_000
     subscriptions_max: int = 1000

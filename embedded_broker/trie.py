@@ -39,7 +39,7 @@ class SubscriptionTrie:
         for level in subscription.filter.split("/"):
             node = node.children.setdefault(level, _Node())
         node.subscriptions[client_id] = subscription
-        self._matches.clear()
+        self._forget(subscription.filter)
 
     def remove(self, client_id: str, topic_filter: str) -> None:
         """Remove a client's subscription, which is there."""
@@ -53,7 +53,14 @@ class SubscriptionTrie:
             if child.children or child.subscriptions:
                 break
             del parent.children[level]
-        self._matches.clear()
+        self._forget(topic_filter)
+
+    def _forget(self, topic_filter: str) -> None:
+        """Forget the answers that a change of this filter may have changed."""
+        if "+" in topic_filter or "#" in topic_filter:
+            self._matches.clear()
+        else:
+            self._matches.pop(topic_filter, None)
 
     def match(self, topic: str) -> Matches:
         """Return every client that subscribed to this topic, each once, with its matching subscriptions."""
@@ -111,7 +118,7 @@ class TopicTree(Generic[V]):
 
     def __init__(self) -> None:
         self._root: _Leaf[V] = _Leaf()
-        self._by_topic: dict[str, V] = {}
+        self._by_topic: dict[str, _Leaf[V]] = {}
 
     def __len__(self) -> int:
         return len(self._by_topic)
@@ -121,15 +128,17 @@ class TopicTree(Generic[V]):
 
     def values(self) -> Iterator[V]:
         """Iterate over all values, oldest topic first."""
-        return iter(self._by_topic.values())
+        return (leaf.value for leaf in self._by_topic.values() if leaf.value is not None)
 
     def set(self, topic: str, value: V) -> None:
         """Put a value at a topic, in place of the one there."""
-        leaf = self._root
-        for level in topic.split("/"):
-            leaf = leaf.children.setdefault(level, _Leaf())
+        leaf = self._by_topic.get(topic)
+        if leaf is None:
+            leaf = self._root
+            for level in topic.split("/"):
+                leaf = leaf.children.setdefault(level, _Leaf())
+            self._by_topic[topic] = leaf
         leaf.value = value
-        self._by_topic[topic] = value
 
     def remove(self, topic: str) -> None:
         """Take the value away from a topic, which has one."""
@@ -148,8 +157,8 @@ class TopicTree(Generic[V]):
     def match(self, topic_filter: str) -> list[V]:
         """Return the values under a filter."""
         if "+" not in topic_filter and "#" not in topic_filter:
-            value = self._by_topic.get(topic_filter)
-            return [] if value is None else [value]
+            leaf = self._by_topic.get(topic_filter)
+            return [] if leaf is None or leaf.value is None else [leaf.value]
         front = [self._root]
         for depth, level in enumerate(topic_filter.split("/")):
             if level == "#":

@@ -71,7 +71,9 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
             settings.folder / "releases", settings.registry_host, settings.registry_port
         ) as local_url:
             url = settings.registry_url or local_url
-            context = Context(Monitor(), Releases(store), Policies(settings.folder / "policies"), url, settings.enrolment)
+            context = Context(
+                Monitor(), Releases(store), Policies(settings.folder / "policies"), url, settings.enrolment
+            )
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)
             engine = Engine(
@@ -97,7 +99,13 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 announce(json.dumps({"ready": True, "epoch": engine.state.epoch, "registry": url}))
 
             bus = MqttBus(
-                engine, settings.broker, tree, clock=clock.now, tick_seconds=settings.tick_seconds, greet=greet
+                engine,
+                settings.broker,
+                tree,
+                clock=clock.now,
+                tick_seconds=settings.tick_seconds,
+                greet=greet,
+                together=journal.together,
             )
             await bus.run(ready)
     finally:

@@ -312,12 +312,13 @@ class Engine:
         return [*self._publish(effects, now), *(self._message(Kind.AUDIT, published(record)) for record in records)]
 
     def _publish(self, effects: Iterable[Effect], now: float) -> list[Outgoing]:
-        return [outgoing for effect in merge(effects) for outgoing in self._perform(effect, now)]
+        made: dict[tuple[object, ...], bytes] = {}
+        return [outgoing for effect in merge(effects) for outgoing in self._perform(effect, now, made)]
 
-    def _perform(self, effect: Effect, now: float) -> list[Outgoing]:
+    def _perform(self, effect: Effect, now: float, made: dict[tuple[object, ...], bytes]) -> list[Outgoing]:
         match effect:
             case PublishDesired(device=name):
-                payload = desired_bytes(self.state, self.state.devices[name])
+                payload = desired_bytes(self.state, self.state.devices[name], made)
                 return [self._bytes(Kind.DESIRED, payload, device=name)]
             case PublishPlan(rollout=name):
                 return [self._bytes(Kind.PLAN, plan_document(self.state.rollouts[name]), rollout=name)]

@@ -184,6 +184,9 @@ class Journal(JournalReader):
         place = str(path or ":memory:")
         super().__init__(open_for_writing(place), place)
         self._epoch: int | None = None
+        self._head: tuple[int, str] | None = None
+        """Number and hash of the last entry, as long as nobody else may have written one."""
+        self._is_together = False
         try:
             self._set_up()
             check(self._database, place, SCHEMA_VERSION)
@@ -227,7 +230,7 @@ class Journal(JournalReader):
             (row,) = self._database.query("SELECT coalesce(max(epoch), 0) + 1 AS epoch FROM epochs")
             epoch = int(row["epoch"])
             self._database.execute("INSERT INTO epochs (epoch, opened_at) VALUES (?, ?)", (epoch, at))
-        self._epoch = epoch
+        self._epoch, self._head = epoch, None
         self._performed_seq = self._performed_seq_stored = super().performed_seq
         return epoch
 
@@ -256,16 +259,50 @@ class Journal(JournalReader):
         assert math.isfinite(at), "a moment is a finite number"
         if not rows:
             return ()
-        with transaction(self._database, self._place):
-            epoch = self._check_epoch()
+        with self.together(), translated(self._place):
+            epoch = self._begin()
             entries = self._chain(rows, float(at), epoch)
             records = tuple(entry.record() for entry in entries)
             self._database.conn.executemany(
                 "INSERT INTO entries (seq, at, epoch, kind, body, previous_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(e.seq, e.at, e.epoch, e.kind, e.body, e.previous_hash, e.hash) for e in entries],
             )
-            self._store_performed()
+            self._head = entries[-1].seq, entries[-1].hash
         return records
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Make everything that is appended within one transaction: durable when the block ends, all or none.
+
+        Until then act on none of it. If the block fails, what was decided in it was not: the process must end.
+
+        Raises:
+            JournalError: It could not be committed.
+        """
+        if self._is_together:
+            yield
+            return
+        self._is_together = True
+        try:
+            yield
+            if self._database.conn.in_transaction:
+                with translated(self._place):
+                    self._store_performed()
+                    self._database.execute("COMMIT")
+        except BaseException:
+            self._head = None
+            self._database.rollback()
+            raise
+        finally:
+            self._is_together = False
+
+    def _begin(self) -> int:
+        """Begin the transaction if there is none yet; return our epoch, which is still the newest."""
+        if self._database.conn.in_transaction:
+            assert self._epoch is not None, "open_epoch comes first"
+            return self._epoch
+        self._database.execute("BEGIN IMMEDIATE")
+        return self._check_epoch()
 
     def close(self) -> None:
         """Store what was performed and let go of the file; doing it twice changes nothing."""
@@ -288,8 +325,10 @@ class Journal(JournalReader):
         return self._epoch
 
     def _chain(self, rows: Sequence[tuple[str, str]], at: float, epoch: int) -> list[StoredEntry]:
-        head = next(self._database.query("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1"), None)
-        seq, previous = (head["seq"], head["hash"]) if head else (0, FIRST_HASH)
+        if self._head is None:
+            last = next(self._database.query("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1"), None)
+            self._head = (last["seq"], last["hash"]) if last else (0, FIRST_HASH)
+        seq, previous = self._head
         entries: list[StoredEntry] = []
         for kind, body in rows:
             seq += 1

@@ -5,21 +5,14 @@ Commands are taken only while we are connected: what nobody answers was not carr
 """
 
 import asyncio
-import contextlib
 import logging
 import random
-import ssl
-from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
-import aiomqtt
-from aiomqtt import ProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.subscribeoptions import SubscribeOptions
-
 from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received, Refused
 from orchestrator.service import Engine, Outgoing
@@ -36,7 +29,11 @@ SUBSCRIPTIONS: Final = (
     Kind.READY,
     Kind.COMMAND,
 )
-BATCH_COUNT_MAX: Final = 100
+CLIENT_ID: Final = "tidegate-orchestrator"
+BATCH_COUNT_MAX: Final = 20
+"""Messages that are dealt with before it is the others' turn."""
+HEAD_START_SECONDS: Final = 2.0
+"""For so long, what is to be sent may hold up what is to be read."""
 RETRY_SECONDS_MAX: Final = 30.0
 REFUSAL_LOG_SECONDS: Final = 60.0
 REFUSAL_TOPICS_MAX: Final = 10_000
@@ -74,6 +71,7 @@ class MqttBus:
         clock: Seconds since the epoch, never falling.
         tick_seconds: How often time passes for the engine.
         greet: Makes the retained ``orchestrator/info`` once the engine has its epoch.
+        together: What is decided within it is durable when it ends, in one transaction of the engine's journal.
     """
 
     def __init__(
@@ -85,6 +83,7 @@ class MqttBus:
         clock: Callable[[], float],
         tick_seconds: float,
         greet: Callable[[], bytes],
+        together: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._engine = engine
         self._broker = broker
@@ -92,8 +91,9 @@ class MqttBus:
         self._clock = clock
         self._tick_seconds = tick_seconds
         self._greet = greet
-        self._outbox: deque[Outgoing] = deque()
-        self._filled = asyncio.Event()
+        self._together = together
+        self._left: list[Outgoing] = []
+        """What the connections before did not get acknowledged."""
         self._started = False
 
     async def run(self, ready: Callable[[], Awaitable[None]]) -> None:
@@ -106,10 +106,10 @@ class MqttBus:
         attempt = 0
         while True:
             try:
-                async with self._client() as client:
-                    attempt = 0
-                    await self._serve(client, ready)
-            except aiomqtt.MqttError as error:
+                connection = await self._connect()
+                attempt = 0
+                await self._serve(connection, ready)
+            except DisconnectedError as error:
                 if not self._started:
                     raise BrokerUnavailableError(f"{self._broker}: {error}; is the broker running?") from error
                 delay = min(RETRY_SECONDS_MAX, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
@@ -117,90 +117,56 @@ class MqttBus:
                 attempt = min(attempt + 1, 10)
                 await asyncio.sleep(delay)
 
-    def _client(self) -> aiomqtt.Client:
-        will = aiomqtt.Will(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"offline", qos=1, retain=True)
-        return aiomqtt.Client(
-            self._broker.host,
-            self._broker.port,
-            username=self._broker.username,
-            password=self._broker.password,
-            identifier="tidegate-orchestrator",
-            protocol=ProtocolVersion.V5,
-            clean_start=True,
-            will=will,
-            max_inflight_messages=BATCH_COUNT_MAX,
-            tls_context=ssl.create_default_context() if self._broker.is_tls else None,
+    async def _connect(self) -> Connection:
+        will = (self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"offline")
+        return await Connection.open(
+            self._broker, CLIENT_ID, will, note_refused=_note_refused, on_idle=self._engine.performed
         )
 
-    async def _serve(self, client: aiomqtt.Client, ready: Callable[[], Awaitable[None]]) -> None:
-        client.pending_calls_threshold = 2 * BATCH_COUNT_MAX
-        for kind in SUBSCRIPTIONS:
-            options = SubscribeOptions(qos=0 if kind is Kind.HEALTH else 1, retainAsPublished=True)
-            await client.subscribe(self._tree.filter(kind), options=options)
-        await client.publish(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"online", qos=1, retain=True)
-        first = not self._started
-        self._put(self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock()))
-        self._started = True
-        await client.publish(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), qos=1, retain=True)
-        if first:
-            await ready()
+    async def _serve(self, connection: Connection, ready: Callable[[], Awaitable[None]]) -> None:
         try:
+            await connection.subscribe(
+                [(self._tree.filter(kind), 0 if kind is Kind.HEALTH else 1) for kind in SUBSCRIPTIONS]
+            )
+            first = not self._started
+            online = Outgoing(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"online", retain=True)
+            said = self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock())
+            self._started = True
+            info = Outgoing(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), retain=True)
+            connection.send([online, *self._left, *said, info])
+            self._left = []
+            if first:
+                await ready()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._publish(client))
-                tasks.create_task(self._tick())
-                tasks.create_task(self._read(client))
+                tasks.create_task(self._tick(connection))
+                tasks.create_task(self._read(connection))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         finally:
-            await self._take_leave(client)
+            self._left = [*connection.unacknowledged(), *self._left]
+            # A clean end fires no will, so we say it ourselves; without a connection the broker will.
+            availability = self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY)
+            await connection.leave(Outgoing(availability, b"offline", retain=True))
 
-    async def _take_leave(self, client: aiomqtt.Client) -> None:
-        """A clean end fires no will, so we say it ourselves; without a connection the broker will."""
-        availability = self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY)
-        with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
-            async with asyncio.timeout(2):
-                await client.publish(availability, b"offline", qos=1, retain=True)
+    async def _read(self, connection: Connection) -> None:
+        """Deal with some messages in one transaction; orders to a fleet leave before its questions are heard."""
+        while True:
+            await connection.head_start(HEAD_START_SECONDS)
+            messages = await connection.read(BATCH_COUNT_MAX)
+            said: list[Outgoing] = []
+            with self._together():
+                for each in messages:
+                    received = Received(each.topic, each.payload, each.retain, each.response_topic, each.correlation)
+                    said += self._engine.receive(received, self._clock())
+            connection.send(said)
+            connection.take(messages)
+            await asyncio.sleep(0)
 
-    async def _read(self, client: aiomqtt.Client) -> None:
-        async for message in client.messages:
-            properties = message.properties
-            received = Received(
-                topic=str(message.topic),
-                payload=message.payload,
-                retained=bool(message.retain),
-                response_topic=getattr(properties, "ResponseTopic", None),
-                correlation=getattr(properties, "CorrelationData", None),
-            )
-            self._put(self._engine.receive(received, self._clock()))
-
-    async def _tick(self) -> None:
+    async def _tick(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(self._tick_seconds)
-            self._put(self._engine.handle(Tick(), self._clock()))
-
-    def _put(self, outgoing: list[Outgoing]) -> None:
-        self._outbox.extend(outgoing)
-        if outgoing:
-            self._filled.set()
-
-    async def _publish(self, client: aiomqtt.Client) -> None:
-        """Publish in order, some at a time; what was not acknowledged stays in the outbox for the next connection."""
-        while True:
-            while len(self._outbox) > 0:
-                batch = [self._outbox[index] for index in range(min(len(self._outbox), BATCH_COUNT_MAX))]
-                await asyncio.gather(*(_send(client, each) for each in batch))
-                for _ in batch:
-                    self._outbox.popleft()
-            self._engine.performed()
-            self._filled.clear()
-            await self._filled.wait()
+            connection.send(self._engine.handle(Tick(), self._clock()))
 
 
-async def _send(client: aiomqtt.Client, outgoing: Outgoing) -> None:
-    properties = None
-    if outgoing.correlation is not None:
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho ships it untyped
-        properties.CorrelationData = outgoing.correlation
-    await client.publish(
-        outgoing.topic, outgoing.payload, qos=outgoing.qos, retain=outgoing.retain, properties=properties
-    )
+def _note_refused(topic: str, reason: int) -> None:
+    log.warning("the broker did not take a message topic=%r reason=%#x; may this user publish it?", topic, reason)

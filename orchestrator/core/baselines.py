@@ -20,23 +20,34 @@ def take_baselines(
     state: State, plan: Plan, release: StoredRelease, policy: Policy, *, context: Context, now: float
 ) -> dict[str, Baseline] | Refusal:
     """Freeze the baseline of every group in ``plan``; a group without one blocks a policy that compares with it."""
-    infos = state.devices.vocabularies["info"].values
-    codes = np.unique(state.devices.column(Device.info)[state.devices.rows(plan.targets)])
-    groups = sorted({infos[code].group for code in codes})
+    baselines = known_baselines(state, plan, release, policy, context=context, now=now)
+    missing = sorted(_groups(state, plan) - baselines.keys())
+    if missing and _compares(policy):
+        return Refusal(
+            f"group {missing[0]!r} has no baseline yet: fewer than {policy.baseline.min_samples} requests observed; "
+            "let it run longer, or declare absolute limits in the policy's checks and triggers"
+        )
+    return baselines
+
+
+def known_baselines(
+    state: State, plan: Plan, release: StoredRelease, policy: Policy, *, context: Context, now: float
+) -> dict[str, Baseline]:
+    """Return the baseline of each group in ``plan`` that has one."""
     wanted = policy.baseline
-    baselines: dict[str, Baseline] = {}
-    for group in groups:
-        baseline = context.monitor.baseline(
+    found = {
+        group: context.monitor.baseline(
             group, now=now, seconds=wanted.window, excluding_version=release.version, min_samples=wanted.min_samples
         )
-        if baseline is not None:
-            baselines[group] = baseline
-        elif _compares(policy):
-            return Refusal(
-                f"group {group!r} has no baseline yet: fewer than {wanted.min_samples} requests observed; "
-                "let it run longer, or declare absolute limits in the policy's checks and triggers"
-            )
-    return baselines
+        for group in sorted(_groups(state, plan))
+    }
+    return {group: baseline for group, baseline in found.items() if baseline is not None}
+
+
+def _groups(state: State, plan: Plan) -> set[str]:
+    infos = state.devices.vocabularies["info"].values
+    codes = np.unique(state.devices.column(Device.info)[state.devices.rows(plan.targets)])
+    return {infos[code].group for code in codes}
 
 
 def _compares(policy: Policy) -> bool:

@@ -35,15 +35,31 @@ _DISPENSABLE: Final = ("members", "canary", "policy", "uncovered", "not_canary",
 """What a plan's document goes without if it would be too large, the first first."""
 
 
-def desired_bytes(state: State, device: Device) -> bytes:
+def desired_bytes(state: State, device: Device, made: dict[tuple[object, ...], bytes] | None = None) -> bytes:
     """Return the desired state of a device that was ordered something; a grant names the digest of these bytes.
 
     They depend on nothing but the journal: the same after a restart, and whatever the device says meanwhile.
+
+    Args:
+        state: As it is.
+        device: Whose document.
+        made: Those made from the same state so far: the devices of an order mostly get the same bytes.
     """
     assert device.rollout is not None, "only an ordered device has a desired state"
-    assert device.action is not None, "an order has an action"
     rollout = state.rollouts[device.rollout]
     member = rollout.members[device.id]
+    if made is None:
+        return _desired(rollout, device, member)
+    of_device = (rollout.id, device.generation, device.action, device.epoch)
+    key = (*of_device, member.wave, member.arch, member.from_version)
+    document = made.get(key)
+    if document is None:
+        document = made[key] = _desired(rollout, device, member)
+    return document
+
+
+def _desired(rollout: Rollout, device: Device, member: Member) -> bytes:
+    assert device.action is not None, "an order has an action"
     installs = device.action == "install"
     version = rollout.release.version if installs else member.from_version or "unknown"
     fallback = None if member.from_version is None else Fallback(version=member.from_version)

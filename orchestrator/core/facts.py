@@ -11,6 +11,7 @@ from orchestrator.core.state import State
 from orchestrator.lint.facts import FleetFacts, GroupFacts
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
+from schemas.conditions import Metric
 from schemas.messages import Info
 
 NO_SPACE = "less than "
@@ -66,12 +67,25 @@ def _groups(
     for group, targets in _tally(kinds, lambda info: info.group).items():
         baseline = baselines.get(group)
         rate = per_minute = None
+        lacks: frozenset[Metric] = frozenset()
         if baseline is not None:
-            rate = baseline.error_rate
+            rate, lacks = baseline.error_rate, _lacking(baseline)
             if sample_seconds and baseline.sample_count:
                 per_minute = baseline.request_count / baseline.sample_count * 60 / sample_seconds
-        facts[group] = GroupFacts(targets, in_canary[group], baseline is not None, rate, per_minute)
+        facts[group] = GroupFacts(targets, in_canary[group], baseline is not None, rate, per_minute, lacks)
     return facts
+
+
+def _lacking(baseline: Baseline) -> frozenset[Metric]:
+    """Return what may be compared with a baseline, and not with this one."""
+    known = {
+        Metric.LATENCY_P50: baseline.latency_p50_seconds,
+        Metric.LATENCY_P95: baseline.latency_p95_seconds,
+        Metric.LATENCY_P99: baseline.latency_p99_seconds,
+        Metric.CPU: baseline.cpu_ratio,
+        Metric.QUALITY: baseline.quality or None,
+    }
+    return frozenset(metric for metric, value in known.items() if value is None)
 
 
 def _single_points(state: State, plan: Plan) -> dict[str, tuple[str, ...]]:

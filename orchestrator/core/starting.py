@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from orchestrator.core import events as e
 from orchestrator.core.answers import Outcome, accept, refuse, summary, unknown
-from orchestrator.core.baselines import take_baselines
+from orchestrator.core.baselines import known_baselines, take_baselines
 from orchestrator.core.context import Context
 from orchestrator.core.facts import fleet_facts
 from orchestrator.core.inputs import CommandReceived
@@ -61,8 +61,12 @@ def decide_start(
         return _nothing_to_do(received, name, release, plan)
     yielding = _giving_way(state, plan)
     baselines = take_baselines(state, plan, release, policy, context=context, now=now)
-    frozen: dict[str, Baseline] = {} if isinstance(baselines, Refusal) else baselines
-    facts = fleet_facts(state, plan, release, frozen)
+    frozen = (
+        known_baselines(state, plan, release, policy, context=context, now=now)
+        if isinstance(baselines, Refusal)
+        else baselines
+    )
+    facts = fleet_facts(state, plan, release, frozen, time_scale=command.time_scale)
     findings = lint_rollout(policy, facts)
     document = {
         **plan_summary(name, plan, release, policy),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from orchestrator.lint.facts import CANARY, FleetFacts, GroupFacts
-from orchestrator.lint.finding import Finding, counted, info, long_enough, name_some, percent, warning
+from orchestrator.lint.finding import Finding, counted, long_enough, name_some, note, percent, warning
 from orchestrator.lint.numbers import (
     CONFIDENCE,
     chance_of_any,
@@ -14,7 +14,7 @@ from orchestrator.lint.numbers import (
     rate_seen,
     requests_to_see,
 )
-from orchestrator.lint.scene import CANARY_GATE, PlacedCheck, Scene
+from orchestrator.lint.scene import PlacedCheck, Scene
 from schemas.conditions import Metric
 from schemas.times import format_duration
 
@@ -31,16 +31,28 @@ def underpowered(scene: Scene) -> Iterator[Finding]:
     canary = scene.policy.rollout.canary
     if scene.facts is None:
         if canary.max_devices is not None and canary.max_devices < devices_to_see(_RATES[0]):
-            yield info("L003", "rollout.canary.max_devices", _power(canary.max_devices), _enough(None))
+            yield note("L003", "rollout.canary.max_devices", _power(canary.max_devices), _enough(None))
         return
     if scene.facts.canary < devices_to_see(_RATES[0]):
         is_weak = chance_of_any(0.10, scene.facts.canary) < 0.5  # noqa: PLR2004 - more likely missed than seen
-        say = warning if is_weak else info
+        say = warning if is_weak else note
         yield say("L003", "rollout.canary", _power(scene.facts.canary), _enough(scene.facts.targets))
-    for check in scene.checks:
-        if check.gate == CANARY_GATE and check.check.threshold.metric is Metric.ERROR_RATE:
-            for name, group in scene.facts.groups.items():
-                yield from _blurred(scene, check, name, group)
+    for check, seconds in _error_rates(scene):
+        for name, group in scene.facts.groups.items():
+            yield from _blurred(check, seconds, name, group)
+
+
+def _error_rates(scene: Scene) -> Iterator[tuple[PlacedCheck, float]]:
+    """Yield the canary's checks of error rates with the seconds they look at, those that ask the same once."""
+    asked = set()
+    for each in scene.checks:
+        if not each.is_of_canary or each.check.threshold.metric is not Metric.ERROR_RATE:
+            continue
+        ((_, watched),) = scene.watched_seconds(each)
+        seconds = min(each.check.window or float("inf"), watched)
+        if (each.check.threshold, seconds) not in asked:
+            yield each, seconds
+        asked.add((each.check.threshold, seconds))
 
 
 def _power(devices: int) -> str:
@@ -62,13 +74,12 @@ def _enough(targets: int | None) -> str:
     )
 
 
-def _blurred(scene: Scene, each: PlacedCheck, name: str, group: GroupFacts) -> Iterator[Finding]:
+def _blurred(each: PlacedCheck, seconds: float, name: str, group: GroupFacts) -> Iterator[Finding]:
     """Say which error rate the requests of a group's canaries can tell from its limit."""
     baseline, per_minute = group.error_rate, (group.requests_per_minute or 0.0) * group.canary
     limit = each.check.threshold.limit_value(baseline)
     if limit is None or baseline is None or per_minute <= 0 or not baseline < limit < 1:
         return
-    seconds = min(each.check.window or float("inf"), scene.policy.rollout.canary.watch_seconds)
     requests, wanted = int(per_minute * seconds / 60), min(baseline + _MARGINS * (limit - baseline), (1 + limit) / 2)
     if chance_of_at_least(int(limit * requests) + 1, requests, wanted) >= CONFIDENCE:
         return
@@ -113,7 +124,7 @@ def exceeds_cap(scene: Scene) -> Iterator[Finding]:
         return
     share = -(-round(canary.percentage * 1000) * targets // 100_000)
     if share > canary.max_devices:
-        yield info(
+        yield note(
             "L009",
             "rollout.canary.max_devices",
             f"{canary.percentage:g}% of {targets:,} devices is {share:,}; max_devices makes it {canary.max_devices:,} "
@@ -126,7 +137,7 @@ def _coverage_against_cap(facts: FleetFacts) -> Iterator[Finding]:
     groups = max(len(facts.types), len(facts.regions))
     cap = max(1, facts.targets * CAP_PERCENT // 100)
     if groups > cap:
-        yield info(
+        yield note(
             "L009",
             "rollout.canary",
             f"one canary for each of {counted(len(facts.types), 'type')} and {counted(len(facts.regions), 'region')} "
@@ -148,4 +159,4 @@ def single_points(scene: Scene) -> Iterator[Finding]:
             yield warning("L013", "rollout.canary", f"{said}; they go first", "choose other devices for the canary")
         else:
             remedy = "update them in a maintenance window, or leave them out and roll them out by themselves"
-            yield info("L013", "rollout.waves", f"{said}; each is out of service while it restarts", remedy)
+            yield note("L013", "rollout.waves", f"{said}; each is out of service while it restarts", remedy)

@@ -6,21 +6,18 @@ A rule is a function of a ``Scene``; what it finds carries its id. Ids are never
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from orchestrator.lint.baselines import no_baseline
 from orchestrator.lint.canary import exceeds_cap, misses_groups, single_points, underpowered
 from orchestrator.lint.facts import FleetFacts
 from orchestrator.lint.finding import Finding
-from orchestrator.lint.fleet import (
-    coverage_unreachable,
-    development_settings,
-    never_reported,
-    no_baseline,
-    no_space,
-    rounds_to_zero,
-)
+from orchestrator.lint.fleet import coverage_unreachable, development_settings, no_space, rounds_to_zero
 from orchestrator.lint.idle import hidden_limits, never_trips
 from orchestrator.lint.scene import Scene
+from orchestrator.lint.signals import never_reported
+from orchestrator.lint.silence import unknown_silence
 from orchestrator.lint.tolerance import zero_tolerance
 from orchestrator.lint.windows import ambiguous_percent, longer_than_soak
+from orchestrator.lint.written import Written
 from schemas.policy import Policy
 
 RULES: Final[Mapping[str, Callable[[Scene], Iterator[Finding]]]] = {
@@ -39,12 +36,10 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Finding]]]] = {
     "L013": single_points,
     "L014": never_reported,
     "L015": development_settings,
+    "L016": lambda scene: unknown_silence(scene, RULES),
 }
 
-CANNOT_PROCEED: Final = frozenset({"L006", "L012"})
-"""Rules whose errors cannot be silenced: the rollout would be refused or wait for ever all the same."""
-
-_ORDER: Final = ("error", "warning", "info")
+_ORDER: Final = ("error", "warning", "note")
 
 
 def lint_policy(policy: Policy, *, text: str = "") -> tuple[Finding, ...]:
@@ -54,12 +49,12 @@ def lint_policy(policy: Policy, *, text: str = "") -> tuple[Finding, ...]:
         policy: What it says.
         text: How it was written, where that is known; percentages are ambiguous only as text.
     """
-    return _lint(Scene(policy, None, text))
+    return _lint(Scene(policy, None, Written(text)))
 
 
 def lint_rollout(policy: Policy, facts: FleetFacts, *, text: str = "") -> tuple[Finding, ...]:
     """Return what can be said of a policy for this fleet and plan, the worst first; includes ``lint_policy``'s part."""
-    return _lint(Scene(policy, facts, text))
+    return _lint(Scene(policy, facts, Written(text)))
 
 
 def as_data(findings: Iterable[Finding]) -> list[dict[str, Any]]:
@@ -69,12 +64,21 @@ def as_data(findings: Iterable[Finding]) -> list[dict[str, Any]]:
 
 def _lint(scene: Scene) -> tuple[Finding, ...]:
     accepted = scene.policy.lint.silence
-    found = [_silence(each, accepted) for rule in RULES.values() for each in rule(scene)]
+    found = [_silenced(located(each, scene.file), accepted) for rule in RULES.values() for each in rule(scene)]
     return tuple(sorted(found, key=lambda each: (each.silenced is not None, _ORDER.index(each.severity))))
 
 
-def _silence(finding: Finding, accepted: Mapping[str, str]) -> Finding:
+def _silenced(finding: Finding, accepted: Mapping[str, str]) -> Finding:
+    """Mark what the policy accepts; an error stands, and says so."""
     reason = accepted.get(finding.id)
-    if reason is None or (finding.severity == "error" and finding.id in CANNOT_PROCEED):
+    if reason is None:
         return finding
+    if finding.severity == "error":
+        return finding.model_copy(update={"remedy": f"{finding.remedy}; an error is not silenced by {reason!r}"})
     return finding.model_copy(update={"silenced": reason})
+
+
+def located(finding: Finding, file: Written) -> Finding:
+    """Return a finding with its line and column, where the file holds them."""
+    place = file.place(finding.where)
+    return finding if place is None else finding.model_copy(update={"line": place[0], "column": place[1]})

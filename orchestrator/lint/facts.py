@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from schemas.conditions import Metric
+
 CANARY = "canary"
 
 
@@ -17,6 +19,7 @@ class GroupFacts:
         has_baseline: Whether its normal operation is known.
         error_rate: Its baseline, 0..1; None where it is not known.
         requests_per_minute: Of one device on average; None where it is not known.
+        lacks: Metrics that have baselines and of which this group's holds none.
     """
 
     targets: int
@@ -24,6 +27,7 @@ class GroupFacts:
     has_baseline: bool = True
     error_rate: float | None = None
     requests_per_minute: float | None = None
+    lacks: frozenset[Metric] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.times import format_duration
 
-Severity = Literal["error", "warning", "info"]
+Severity = Literal["error", "warning", "note"]
 
 _NAMED_MAX: Final = 5
 _NAME_LENGTH_MAX: Final = 48
@@ -20,11 +20,14 @@ class Finding(BaseModel):
 
     Attributes:
         id: Of the rule, for example ``L003``; the same in every version.
-        severity: An error can never proceed or never stop; a warning will surprise; an info is good to know.
+        severity: An error can never proceed or never stop; a warning will surprise; a note is good to know.
         where: Path in the policy, for example ``health_gates.completion_gate.checks[0]``.
         message: What is so, with the numbers of this fleet.
         remedy: What to change.
-        silenced: The reason the policy gives for accepting it; None if it does not.
+        silenced: The reason the policy gives for accepting it; None if it does not. An error is never silenced.
+        line: Where the file says it, from 1, or the nearest that the file says; None without a file, and where it
+            leaves the whole block to the default.
+        column: Likewise, from 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,11 +38,13 @@ class Finding(BaseModel):
     message: str
     remedy: str
     silenced: str | None = None
+    line: int | None = None
+    column: int | None = None
 
     @property
     def blocks(self) -> bool:
         """Whether a rollout must not start."""
-        return self.severity == "error" and self.silenced is None
+        return self.severity == "error"
 
 
 def error(rule: str, where: str, message: str, remedy: str) -> Finding:
@@ -52,9 +57,9 @@ def warning(rule: str, where: str, message: str, remedy: str) -> Finding:
     return Finding(id=rule, severity="warning", where=where, message=message, remedy=remedy)
 
 
-def info(rule: str, where: str, message: str, remedy: str) -> Finding:
+def note(rule: str, where: str, message: str, remedy: str) -> Finding:
     """Say what is good to know."""
-    return Finding(id=rule, severity="info", where=where, message=message, remedy=remedy)
+    return Finding(id=rule, severity="note", where=where, message=message, remedy=remedy)
 
 
 def name_some(names: Collection[str]) -> str:

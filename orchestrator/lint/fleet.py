@@ -1,26 +1,12 @@
-"""Rules about what this fleet cannot give: coverage, capacity, space, baselines, signals, trust."""
+"""Rules about what this fleet cannot give: coverage, capacity, space, trust."""
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator
 
 from orchestrator.lint.facts import FleetFacts
-from orchestrator.lint.finding import Finding, counted, error, info, name_some, percent, warning
+from orchestrator.lint.finding import Finding, counted, error, name_some, note, percent, warning
 from orchestrator.lint.scene import PlacedCheck, Scene
 from orchestrator.telemetry.evidence import share_holds
 from schemas.conditions import Absolute, Metric, percent_of
-
-SIGNALS: Final[Mapping[Metric, str]] = {
-    Metric.ERROR_RATE: "error_rate",
-    Metric.ERROR_RATE_RISES: "error_rate",
-    Metric.LATENCY_P50: "latency",
-    Metric.LATENCY_P95: "latency",
-    Metric.LATENCY_P99: "latency",
-    Metric.CPU: "cpu",
-    Metric.MEMORY_GROWTH: "memory",
-    Metric.DISK_GROWTH: "disk",
-    Metric.TEMPERATURE: "temperature",
-}
-"""What a device must list among its signals for a metric to be known of it; the others are every device's."""
 
 
 def coverage_unreachable(scene: Scene) -> Iterator[Finding]:
@@ -30,7 +16,7 @@ def coverage_unreachable(scene: Scene) -> Iterator[Finding]:
     for each in scene.checks:
         limit = each.check.threshold.limit
         if each.check.threshold.metric is Metric.DEPLOYED_PERCENTAGE and isinstance(limit, Absolute):
-            yield from _coverage(each, scene.judged_devices(each.gate), scene.facts, limit.value)
+            yield from _coverage(each, scene.judged_devices(each), scene.facts, limit.value)
 
 
 def _coverage(each: PlacedCheck, judged: list[tuple[str, int]], facts: FleetFacts, limit: float) -> Iterator[Finding]:
@@ -68,7 +54,7 @@ def rounds_to_zero(scene: Scene) -> Iterator[Finding]:
         return
     name = "max_unavailable" if by_maximum == 0 else "min_available"
     said = f"{update.max_unavailable:g}%" if by_maximum == 0 else f"{update.min_available:g}%"
-    yield info(
+    yield note(
         "L007",
         f"rolling_update.{name}",
         f"{name} {said} of {counted(facts.present, 'device')} leaves none to be updated; one at a time is updated "
@@ -92,57 +78,6 @@ def no_space(scene: Scene) -> Iterator[Finding]:
             f"it unpacks to): {name_some(scene.facts.no_space)}",
             "free space there, or make the release smaller; they can join a later rollout",
         )
-
-
-def no_baseline(scene: Scene) -> Iterator[Finding]:
-    """L012: a group with nothing to be compared with."""
-    facts = scene.facts
-    if facts is None:
-        return
-    groups = [name for name, group in facts.groups.items() if not group.has_baseline]
-    places = [each.where for each in scene.checks if each.check.threshold.needs_baseline]
-    places += [each.where for each in scene.triggers if each.trigger.condition.needs_baseline]
-    if groups and places:
-        devices = sum(facts.groups[name].targets for name in groups)
-        yield error(
-            "L012",
-            places[0],
-            f"{counted(len(groups), 'group')} with {counted(devices, 'device')} cannot be compared with a baseline: "
-            f"{name_some(groups)}; {counted(len(places), 'limit')} of this policy must be",
-            f"let them run until {scene.policy.baseline.min_samples} requests were seen, or give absolute limits",
-        )
-
-
-def never_reported(scene: Scene) -> Iterator[Finding]:
-    """L014: a metric of which a device type says nothing."""
-    for check in scene.checks:
-        for device_type, signal, silent in _silent_types(scene, check.check.threshold.metric):
-            yield warning(
-                "L014",
-                check.where,
-                f"{silent} of type {name_some([device_type])} report no {signal}: the verdict stays inconclusive there",
-                f"let their application report {signal}, or leave the check out for them in a policy of their own",
-            )
-    for trigger in scene.triggers:
-        for device_type, signal, silent in _silent_types(scene, trigger.trigger.condition.metric):
-            yield info(
-                "L014",
-                trigger.where,
-                f"{silent} of type {name_some([device_type])} report no {signal}: {trigger.trigger.name} never fires "
-                "for them",
-                f"let their application report {signal}",
-            )
-
-
-def _silent_types(scene: Scene, metric: Metric) -> Iterator[tuple[str, str, str]]:
-    signal = SIGNALS.get(metric)
-    if signal is None or scene.facts is None:
-        return
-    for device_type, reporting in sorted(scene.facts.signals.items()):
-        devices = scene.facts.types.get(device_type, 0)
-        silent = devices - reporting.get(signal, 0)
-        if silent > 0:
-            yield device_type, signal, f"{silent:,} of {counted(devices, 'device')}"
 
 
 def development_settings(scene: Scene) -> Iterator[Finding]:

@@ -1,33 +1,26 @@
 """Rules about limits that never act: beyond reach, without samples, or behind another limit."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
 
-from orchestrator.lint.finding import Finding, counted, error, info, long_enough, name_some, percent, warning
+from orchestrator.lint.finding import Finding, error, note, percent, warning
 from orchestrator.lint.numbers import EXECUTED_MIN, failures_tolerated
-from orchestrator.lint.scene import CANARY_GATE, WAVE_GATE, PlacedTrigger, Scene
-from schemas.conditions import LATENCIES, Absolute, Condition, Metric
+from orchestrator.lint.samples import too_few_samples
+from orchestrator.lint.scene import WAVE_GATE, PlacedTrigger, Scene
+from schemas.conditions import Absolute, Condition, Metric
 from schemas.times import format_duration
-
-_PER_REQUEST: Final = frozenset({Metric.ERROR_RATE, *LATENCIES})
-_PER_SAMPLE: Final = frozenset(
-    {Metric.CRASH_COUNT, Metric.HEALTHY_PERCENTAGE, Metric.LOG_ERRORS, Metric.THROTTLE_EVENTS}
-)
 
 
 def never_trips(scene: Scene) -> Iterator[Finding]:
     """L001: what looks like a stop and cannot be one."""
     idle = [*_idle_checks(scene), *_idle_triggers(scene)]
     places = {each.where for each in idle}
-    gates = {CANARY_GATE, WAVE_GATE}
-    no_gate = all(each.where in places for each in scene.checks if each.gate in gates)
+    no_gate = all(each.where in places for each in scene.checks if each.gate == WAVE_GATE)
     if no_gate and all(each.where in places for each in scene.triggers):
         yield error(
             "L001",
-            "health_gates",
-            "no check and no trigger can ever stop this rollout; only installs that fail can",
-            "give each gate a check, and declare a trigger, whose limit can be exceeded",
+            "health_gates.wave_gate",
+            "after the canary no check and no trigger can ever stop this rollout; only installs that fail can",
+            "give wave_gate a check, or declare a trigger, whose limit can be exceeded",
         )
     elif not scene.policy.rollback_triggers.all:
         yield warning(
@@ -38,7 +31,7 @@ def never_trips(scene: Scene) -> Iterator[Finding]:
         )
     yield from idle
     yield from _idle_thresholds(scene)
-    yield from _too_few_samples(scene)
+    yield from too_few_samples(scene)
 
 
 def _idle_thresholds(scene: Scene) -> Iterator[Finding]:
@@ -57,7 +50,7 @@ def _idle_checks(scene: Scene) -> Iterator[Finding]:
     for each in scene.checks:
         condition = each.check.threshold
         reason = _beyond_reach(condition, scene)
-        largest = max((devices for _, devices in scene.judged_devices(each.gate)), default=0)
+        largest = max((devices for _, devices in scene.judged_devices(each)), default=0)
         if condition.metric is Metric.HEALTHY_PERCENTAGE and isinstance(condition.limit, Absolute) and largest > 1:
             share = 100 - condition.limit.value * 100
             if failures_tolerated(largest, share) >= largest - 1:
@@ -90,59 +83,6 @@ def _beyond_reach(condition: Condition, scene: Scene) -> str:
     return f"with a baseline of {percent(min(known))} the limit is {limit * 100:.0f}%, and a rate ends at 100%"
 
 
-@dataclass(frozen=True, slots=True)
-class _Supply:
-    """What some devices send, at most."""
-
-    sender: str
-    noun: str
-    devices: int
-    per_minute: float
-
-
-def _too_few_samples(scene: Scene) -> Iterator[Finding]:
-    """Where even all devices together send less than ``min_samples`` in the window."""
-    for check in scene.checks:
-        metric, wanted = check.check.threshold.metric, check.check.min_samples
-        watched = [soak for _, soak in scene.watched_seconds(check.gate)]
-        seconds = min([check.check.window or float("inf"), *watched])
-        for each in _supplies(scene, metric, is_canary=check.gate == CANARY_GATE):
-            yield from _short(f"{check.where}.min_samples", each, seconds, wanted, "the verdict stays inconclusive")
-    for trigger in scene.triggers:
-        window = trigger.trigger.window_seconds
-        for each in _supplies(scene, trigger.trigger.condition.metric, is_canary=False) if window else ():
-            so = f"{trigger.trigger.name} never fires"
-            yield from _short(f"{trigger.where}.min_samples", each, window or 0.0, trigger.trigger.min_samples, so)
-
-
-def _supplies(scene: Scene, metric: Metric, *, is_canary: bool) -> Iterator[_Supply]:
-    facts = scene.facts
-    if facts is None:
-        return
-    if metric in _PER_REQUEST:
-        for name, group in facts.groups.items():
-            devices = group.canary if is_canary else group.targets
-            if group.requests_per_minute is not None and devices:
-                yield _Supply(f"group {name_some([name])}", "request", devices, group.requests_per_minute)
-    elif metric in _PER_SAMPLE and facts.sample_seconds:
-        devices = facts.canary if is_canary else facts.targets
-        yield _Supply("the canary" if is_canary else "the fleet", "sample", devices, 60 / facts.sample_seconds)
-
-
-def _short(where: str, supply: _Supply, seconds: float, wanted: int, so: str) -> Iterator[Finding]:
-    per_minute = supply.per_minute * supply.devices
-    expected = per_minute * seconds / 60
-    if expected < wanted:
-        longer = long_enough(wanted, per_minute)
-        yield warning(
-            "L001",
-            where,
-            f"{supply.sender} ({counted(supply.devices, 'device')}) sends about {int(expected)} {supply.noun}s in "
-            f"{format_duration(seconds)}, {wanted} are needed: {so}",
-            f"min_samples: {max(1, int(expected / 2))}{f', or {longer}' if longer else ''}",
-        )
-
-
 def hidden_limits(scene: Scene) -> Iterator[Finding]:
     """L010: of a wave's threshold and a trigger on the same failures, one never acts."""
     for each in scene.triggers:
@@ -166,7 +106,7 @@ def _compare(scene: Scene, trigger: PlacedTrigger, fires_above: float) -> Iterat
     loosest = max((each.wave.failure_threshold_percent for each in waves), default=fires_above)
     goes_back = all(each.wave.auto_rollback for each in waves) and trigger.trigger.action == "rollback_wave"
     if loosest < fires_above and goes_back:
-        yield info(
+        yield note(
             "L010",
             trigger.where,
             f"{said} has nothing left to do: every wave goes back at failed > {loosest:g}% already",

@@ -8,9 +8,10 @@ Source:
 """
 
 from functools import lru_cache
-from math import exp, expm1, lgamma, log, log1p
+from math import exp, expm1, lgamma, log, log1p, sqrt
 from typing import Final
 
+from orchestrator.telemetry.trends import score_needed
 from schemas.conditions import exceeds_percent, percent_of
 
 CONFIDENCE: Final = 0.95
@@ -133,6 +134,18 @@ def chance_of_false_stop(devices: int, percent: float, rate: float) -> float:
             elif chance > _UNLIKELY:
                 going[failed] = chance
     return stopped
+
+
+@lru_cache(maxsize=256)
+def points_to_tell(series: int) -> int:
+    """Return from how many samples of each device on a trend can be told when ``series`` devices are judged together.
+
+    With fewer, not even a straight line is beyond chance (Kendall's rank test, as the trends are judged by).
+    """
+    points = 4
+    while (points * (points - 1) / 2 - 1) / sqrt(points * (points - 1) * (2 * points + 5) / 18) < score_needed(series):
+        points += 1
+    return points
 
 
 def rate_seen(requests: int, limit: float) -> float:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from math import ceil, floor
 from typing import Final
 
-from orchestrator.lint.finding import Finding, counted, info, percent, warning
+from orchestrator.lint.deadlines import always_late
+from orchestrator.lint.finding import Finding, counted, note, percent, warning
 from orchestrator.lint.numbers import (
     EXECUTED_MIN,
     chance_of_false_stop,
@@ -13,7 +14,7 @@ from orchestrator.lint.numbers import (
     failures_tolerated,
     tolerant_from,
 )
-from orchestrator.lint.scene import CANARY_GATE, PlacedCheck, PlacedWave, Scene
+from orchestrator.lint.scene import PlacedCheck, PlacedWave, Scene
 from orchestrator.telemetry.evidence import share_holds
 from schemas.conditions import Absolute, Condition, Metric
 from schemas.times import format_duration
@@ -31,7 +32,8 @@ _SHARES: Final = frozenset({Metric.HEALTHY_PERCENTAGE, Metric.MATCHING_PERCENTAG
 
 
 def zero_tolerance(scene: Scene) -> Iterator[Finding]:
-    """L002: a limit below one device, or one that luck alone must keep."""
+    """L002: a limit below one device, one that luck alone must keep, or one that no device can keep."""
+    yield from always_late(scene)
     waves = list(scene.waves)
     for wave in waves:
         yield from _below_one_device(wave, waves) if wave.devices is None else _strict_wave(wave, wave.devices)
@@ -53,7 +55,7 @@ def _below_one_device(each: PlacedWave, waves: list[PlacedWave]) -> Iterator[Fin
         return
     tolerant = tolerant_from(limit)
     below = "of any size" if tolerant is None else f"below {tolerant} devices"
-    yield info(
+    yield note(
         "L002",
         f"{each.where}.failure_threshold_percent",
         f"failed > {limit:g}% is zero tolerance in waves {below}: the first failure stops {' or '.join(alike)}",
@@ -68,7 +70,7 @@ def _strict_wave(each: PlacedWave, devices: int) -> Iterator[Finding]:
     if devices == 1 or not (is_strict or chance > FALSE_STOP_MAX):
         return
     first = "the first failure" if is_strict or tolerant is None else f"a failure among the first {tolerant - 1}"
-    say = warning if chance > FALSE_STOP_MAX else info
+    say = warning if chance > FALSE_STOP_MAX else note
     yield say(
         "L002",
         f"{each.where}.failure_threshold_percent",
@@ -88,20 +90,20 @@ def _tolerate_one(devices: int) -> str:
 
 
 def _strict_share(scene: Scene, each: PlacedCheck, limit: float) -> Iterator[Finding]:
-    if limit == 1 and (each.gate == CANARY_GATE or each.check.threshold.metric is not Metric.HEALTHY_PERCENTAGE):
+    if limit == 1 and (each.is_of_canary or each.check.threshold.metric is not Metric.HEALTHY_PERCENTAGE):
         return  # All are meant.
-    said, judged = each.check.threshold, scene.judged_devices(each.gate)
+    said, judged = each.check.threshold, scene.judged_devices(each)
     tolerant = _tolerant(said, limit)
     if not judged:
         below = "of any number" if tolerant is None else f"of fewer than {tolerant} devices"
-        yield info("L002", each.where, f"{said} {below} means all of them", "lower the limit if one may be missing")
+        yield note("L002", each.where, f"{said} {below} means all of them", "lower the limit if one may be missing")
         return
     strict = [(name, devices) for name, devices in judged if tolerant is None or devices < tolerant]
     if not strict:
         return
     name, devices = strict[-1]
     reached = "never tolerated" if tolerant is None else f"tolerated from {tolerant} devices on"
-    yield info(
+    yield note(
         "L002",
         each.where,
         f"{said} of {counted(devices, 'device')} (after {name}) means all {devices:,}; one is {reached}",
@@ -120,11 +122,11 @@ def _tolerant(condition: Condition, limit: float) -> int | None:
 
 
 def _strict_crashes(scene: Scene, each: PlacedCheck, limit: float) -> Iterator[Finding]:
-    judged = scene.judged_devices(each.gate)
+    judged = scene.judged_devices(each)
     if scene.facts is None or not judged:
         return
     name, devices = judged[-1]
-    seconds = each.check.window or dict(scene.watched_seconds(each.gate))[name]
+    seconds = each.check.window or dict(scene.watched_seconds(each)).get(name, 0.0)
     known = scene.facts.restarts_per_device_day
     rate = RESTARTS_PER_DEVICE_DAY if known is None else known
     expected = rate * devices * seconds / _DAY_SECONDS

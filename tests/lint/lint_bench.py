@@ -5,6 +5,7 @@ from typing import Any
 from orchestrator.lint.catalogue import lint_policy, lint_rollout
 from orchestrator.lint.facts import FleetFacts, GroupFacts
 from orchestrator.lint.finding import Finding
+from orchestrator.lint.signals import SIGNALS
 from schemas.conditions import percent_of
 from schemas.policy import Policy
 
@@ -23,7 +24,7 @@ def make_facts(devices: int = 100, canary: int | None = None, **changes: Any) ->
             "types": {"pi": devices},
             "regions": {"north": devices},
             "groups": {"vision": make_group(devices, first)},
-            "signals": {"pi": dict.fromkeys(("error_rate", "latency", "memory", "temperature"), devices)},
+            "signals": {"pi": dict.fromkeys(set(SIGNALS.values()), devices)},
             **changes,
         }
     )

@@ -10,7 +10,7 @@ from tests.lint.lint_bench import REFERENCE, found, make_facts, make_group, make
     [
         (5, "warning", "5% / 10% / 20%", "95%", "no canary in 5 devices shows much more"),
         (100, "warning", "14% / 27% / 49%", "63%", "14 devices show a fault of 20% in 95% of rollouts"),
-        (1000, "info", "40% / 65% / 89%", "26%", "59 devices show a fault of 5% in 95% of rollouts"),
+        (1000, "note", "40% / 65% / 89%", "26%", "59 devices show a fault of 5% in 95% of rollouts"),
     ],
 )
 def test_what_a_canary_shows_is_computed(devices: int, severity: str, seen: str, proves: str, remedy: str) -> None:
@@ -99,7 +99,7 @@ def test_coverage_that_needs_more_than_the_cap_is_named() -> None:
 
     (finding,) = found("L009", REFERENCE, facts)
 
-    assert finding.severity == "info"
+    assert finding.severity == "note"
     assert finding.message == (
         "one canary for each of 8 types and 3 regions needs 8, more than 5% of 100 devices (5); 3 planned"
     )
@@ -122,6 +122,6 @@ def test_single_points_of_failure_are_named_where_they_are() -> None:
 
     canary, wave = found("L013", REFERENCE, facts)
 
-    assert (canary.severity, wave.severity) == ("warning", "info")
+    assert (canary.severity, wave.severity) == ("warning", "note")
     assert canary.message == "1 single point of failure in canary: gate-1; they go first"
     assert wave.message == "2 single points of failure in wave-2: d-2, d-3; each is out of service while it restarts"

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.lint.catalogue import CANNOT_PROCEED, RULES, as_data, lint_policy, lint_rollout
+from orchestrator.lint.catalogue import RULES, as_data, lint_policy, lint_rollout
 from orchestrator.lint.facts import FleetFacts
 from orchestrator.lint.finding import Finding
 from orchestrator.lint.scene import Scene
+from orchestrator.lint.written import Written
 from schemas.policy_text import parse_policy
 from tests.lint.lint_bench import REFERENCE, make_facts, make_group, make_policy
 
@@ -31,7 +32,7 @@ EVERYTHING = make_facts(
 def test_every_rule_says_only_its_own_id() -> None:
     for name, rule in RULES.items():
         text = "health_gates: {canary_gate: {checks: [{threshold: baseline + 2%}]}}"
-        assert {each.id for each in rule(Scene(REFERENCE, EVERYTHING, text))} == {name}
+        assert {each.id for each in rule(Scene(REFERENCE, EVERYTHING, Written(text)))} == {name}
 
 
 def test_every_rule_is_explained() -> None:
@@ -44,14 +45,14 @@ REFERENCE_FINDINGS = {
     5: [
         "L003 warning rollout.canary",
         "L004 warning health_gates.completion_gate.checks[0].window",
-        "L002 info rollout.waves[1].failure_threshold_percent",
-        "L002 info health_gates.wave_gate.checks[2]",
-        "L002 info health_gates.completion_gate.checks[1]",
-        "L002 info health_gates.completion_gate.checks[2]",
-        "L004 info rollback_triggers.threshold[2]",
-        "L004 info rollback_triggers.trend[1]",
-        "L007 info rolling_update.max_unavailable",
-        "L010 info rollback_triggers.immediate[2]",
+        "L002 note rollout.waves[1].failure_threshold_percent",
+        "L002 note health_gates.wave_gate.checks[2]",
+        "L002 note health_gates.completion_gate.checks[1]",
+        "L002 note health_gates.completion_gate.checks[2]",
+        "L004 note rollback_triggers.threshold[2]",
+        "L004 note rollback_triggers.trend[1]",
+        "L007 note rolling_update.max_unavailable",
+        "L010 note rollback_triggers.immediate[2]",
     ],
     100: [
         "L002 warning rollout.waves[0].failure_threshold_percent",
@@ -59,10 +60,10 @@ REFERENCE_FINDINGS = {
         "L002 warning rollout.waves[2].failure_threshold_percent",
         "L003 warning rollout.canary",
         "L004 warning health_gates.completion_gate.checks[0].window",
-        "L002 info health_gates.wave_gate.checks[2]",
-        "L004 info rollback_triggers.threshold[2]",
-        "L004 info rollback_triggers.trend[1]",
-        "L010 info rollback_triggers.immediate[2]",
+        "L002 note health_gates.wave_gate.checks[2]",
+        "L004 note rollback_triggers.threshold[2]",
+        "L004 note rollback_triggers.trend[1]",
+        "L010 note rollback_triggers.immediate[2]",
     ],
     1000: [
         "L002 warning rollout.waves[0].failure_threshold_percent",
@@ -70,11 +71,11 @@ REFERENCE_FINDINGS = {
         "L002 warning rollout.waves[2].failure_threshold_percent",
         "L002 warning health_gates.wave_gate.checks[3]",
         "L004 warning health_gates.completion_gate.checks[0].window",
-        "L003 info rollout.canary",
-        "L004 info rollback_triggers.threshold[2]",
-        "L004 info rollback_triggers.trend[1]",
-        "L009 info rollout.canary.max_devices",
-        "L010 info rollback_triggers.immediate[2]",
+        "L003 note rollout.canary",
+        "L004 note rollback_triggers.threshold[2]",
+        "L004 note rollback_triggers.trend[1]",
+        "L009 note rollout.canary.max_devices",
+        "L010 note rollback_triggers.immediate[2]",
     ],
 }
 REFERENCE_NUMBERS = {
@@ -108,7 +109,7 @@ def test_our_examples_are_told_notes_only(path: Path) -> None:
 
     severities = {each.severity for each in lint_policy(parse_policy(text), text=text)}
 
-    assert severities <= {"info", *(["warning"] if path.stem.startswith("reference") else [])}
+    assert severities <= {"note", *(["warning"] if path.stem.startswith("reference") else [])}
 
 
 def test_a_silenced_finding_stays_visible_with_its_reason_and_comes_last() -> None:

@@ -77,7 +77,7 @@ def test_what_is_silenced_needs_no_advice(app: typer.Typer, policy: Path) -> Non
 def test_json_is_one_object(app: typer.Typer, policy: Path) -> None:
     told = json.loads(run(app, policy, WARNED, "--json").stdout)
 
-    assert told["counts"] == {"error": 0, "warning": 1, "info": 0, "silenced": 1}
+    assert told["counts"] == {"error": 0, "warning": 1, "note": 0, "silenced": 1}
     assert told["waves"] == []
     assert [each["id"] for each in told["findings"]] == ["L004", "L002"]
     assert told["findings"][1]["silenced"] == "we mean it"

@@ -48,7 +48,8 @@ def test_a_rollout_that_nothing_can_stop_is_an_error() -> None:
 
     assert findings[0].severity == "error"
     assert findings[0].blocks
-    assert findings[0].message.startswith("no check and no trigger can ever stop")
+    assert findings[0].where == "health_gates.wave_gate"
+    assert findings[0].message.startswith("after the canary no check and no trigger can ever stop this rollout")
     assert "with a baseline of 0.3% the limit is 150%" in findings[1].message
 
 
@@ -97,56 +98,16 @@ def test_a_window_between_two_samples_holds_nothing() -> None:
     trigger = make_trigger("device restarts > 3 in 5 minutes", scope="single_device", action="rollback_device")
     policy = make_policy(rollback_triggers={"immediate": [trigger]})
 
-    (finding,) = found("L001", policy, make_facts(sample_seconds=600.0, groups={}, waves={"canary": 100}))[:1]
+    findings = found("L001", policy, make_facts(sample_seconds=600.0))
 
-    assert finding.message == "it never fires: its window is 5 min, and samples come 10 min apart"
+    assert "it never fires: its window is 5 min, and samples come 10 min apart" in [each.message for each in findings]
     assert found("L001", policy, make_facts(sample_seconds=30.0)) == []
-
-
-def test_too_little_traffic_for_min_samples_is_computed() -> None:
-    groups = {"vision": make_group(100, 3, requests_per_minute=0.2)}
-
-    findings = found("L001", REFERENCE, make_facts(groups=groups))
-
-    assert [each.where for each in findings] == [
-        "health_gates.canary_gate.checks[0].min_samples",
-        "health_gates.canary_gate.checks[1].min_samples",
-    ]
-    assert findings[0].message == (
-        "group vision (3 devices) sends about 9 requests in 15 min, 20 are needed: the verdict stays inconclusive"
-    )
-    assert findings[0].remedy == "min_samples: 4, or a window and a soak of 34 min"
-
-
-def test_a_trigger_without_enough_traffic_never_fires() -> None:
-    groups = {"vision": make_group(100, 3, requests_per_minute=0.01), "idle": make_group(9, 0, requests_per_minute=0.0)}
-
-    messages = [each.message for each in found("L001", REFERENCE, make_facts(groups=groups))]
-
-    assert (
-        "group vision (100 devices) sends about 5 requests in 5 min, 20 are needed: error_rate_spike never fires"
-        in messages
-    )
-    assert (
-        "group idle (9 devices) sends about 0 requests in 5 min, 20 are needed: latency_spike never fires" in messages
-    )
-
-
-def test_too_few_samples_of_a_lone_canary_are_computed() -> None:
-    check = {"type": "crash_count", "threshold": 0, "window": "5m"}
-    policy = make_policy(health_gates=make_gates(HEALTHY, check))
-
-    findings = found("L001", policy, make_facts(5, sample_seconds=30.0))
-
-    assert [each.message for each in findings] == [
-        "the canary (1 device) sends about 10 samples in 5 min, 20 are needed: the verdict stays inconclusive"
-    ]
 
 
 @pytest.mark.parametrize(
     ("devices", "limit", "severity", "which", "stopped"),
     [
-        (2, 5, "info", "the first failure", "4%"),
+        (2, 5, "note", "the first failure", "4%"),
         (12, 5, "warning", "the first failure", "22%"),
         (50, 0, "warning", "the first failure", "64%"),
         (20, 5, "warning", "a failure among the first 19", "32%"),
@@ -269,7 +230,7 @@ def test_the_crash_limit_that_would_hold_is_offered() -> None:
 def test_a_trigger_behind_stricter_thresholds_has_nothing_to_do() -> None:
     (finding,) = found("L010", REFERENCE)
 
-    assert finding.severity == "info"
+    assert finding.severity == "note"
     assert finding.where == "rollback_triggers.immediate[2]"
     assert "every wave goes back at failed > 5% already" in finding.message
 

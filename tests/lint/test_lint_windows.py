@@ -50,7 +50,7 @@ def test_the_references_completion_gate_looks_back_behind_the_last_soak() -> Non
 def test_trends_of_devices_that_nobody_watches_for_so_long_are_named() -> None:
     _, memory, _ = found("L004", REFERENCE)
 
-    assert memory.severity == "info"
+    assert memory.severity == "note"
     assert memory.message.startswith(
         "memory_leak looks 30 min back, but wave-3 soaks 10 min and then nothing is watched"
     )
