@@ -21,8 +21,8 @@ from orchestrator.core.rollout import Rollout
 from orchestrator.core.soaking import canary_phase, soaked_seconds
 from orchestrator.core.state import State
 from orchestrator.telemetry.baseline import Baseline
-from orchestrator.telemetry.evidence import MEASURES
-from orchestrator.telemetry.gates import judge_gate, reporting
+from orchestrator.telemetry.gates import judge_gate
+from orchestrator.telemetry.measures import MEASURES
 from orchestrator.telemetry.monitor import Monitor
 from schemas.messages import CheckResult
 from schemas.policy import CHECK_METRICS, Check, CheckType, Gate
@@ -67,7 +67,6 @@ class _Seen:
     declared: frozenset[str]
     baselines: Mapping[str, Baseline]
     monitor: Monitor
-    now: float
 
 
 def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *, is_over: bool) -> PhaseVerdict | None:
@@ -85,12 +84,12 @@ def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *,
         return None
     devices = deployed(state, rollout)
     declared = frozenset(signal for name in devices for signal in state.devices[name].info.signals)
-    seen = _Seen(devices, declared, rollout.baselines, context.monitor, now)
+    seen = _Seen(devices, declared, rollout.baselines, context.monitor)
     checks = tuple(_checks(rollout, phase))
     reasons = {check.type: _nothing_to_see(check, seen) for check in checks}
     watched = soaked_seconds(rollout, now) - rollout.phase_since_seconds
     due = [
-        check
+        _since(watched, check)
         for check in checks
         if not reasons[check.type] and (is_over or check.type not in _TRENDS or watched >= (check.window or 0.0))
     ]
@@ -117,6 +116,13 @@ def _checks(rollout: Rollout, phase: CanaryPhase) -> Iterator[Check]:
         yield from (check for check in phases.short_term.checks if check.type not in replaced)
 
 
+def _since(watched_seconds: float, check: Check) -> Check:
+    """Look for the version only where the canary is watched: a moment before it switched, it named the one before."""
+    if check.type != "version_match":
+        return check
+    return check.model_copy(update={"window": max(watched_seconds, 1e-3)})
+
+
 def _softened(result: CheckResult) -> CheckResult:
     return result.model_copy(update={"verdict": Verdict.CAUTION.word}) if result.verdict == "fail" else result
 
@@ -127,8 +133,8 @@ def _nothing_to_see(check: Check, seen: _Seen) -> str:
     if signal is None or not seen.devices:
         return ""
     groups = set(seen.devices.values()) & seen.baselines.keys() if measure is not None else ()
-    if any(measure is not None and measure.normal(seen.baselines[group]) is not None for group in groups):
+    if any(measure is not None and measure.is_normal(seen.baselines[group]) for group in groups):
         return ""  # The version before had it: its absence is no reason to look away.
-    if signal not in seen.declared and not reporting(check.type, seen.devices, seen.monitor, seen.now):
+    if signal not in seen.declared and not any(signal in seen.monitor.signals(name) for name in seen.devices):
         return "no canary reports it"
     return "the version before did not report it" if check.threshold.needs_baseline and groups else ""

@@ -54,6 +54,11 @@ class Baseline(BaseModel):
     cpu_ratio: Annotated[float, Field(ge=0)] | None = None
     quality: Mapping[str, float] = {}
 
+    @property
+    def percentiles(self) -> tuple[float | None, float | None, float | None]:
+        """Latency p50, p95 and p99 in seconds."""
+        return self.latency_p50_seconds, self.latency_p95_seconds, self.latency_p99_seconds
+
 
 def digest(baselines: Mapping[str, Baseline]) -> str:
     """Return the SHA-256 (lower-case hex) that shows whether baselines, by group, are the frozen ones."""

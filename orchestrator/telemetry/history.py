@@ -56,7 +56,7 @@ class _Totals:
         self.devices |= other.devices
         self.sketches += other.sketches
         for mine, its in zip(self.percentiles, other.percentiles, strict=True):
-            mine += its
+            mine.extend(its)
         for name, (total, count) in other.means.items():
             self.add_mean(name, total, count)
 

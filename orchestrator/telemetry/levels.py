@@ -56,3 +56,15 @@ class Levels(NamedTuple):
                 return None if self.disk_free_bytes is None else -self.disk_free_bytes
             case Signal.TEMPERATURE:
                 return self.temperature_celsius
+
+    def signals(self) -> tuple[str, ...]:
+        """Name what is known, in the words of a device's ``info``."""
+        known = {
+            "memory": self.memory_bytes is not None,
+            "disk": self.disk_free_bytes is not None,
+            "temperature": self.temperature_celsius is not None,
+            "cpu": self.cpu_ratio is not None,
+            "latency": any(each is not None for each in self.percentiles),
+            "quality": bool(self.quality),
+        }
+        return tuple(name for name, is_known in known.items() if is_known)

@@ -9,7 +9,7 @@ from typing import Final
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.history import GroupHistory
 from orchestrator.telemetry.levels import Levels, Signal
-from orchestrator.telemetry.series import SampleOutcome, Series
+from orchestrator.telemetry.series import SampleOutcome, Series, Sums
 from orchestrator.telemetry.sketch import Sketch, merge
 from orchestrator.telemetry.trends import Slope
 from schemas.messages import HealthSample
@@ -159,36 +159,27 @@ class Monitor:
         found = {name: self._running(name, version) for name in sorted(set(devices))}
         return {name: [each for _, each in its.levels_after(moment)] for name, its in found.items() if its is not None}
 
-    def slope(self, device: str, signal: Signal, *, version: str, seconds: float) -> Slope | None:
+    def slope(self, device: str, signal: Signal, *, version: str | None, seconds: float) -> Slope | None:
         """Return the line through a signal over the ``seconds`` before the device's last sample of ``version``."""
         series = self._running(device, version)
         return None if series is None else series.slope(signal, seconds)
 
-    def reports(self, device: str, signal: Signal, *, version: str) -> bool:
-        """Say whether a device that runs ``version`` measures a signal."""
-        series = self._running(device, version)
-        return series is not None and series.reports(signal)
+    def signals(self, device: str) -> frozenset[str]:
+        """Name what the device shows of the version it runs, in the words of its ``info``; none where it is unknown."""
+        series = self._series.get(device)
+        return frozenset() if series is None else series.signals()
 
     def traffic(
-        self, devices: Collection[str], moments: Sequence[float], *, version: str
+        self, devices: Collection[str], moments: Sequence[float], *, version: str | None
     ) -> dict[str, list[tuple[int, int]]]:
         """Return (requests, errors) of each device that runs ``version`` between each moment and the next."""
         found = {name: self._running(name, version) for name in devices}
         return {name: series.traffic_between(moments) for name, series in found.items() if series is not None}
 
-    def latencies(self, devices: Collection[str], moments: Sequence[float], *, version: str) -> list[Sketch]:
-        """Return all latencies of the devices between each moment and the next."""
-        gaps: list[list[Sketch]] = [[] for _ in moments[1:]]
-        for name in devices:
-            series = self._running(name, version)
-            for gap, sketch in series.latencies_between(moments) if series is not None else ():
-                gaps[gap].append(sketch)
-        return [merge(*gap) for gap in gaps]
-
-    def kept_since(self, devices: Collection[str], *, version: str) -> float:
-        """Return when the oldest sample of ``version`` came that is kept of any device; infinite of none."""
-        found = [self._running(name, version) for name in devices]
-        return min((series.kept_since for series in found if series is not None), default=inf)
+    def kept_since(self, device: str, *, version: str | None) -> float:
+        """Return when the oldest sample of ``version`` came that is kept of a device; infinite where there is none."""
+        series = self._running(device, version)
+        return inf if series is None else series.kept_since
 
     def _running(self, device: str, version: str | None) -> Series | None:
         series = self._series.get(device)
@@ -200,15 +191,10 @@ class Monitor:
             stale_after = max(_STALE_INTERVALS * series.interval_seconds(), _STALE_SECONDS_MIN)
         return series.is_fresh(now, stale_after if seconds is None else min(stale_after, seconds))
 
-    def restarts(self, device: str, seconds: float | None, now: float) -> int:
-        """Return how often the device or its application restarted; 0 also when that is not known."""
+    def sums(self, device: str, seconds: float | None, now: float) -> Sums:
+        """Return what the device counted of the version it runs; zeros also where that is not known."""
         series = self._series.get(device)
-        return 0 if series is None else series.sums_after(-inf if seconds is None else now - seconds).crashes
-
-    def bad_samples(self, device: str, now: float, seconds: float) -> int:
-        """Return how many samples contradicted the one before."""
-        series = self._series.get(device)
-        return 0 if series is None else series.sums_after(now - seconds).bad
+        return Sums() if series is None else series.sums_after(-inf if seconds is None else now - seconds)
 
     def endpoint_down_seconds(self, device: str, now: float) -> float:
         """Return how long the health endpoint has been seen down; 0 when it is up, and when the device is silent.

@@ -13,14 +13,14 @@ Rules of the fold, in the order in which they apply:
   after the last sample we know. The boot itself is one restart, because a device that goes down with its software has
   crashed as well. The very first sample of a device brings no differences: its boot may be days old.
 * What a device measures at a moment (memory, processors, free disk, temperature, quality) is kept of good samples that
-  name the version. Processor use, quality and latencies are of the interval before, so a version's first sample has none.
+  name the version. Processor use, quality and latencies are of the interval before: a version's first sample has none.
 * Requests and errors count only together; requests whose errors nobody counted would dilute the rate. Where counters
   are missing, the next ones are compared with the last known in this boot.
 * A counter that falls inside one boot makes a bad sample: it is counted, its restarts are counted if they rose, nothing
   else of it is believed, and its counters are what the next sample is compared with.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -93,6 +93,15 @@ class _Counters(NamedTuple):
     log_errors: int | None = None
     throttles: int | None = None
 
+    def or_else(self, other: "_Counters") -> "_Counters":
+        """Return these, and the other's where one is not known."""
+        return _Counters(
+            other.traffic if self.traffic is None else self.traffic,
+            other.restarts if self.restarts is None else self.restarts,
+            other.log_errors if self.log_errors is None else self.log_errors,
+            other.throttles if self.throttles is None else self.throttles,
+        )
+
 
 class Series:
     """The samples of one device, of the version it runs.
@@ -158,7 +167,7 @@ class Series:
             self._counters = _Counters((0, 0), 0, 0, 0)
         is_attributed = sample.version == self.version
         before, now = self._counters, _counters(sample, with_traffic=is_attributed)
-        self._counters = _Counters(*(old if new is None else new for old, new in zip(before, now, strict=True)))
+        self._counters = now.or_else(before)
         if is_first:
             levels = Levels.of(sample, of_the_moment_only=True) if is_attributed else None
             return Step(SampleOutcome.RESET, Sums(good=1), levels=levels)
@@ -236,7 +245,6 @@ class Series:
         first = bisect_right(self._latencies, moment, key=itemgetter(0))
         return (sketch for _, sketch in islice(self._latencies, first, None))
 
-
     def levels_after(self, moment: float) -> Iterator[tuple[float, Levels]]:
         """Yield what was measured later than ``moment``, with its times."""
         first = bisect_right(self._levels, moment, key=itemgetter(0))
@@ -250,12 +258,6 @@ class Series:
             totals.append(self._sums[first - 1] if first else self._base)
         return [(b.requests - a.requests, b.errors - a.errors) for a, b in pairwise(totals)]
 
-    def latencies_between(self, moments: Sequence[float]) -> Iterator[tuple[int, Sketch]]:
-        """Yield each latency between the first and the last moment, with the number of the gap it fell in."""
-        for at, sketch in self._latencies:
-            if moments[0] < at <= moments[-1]:
-                yield bisect_left(moments, at) - 1, sketch
-
     def slope(self, signal: Signal, seconds: float) -> Slope | None:
         """Return the line through a signal over the ``seconds`` before the last sample; None of too few points."""
         key = (signal, seconds)
@@ -265,9 +267,16 @@ class Series:
             self._slopes[key] = fit(points)
         return self._slopes[key]
 
-    def reports(self, signal: Signal) -> bool:
-        """Say whether the last sample that names the version measures a signal."""
-        return bool(self._levels) and self._levels[-1][1].value(signal) is not None
+    def signals(self) -> frozenset[str]:
+        """Name what the device shows of its version, in the words of its ``info``."""
+        shown = {
+            "error_rate": self.reports_traffic,
+            "log_errors": self.reports_log_errors,
+            "throttle_events": self.reports_throttles,
+            "latency": bool(self._latencies),
+        }
+        measured = self._levels[-1][1].signals() if self._levels else ()
+        return frozenset((*(name for name, is_shown in shown.items() if is_shown), *measured))
 
     @property
     def kept_since(self) -> float:

@@ -4,17 +4,19 @@ Each metric is one function, listed in ``TRIGGERS``. A trigger without evidence 
 baselines and too few samples are the gates' business and the orchestrator's, and no reason to send devices back.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
-from orchestrator.telemetry.evidence import Evidence, format_value, limit_text, name_some, read_groups, share_holds
+from orchestrator.telemetry.evidence import Evidence, format_value, name_some, share_holds
+from orchestrator.telemetry.measures import read_groups
 from orchestrator.telemetry.monitor import Monitor
+from orchestrator.telemetry.scene import Found, Scene, shown
+from orchestrator.telemetry.trend_triggers import watch_error_rate, watch_growth, watch_temperature
 from schemas.conditions import Metric
 from schemas.messages import CheckResult
 from schemas.policy import Scope, Trigger, TriggerAction
-from schemas.verdicts import Verdict
 
 EVIDENCE_MAX: Final = 16
 """Results that a firing carries; its devices are always complete."""
@@ -36,15 +38,6 @@ class Firing:
     evidence: tuple[CheckResult, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What a trigger may look at: the evidence, and how the current wave went."""
-
-    evidence: Evidence
-    failed: frozenset[str]
-    wave_size: int
-
-
 def judge_trigger(
     trigger: Trigger,
     deployed: Mapping[str, str],
@@ -54,6 +47,7 @@ def judge_trigger(
     version: str,
     failed: Collection[str],
     wave_size: int,
+    thermal_limit_celsius: float,
     now: float,
 ) -> Firing | None:
     """Say whether a trigger fires now, on the devices that run the new version (given with their groups).
@@ -66,12 +60,15 @@ def judge_trigger(
         version: The new version; samples of others are no evidence.
         failed: Devices of the current wave that failed.
         wave_size: All devices of the current wave.
+        thermal_limit_celsius: The policy's.
         now: Seconds.
 
     Raises:
         KeyError: No trigger is defined for the condition's metric; the policy should have been refused.
     """
-    scene = Scene(Evidence(deployed, baselines, monitor, version, now), frozenset(failed), wave_size)
+    scene = Scene(
+        Evidence(deployed, baselines, monitor, version, now), frozenset(failed), wave_size, thermal_limit_celsius
+    )
     found = list(TRIGGERS[trigger.condition.metric](trigger, scene))
     if not found:
         return None
@@ -80,22 +77,20 @@ def judge_trigger(
     return Firing(trigger.name, trigger.scope, trigger.action, tuple(sorted(devices)), results)
 
 
-_Found = Iterable[tuple[Collection[str], CheckResult]]
-
-
-def _crash_loop(trigger: Trigger, scene: Scene) -> _Found:
+def _crash_loop(trigger: Trigger, scene: Scene) -> Found:
     """Each device that restarted too often."""
-    return _single_devices(trigger, scene.evidence.restarts(trigger.window_seconds), "{value} restarts of {device}")
+    restarts = {device: sums.crashes for device, sums in scene.evidence.sums(trigger.window_seconds).items()}
+    return _single_devices(trigger, restarts, "{value} restarts of {device}")
 
 
-def _endpoint_down(trigger: Trigger, scene: Scene) -> _Found:
+def _endpoint_down(trigger: Trigger, scene: Scene) -> Found:
     """Each device whose health endpoint has been seen down for too long."""
     evidence = scene.evidence
     down = {device: evidence.monitor.endpoint_down_seconds(device, evidence.now) for device in evidence.running()}
     return _single_devices(trigger, down, "health endpoint of {device} down for {value}")
 
 
-def _single_devices(trigger: Trigger, values: Mapping[str, float], said: str) -> _Found:
+def _single_devices(trigger: Trigger, values: Mapping[str, float], said: str) -> Found:
     condition = trigger.condition
     limit = condition.limit_value(None)
     if limit is None:
@@ -104,55 +99,51 @@ def _single_devices(trigger: Trigger, values: Mapping[str, float], said: str) ->
         # Zero is also what an unknown device has, and so it is no evidence.
         if value and condition.holds(value, limit):
             text = said.format(device=device, value=format_value(condition.metric, value))
-            yield (device,), _result(trigger, text, observed=float(value), limit=limit, samples=1)
+            yield (device,), shown(trigger, text, observed=float(value), limit=limit, samples=1)
 
 
-def _wave_failure_rate(trigger: Trigger, scene: Scene) -> _Found:
+def _wave_failure_rate(trigger: Trigger, scene: Scene) -> Found:
     """The share of the wave's devices that failed."""
     condition, failed, size = trigger.condition, scene.failed, scene.wave_size
     limit = condition.limit_value(None)
     if limit is not None and failed and size > 0 and share_holds(condition.operator, len(failed), size, limit):
         text = f"{len(failed)} of {size} devices of the wave failed: {name_some(failed)}"
-        yield failed, _result(trigger, text, observed=len(failed) / size, limit=limit, samples=size)
+        yield failed, shown(trigger, text, observed=len(failed) / size, limit=limit, samples=size)
 
 
-def _group_metric(trigger: Trigger, scene: Scene) -> _Found:
+def _group_metric(trigger: Trigger, scene: Scene) -> Found:
     """Each group of deployed devices that is beyond its baseline, where there are samples enough."""
     condition = trigger.condition
     for reading in read_groups(condition.metric, condition, scene.evidence, trigger.window_seconds):
-        if reading.observed is None or reading.limit is None or reading.samples < trigger.min_samples:
+        it = reading.observation
+        if it.value is None or reading.limit is None or it.samples < trigger.min_samples:
             continue
-        if condition.holds(reading.observed, reading.limit):
-            result = _result(
-                trigger,
-                reading.said,
-                observed=reading.observed,
-                baseline=reading.baseline,
-                limit=reading.limit,
-                samples=reading.samples,
+        if condition.holds(it.value, reading.limit):
+            yield (
+                reading.devices,
+                shown(
+                    trigger,
+                    reading.said,
+                    observed=it.value,
+                    baseline=it.normal,
+                    limit=reading.limit,
+                    samples=it.samples,
+                ),
             )
-            yield reading.devices, result
 
 
-TRIGGERS: Final[Mapping[Metric, Callable[[Trigger, Scene], _Found]]] = {
+TRIGGERS: Final[Mapping[Metric, Callable[[Trigger, Scene], Found]]] = {
     Metric.DEVICE_RESTARTS: _crash_loop,
     Metric.ENDPOINT_DOWN: _endpoint_down,
     Metric.FAILED_PERCENTAGE: _wave_failure_rate,
     Metric.ERROR_RATE: _group_metric,
+    Metric.LATENCY_P50: _group_metric,
+    Metric.LATENCY_P95: _group_metric,
+    Metric.LATENCY_P99: _group_metric,
+    Metric.CPU: _group_metric,
+    Metric.MEMORY_GROWTH: watch_growth,
+    Metric.DISK_GROWTH: watch_growth,
+    Metric.ERROR_RATE_RISES: watch_error_rate,
+    Metric.TEMPERATURE: watch_temperature,
 }
 """Where each trigger of the policy is defined, by the metric of its condition."""
-
-
-def _result(
-    trigger: Trigger, text: str, *, observed: float, limit: float, samples: int, baseline: float | None = None
-) -> CheckResult:
-    return CheckResult(
-        check=trigger.name,
-        limit_expr=str(trigger.condition),
-        observed=observed,
-        baseline=baseline,
-        limit=limit,
-        samples=samples,
-        verdict=Verdict.FAIL.word,
-        why=f"{text}, {limit_text(trigger.condition, limit, baseline)}",
-    )

@@ -85,8 +85,8 @@ def test_device_facts_are_what_a_slow_reading_of_the_stream_gives(stream: Stream
         inside = [entry for entry in run if entry.at > now - seconds]
         good = [entry.at for entry in run if entry.good]
         is_fresh = bool(good) and now - good[-1] <= stale_after(run)
-        assert monitor.restarts(device, seconds, now) == sum(entry.crashes for entry in inside)
-        assert monitor.bad_samples(device, now, seconds) == sum(entry.bad for entry in inside)
+        assert monitor.sums(device, seconds, now).crashes == sum(entry.crashes for entry in inside)
+        assert monitor.sums(device, seconds, now).bad == sum(entry.bad for entry in inside)
         assert monitor.endpoint_down_seconds(device, now) == (outage_seconds(run) if is_fresh else 0.0)
         assert monitor.last_seen(device) == (run[-1].at if run else None)
         assert monitor.version_of(device) == (run[0].sample.version if run else None)
@@ -129,7 +129,7 @@ def test_window_of_a_new_version_holds_nothing_of_the_old_one_when_the_version_c
     assert (window.sample_count, window.request_count, window.error_count, window.crash_count) == (2, 100, 1, 0)
     assert window.latency.count == 0
     assert monitor.window(["a"], version="1", seconds=3600.0, now=end + 60).silent == ("a",)
-    assert monitor.restarts("a", 3600.0, end + 60) == 0
+    assert monitor.sums("a", 3600.0, end + 60).crashes == 0
 
 
 def test_traffic_is_not_counted_when_errors_are_unknown() -> None:
@@ -205,7 +205,7 @@ def test_forgotten_device_is_unknown() -> None:
     assert monitor.last_seen("a") is None
     assert monitor.version_of("a") is None
     assert monitor.group_of("a") is None
-    assert monitor.restarts("a", 60.0, now) == 0
+    assert monitor.sums("a", 60.0, now).crashes == 0
     assert monitor.window(["a"], version="2", seconds=None, now=now).silent == ("a",)
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.triggers import EVIDENCE_MAX, TRIGGERS, Firing, judge_trigger
-from schemas.conditions import Metric
 from schemas.messages import CheckResult
 from schemas.policy import Trigger
+from schemas.policy_triggers import TRIGGER_METRICS
 from tests.telemetry.telemetry_streams import feed, sample, watched
 from tests.telemetry.test_telemetry_gates import baseline
 
@@ -34,17 +34,13 @@ def judge(
         version="2",
         failed=failed,
         wave_size=wave_size,
+        thermal_limit_celsius=85.0,
         now=now,
     )
 
 
 def test_every_metric_that_a_trigger_can_name_is_defined() -> None:
-    assert set(TRIGGERS) == {
-        Metric.DEVICE_RESTARTS,
-        Metric.ENDPOINT_DOWN,
-        Metric.FAILED_PERCENTAGE,
-        Metric.ERROR_RATE,
-    }
+    assert set(TRIGGERS) == TRIGGER_METRICS
 
 
 # Crash loop.

@@ -1,0 +1,67 @@
+"""Checks of what all devices count together: crashes, errors in the log, throttling.
+
+An event is a fact: more samples cannot undo it, so a broken limit takes no minimum of samples.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrator.telemetry.evidence import Evidence, limit_text, name_some
+from orchestrator.telemetry.judgement import doubts, result
+from orchestrator.telemetry.monitor import Window
+from orchestrator.telemetry.series import Sums
+from schemas.messages import CheckResult
+from schemas.policy import Check, CheckType
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """``missing`` are the fresh devices that do not count it."""
+
+    noun: str
+    of_device: Callable[[Sums], int]
+    of_window: Callable[[Window], int]
+    missing: Callable[[Window], tuple[str, ...]]
+
+
+_COUNTS: Final[Mapping[CheckType, _Count]] = {
+    "crash_count": _Count(
+        "restarts", lambda sums: sums.crashes, lambda window: window.crash_count, lambda window: window.without_restarts
+    ),
+    "log_errors": _Count(
+        "errors in the log",
+        lambda sums: sums.log_errors,
+        lambda window: window.log_error_count,
+        lambda window: window.without_log_errors,
+    ),
+    "throttle_events": _Count(
+        "times throttled",
+        lambda sums: sums.throttles,
+        lambda window: window.throttle_count,
+        lambda window: window.without_throttles,
+    ),
+}
+
+
+def check_count(check: Check, evidence: Evidence) -> CheckResult:
+    """Judge the sum over all devices."""
+    count, condition = _COUNTS[check.type], check.threshold
+    window = evidence.window(evidence.deployed, check.window)
+    limit, total = condition.limit_value(None), count.of_window(window)
+    counting = [device for device, sums in evidence.sums(check.window).items() if count.of_device(sums)]
+    text = f"{total} {count.noun} of {window.device_count} devices, {limit_text(condition, limit, None)}"
+    if counting:
+        text += f"; {name_some(counting)}"
+    missing = doubts(check, limit, window.silent, window.sample_count, "samples")
+    if count.missing(window):
+        missing.append(f"{name_some(count.missing(window))} do not count {count.noun}")
+    return result(
+        check,
+        is_broken=limit is not None and not condition.holds(total, limit),
+        doubts=missing,
+        text=text,
+        observed=float(total) if window.sample_count else None,
+        limit=limit,
+        samples=window.sample_count,
+    )

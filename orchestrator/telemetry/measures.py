@@ -1,0 +1,190 @@
+"""What is observed of a device group, and the same group's baseline that it is compared with."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, median
+from typing import Final
+
+from orchestrator.telemetry.baseline import Baseline
+from orchestrator.telemetry.evidence import Evidence, format_value
+from orchestrator.telemetry.levels import Levels
+from orchestrator.telemetry.monitor import Window
+from schemas.conditions import Condition, Metric
+
+
+@dataclass(frozen=True)
+class Group:
+    """The judged devices of one group over a window; ``baseline`` is None where none was frozen."""
+
+    name: str
+    devices: tuple[str, ...]
+    evidence: Evidence
+    seconds: float | None
+    baseline: Baseline | None
+
+    @cached_property
+    def window(self) -> Window:
+        """What the devices counted on the version."""
+        return self.evidence.window(self.devices, self.seconds)
+
+    @cached_property
+    def levels(self) -> dict[str, list[Levels]]:
+        """What each device that runs the version measured."""
+        it = self.evidence
+        return it.monitor.levels(self.devices, version=it.version, seconds=self.seconds, now=it.now)
+
+    def normal(self, take: Callable[[Baseline], float | None]) -> float | None:
+        """Return what the baseline has, if there is one."""
+        return None if self.baseline is None else take(self.baseline)
+
+    def without(self, name: str) -> tuple[str, ...]:
+        """Return the fresh devices that measured no processor use (named by the empty string) or no such quality."""
+        silent = set(self.window.silent)
+        return tuple(
+            device
+            for device in self.devices
+            if device not in silent and not any(_named(each, name) is not None for each in self.levels.get(device, ()))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One value that a group shows of a metric; of quality there is one for each of its names.
+
+    Attributes:
+        samples: How many single observations stand behind it.
+        normal: The same in the group's baseline; None where there is none.
+        missing: Fresh devices that have nothing to say about it though they should, with ``lack``.
+        said: How it is said.
+    """
+
+    value: float | None
+    samples: int
+    normal: float | None
+    said: str
+    missing: tuple[str, ...] = ()
+    lack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How a metric is read of a group; ``is_normal`` says whether a baseline has something to compare it with."""
+
+    observe: Callable[[Group], Iterator[Observation]]
+    is_normal: Callable[[Baseline], bool]
+
+
+def _error_rate(group: Group) -> Iterator[Observation]:
+    window = group.window
+    yield Observation(
+        window.error_rate,
+        window.request_count,
+        group.normal(lambda baseline: baseline.error_rate),
+        f"{format_value(Metric.ERROR_RATE, window.error_rate)} of {window.request_count} requests",
+        window.without_traffic,
+        "count requests and errors",
+    )
+
+
+_QUANTILES: Final = (0.50, 0.95, 0.99)  # as ``percentiles`` are ordered
+
+
+def _latency(metric: Metric, place: int) -> Measure:
+    """Read the quantile of all latencies, or what devices without a sketch say of their own if that is worse.
+
+    An idle device has no latencies, and that is no fault.
+    """
+
+    def observe(group: Group) -> Iterator[Observation]:
+        name, merged = metric.removeprefix("latency_"), group.window.latency
+        value: float | None = merged.quantile(_QUANTILES[place])
+        samples = merged.count
+        said = f"{name} {format_value(metric, value)} over {samples} latencies"
+        told = [each.percentiles[place] for levels in group.levels.values() for each in levels]
+        reported = [each for each in told if each is not None]
+        if reported and (value is None or median(reported) > value):
+            value, samples = median(reported), len(reported)
+            said = f"{name} about {format_value(metric, value)}, the median of {samples} that devices report"
+        yield Observation(value, samples, group.normal(lambda baseline: baseline.percentiles[place]), said)
+
+    return Measure(observe, lambda baseline: baseline.percentiles[place] is not None)
+
+
+def _cpu(group: Group) -> Iterator[Observation]:
+    used = [each.cpu_ratio for levels in group.levels.values() for each in levels if each.cpu_ratio is not None]
+    value = fmean(used) if used else None
+    yield Observation(
+        value,
+        len(used),
+        group.normal(lambda baseline: baseline.cpu_ratio),
+        f"{format_value(Metric.CPU, value)} of a processor over {len(used)} samples",
+        group.without(""),
+        "measure processor use",
+    )
+
+
+def _quality(group: Group) -> Iterator[Observation]:
+    """Yield each of the application's own measures, the baseline's as well as those that are new."""
+    normal = dict(group.baseline.quality) if group.baseline else {}
+    measured: dict[str, list[float]] = {name: [] for name in normal}
+    for levels in group.levels.values():
+        for each in levels:
+            for name, value in each.quality:
+                measured.setdefault(name, []).append(value)
+    if not measured:
+        yield Observation(None, 0, None, "no quality measured")
+    for name, values in sorted(measured.items()):
+        mean = fmean(values) if values else None
+        said = f"{name} {format_value(Metric.QUALITY, mean)} over {len(values)} samples"
+        yield Observation(mean, len(values), normal.get(name), said, group.without(name), f"measure {name}")
+
+
+def _named(levels: Levels, name: str) -> float | None:
+    return dict(levels.quality).get(name) if name else levels.cpu_ratio
+
+
+MEASURES: Final[Mapping[Metric, Measure]] = {
+    Metric.ERROR_RATE: Measure(_error_rate, lambda _baseline: True),
+    Metric.LATENCY_P50: _latency(Metric.LATENCY_P50, 0),
+    Metric.LATENCY_P95: _latency(Metric.LATENCY_P95, 1),
+    Metric.LATENCY_P99: _latency(Metric.LATENCY_P99, 2),
+    Metric.CPU: Measure(_cpu, lambda baseline: baseline.cpu_ratio is not None),
+    Metric.QUALITY: Measure(_quality, lambda baseline: bool(baseline.quality)),
+}
+"""The metrics that are judged group by group, each against its own group's baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One observation of one group beside its limit."""
+
+    group: str
+    devices: tuple[str, ...]
+    silent: tuple[str, ...]
+    observation: Observation
+    limit: float | None
+
+    @property
+    def said(self) -> str:
+        """How it is said."""
+        return f"{self.observation.said} in group {self.group}"
+
+
+def read_groups(metric: Metric, condition: Condition, evidence: Evidence, seconds: float | None) -> Iterator[Reading]:
+    """Read a metric for each group of the judged devices, in the order of their names.
+
+    A quality that the version before did not have is left out where the limit is taken from a baseline that has others:
+    there is nothing to compare it with.
+    """
+    members: dict[str, list[str]] = {}
+    for device, its in evidence.deployed.items():
+        members.setdefault(its, []).append(device)
+    for name, devices in sorted(members.items()):
+        group = Group(name, tuple(sorted(devices)), evidence, seconds, evidence.baselines.get(name))
+        observations = list(MEASURES[metric].observe(group))
+        if condition.needs_baseline and any(each.normal is not None for each in observations):
+            observations = [each for each in observations if each.normal is not None]
+        for each in observations:
+            limit = condition.limit_value(each.normal)
+            yield Reading(name, group.devices, group.window.silent, each, limit)
