@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from schemas.condition_text import parse_duration
 from schemas.conditions import Condition
@@ -63,8 +64,14 @@ class Block(BaseModel):
         changes: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            changes[name] = value / time_scale if SCALES in field.metadata and value else _scaled(value, time_scale)
+            changes[name] = value / time_scale if _is_duration(field) and value else _scaled(value, time_scale)
         return self.model_copy(update={name: new for name, new in changes.items() if new is not getattr(self, name)})
+
+
+def _is_duration(field: FieldInfo) -> bool:
+    """Say whether a field holds a duration, or a duration or nothing."""
+    choices = get_args(field.annotation)
+    return SCALES in field.metadata or any(SCALES in getattr(each, "__metadata__", ()) for each in choices)
 
 
 def _scaled(value: Any, time_scale: float) -> Any:  # noqa: ANN401 - whatever a block may hold

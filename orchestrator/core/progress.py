@@ -36,8 +36,10 @@ def step(state: State, rollout: Rollout, context: Context, now: float) -> list[e
     match rollout.phase:
         case Phase.DEPLOYING | Phase.SOAKING | Phase.AWAITING_APPROVAL | Phase.AWAITING_DEVICES:
             failed = judge_failures(state, rollout)
-            if failed or rollout.paused:
+            if failed:
                 return failed
+            if rollout.paused:
+                return _watch_on(state, rollout, context, now)
             return _order_members(state, rollout, now) or _go_on(state, rollout, context, now)
         case Phase.ROLLING_BACK:
             return finish_rollback(state, rollout, context, now)
@@ -97,6 +99,17 @@ def _is_away(rollout: Rollout, now: float) -> Mask:
     members = rollout.members
     absent = ~members.online | is_asleep(rollout, now) | members.quarantined
     return members.where(Member.progress, *QUEUED) & absent
+
+
+def _watch_on(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
+    """A pause keeps the next wave waiting, not the watch: a canary that passed a phase is watched as in the next one."""
+    soaked = soaked_seconds(rollout, now)
+    if rollout.phase is not Phase.SOAKING or soaked < step_end_seconds(rollout):
+        return []
+    shown = judge_phase(state, rollout, context, now, is_over=True)
+    if shown is None or shown.verdict is not Verdict.PASS:
+        return []
+    return conclude_phase(state, rollout, current_gate(rollout)[0], shown, soaked=soaked)
 
 
 def _judge_phase(state: State, rollout: Rollout, context: Context, now: float, soaked: float) -> list[e.AnyEvent]:

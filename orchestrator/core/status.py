@@ -90,7 +90,8 @@ def reasons(rollout: Rollout, now: float) -> tuple[str, ...]:
     if rollout.phase is Phase.SOAKING:
         soaked, required = soaked_seconds(rollout, now), soak_required_seconds(rollout)
         phase = canary_phase(rollout)
-        lines.append(f"soaked {soaked:.0f} of {required:.0f} s{f', {phase} phase' if phase else ''}")
+        watch = f", {phase.replace('_', '-')} phase" if phase else ""
+        lines.append(f"soaked {soaked:.0f} of {required:.0f} s{watch}")
     gate = rollout.gates.get(rollout.wave)
     if gate is not None:
         lines.append(f"{gate.gate}: {gate.verdict}, {gate.decision}")

@@ -186,7 +186,7 @@ def test_a_granted_device_that_falls_silent_keeps_its_place() -> None:
 
 def test_a_device_that_never_said_how_it_ended_stays_out_of_service_until_it_says_so() -> None:
     bench = wave_bench(
-        10, update={"max_unavailable": "10%", "min_available": "90%"}, limits={"deploy_timeout_minutes": 1}
+        10, update={"max_unavailable": "10%", "min_available": "90%"}, limits={"deploy_timeout_minutes": 2}
     )
     lost, second, *_ = bench.wave(1)
     bench.ask(lost)
@@ -194,7 +194,7 @@ def test_a_device_that_never_said_how_it_ended_stays_out_of_service_until_it_say
     bench.set_online(lost, is_online=False)
     for name in bench.wave(1)[1:]:
         bench.report(name, "waiting")
-    bench.advance(90)
+    bench.advance(150)
     assert bench.member(lost).is_lost
     assert reason(bench, second) == "availability"
 

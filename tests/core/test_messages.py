@@ -63,7 +63,7 @@ DOCUMENTS: list[tuple[type[Message], dict[str, Any]]] = [
     }),
     (GateResult, {
         "gate": "canary_gate", "verdict": "pass", "decision": "await_approval", "evaluated_at": TS, "devices": 3,
-        "checks": [CHECK],
+        "checks": [CHECK], "phase": "soak", "not_judged": ["quality: no canary reports it"],
     }),
     (RollbackOrder, {
         "trigger": "crash_loop", "scope": "device", "action": "rollback_device", "devices": ["pi-1"], "device_count": 1,

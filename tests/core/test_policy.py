@@ -81,7 +81,7 @@ def test_a_check_that_can_never_stop_anything_is_refused_however_it_is_written(c
     ("condition", "why"),
     [
         ({**PARSED, "operator": "<="}, "turn the comparison round"),
-        ({**PARSED, "operator": ">", "metric": "latency_p95"}, "no trigger watches latency_p95"),
+        ({**PARSED, "operator": ">", "metric": "crash_count"}, "no trigger watches crash_count"),
         ({**PARSED, "operator": ">", "metric": "healthy_percentage"}, "no trigger watches healthy_percentage"),
         (
             {"metric": "device restarts", "operator": ">", "limit": {"kind": "baseline_times", "factor": 2}},

@@ -138,7 +138,7 @@ def test_what_is_left_out_has_the_defaults_of_the_reference() -> None:
          "offline_device_policy: 'skip_and_que' is none of 'skip_and_queue'; did you mean 'skip_and_queue'?",
          "    offline_device_policy: skip_and_que", 4),
         ("type: latency_p95", "type: latency_p59",
-         "type: 'latency_p59' is none of 'error_rate', 'latency_p95', 'crash_count'", "      - type: latency_p59", 8),
+         "type: 'latency_p59' is none of 'error_rate', 'latency_p50', 'latency_p95'", "      - type: latency_p59", 8),
         ("max_unavailable: 10%  ", "max_unavailable: 10x  ", "max_unavailable: Input should be a valid number",
          "  max_unavailable: 10x      # Max devices being updated at once", 2),
         ("percentage: 100 ", "percentage: 101 ", "percentage: Input should be less than or equal to 100",
@@ -166,10 +166,6 @@ def test_a_mistake_is_shown_with_its_place_and_a_remedy(
     number = text.splitlines().index(line) + 1
     assert first.startswith(f"p.yaml:{number}:{caret + 1}: {message}")
     assert (shown, pointer) == (line, " " * caret + "^")
-
-
-def test_a_missing_block_is_named() -> None:
-    assert refusal(ROLLOUT).startswith("p.yaml:1:1: the key 'health_gates' is missing")
 
 
 def test_a_misspelt_block_is_named_and_not_the_one_it_should_be() -> None:

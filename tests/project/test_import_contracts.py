@@ -13,9 +13,9 @@ PACKAGES = ("schemas", "orchestrator", "device_client", "embedded_broker", "simu
 
 BREACHES = {
     "programs": ("device_client/core/machine.py", "import orchestrator.planning.plan"),
-    "orchestrator-layers": ("orchestrator/core/plan.py", "import orchestrator.service"),
+    "orchestrator-layers": ("orchestrator/core/state.py", "import orchestrator.service"),
     "device-layers": ("device_client/core/machine.py", "import device_client.adapters.slots"),
-    "pure-cores": ("orchestrator/core/plan.py", "import time"),
+    "pure-cores": ("orchestrator/core/state.py", "import time"),
     "light-device": ("device_client/agent.py", "import asyncio"),
 }
 
