@@ -120,7 +120,9 @@ def _settle(member: Member, progress: Progress, at: float) -> None:
 def _resume(rollout: Rollout, event: e.RolloutResumed, at: float) -> None:
     rollout.members.fill(rollout.members.rows(event.excused), Member.excused, value=True)
     if rollout.phase is Phase.HALTED:
-        rollout.phase = rollout.halted_from or Phase.DEPLOYING
+        was = rollout.halted_from
+        # A rollback that ended is not taken up again: who goes on after it goes on with the wave.
+        rollout.phase = Phase.DEPLOYING if was in {None, Phase.ROLLING_BACK} else was
         rollout.extensions, rollout.soak_until_seconds = 0, None
         rollout.soaked_seconds, rollout.phase_since_seconds, rollout.soak_since = 0.0, 0.0, at
     rollout.paused, rollout.halted_from = False, None

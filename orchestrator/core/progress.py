@@ -102,7 +102,7 @@ def _is_away(rollout: Rollout, now: float) -> Mask:
 
 
 def _watch_on(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
-    """A pause keeps the next wave waiting, not the watch: a canary that passed a phase is watched as in the next one."""
+    """A pause keeps the next wave waiting, not the watch: a canary that passed a phase enters the next."""
     soaked = soaked_seconds(rollout, now)
     if rollout.phase is not Phase.SOAKING or soaked < step_end_seconds(rollout):
         return []

@@ -2,7 +2,8 @@
 
 What people and devices said is given. What the orchestrator concluded from it must follow again: the plan from the
 fleet and the seed, a verdict from its numbers, the next step from the verdict, a grant from the room there was, a stop
-from the failures that were counted. What only was seen at the time (who was connected) is taken from the recorded evidence.
+from the failures that were counted. What only was seen at the time (who was connected) is taken from the recorded
+evidence.
 """
 
 import math

@@ -213,6 +213,33 @@ def test_a_failing_wave_goes_back_and_then_waits_for_a_person() -> None:
     assert bench.phase() is Phase.ROLLED_BACK
 
 
+@pytest.mark.parametrize("is_retried", [False, True])
+def test_a_person_goes_on_after_a_wave_went_back_with_the_next_wave_or_with_the_same_devices(
+    *, is_retried: bool
+) -> None:
+    bench = wave_bench(12, waves=[{"name": "wave-1", "percentage": 50}, {"name": "wave-2", "percentage": 100}])
+    first, second, *others = bench.wave(1)
+    bench.install(first, *others)
+    bench.fail(second)
+    bench.tick()
+    bench.go_back(first, *others)
+    bench.advance(60)
+    assert bench.phase() is Phase.HALTED
+
+    if is_retried:
+        bench.command("retry", rollout="r-001", devices=[first, *others])
+    assert bench.command("resume", rollout="r-001").status == "ok"
+    bench.tick()
+
+    if is_retried:
+        assert progress_of(bench, [first, *others]) == {Progress.ORDERED}
+        bench.install_wave()
+        assert progress_of(bench, [first, *others]) == {Progress.COMMITTED}
+    bench.soak()
+    assert (bench.phase(), bench.rollout.wave) == (Phase.DEPLOYING, 2)
+    assert bench.member(second).progress is Progress.FAILED
+
+
 def test_a_failing_wave_without_auto_rollback_halts_and_holds_who_was_not_granted() -> None:
     bench = wave_bench(7, waves=[{**ONE_WAVE[0], "auto_rollback": False}])
     first, second, *others = bench.wave(1)
