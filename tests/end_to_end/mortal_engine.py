@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -51,9 +52,11 @@ def _serve(connection: Connection, path: Path, appends_left: int, moment: Moment
     context = Context(Monitor(), materials["releases"], materials["policies"], "http://registry")
     journal = DeadlyJournal(path, appends_left, moment)
     engine = Engine(journal, context, lambda payload: payload, TREE, summary_seconds=float("inf"))
-    while True:
-        verb, arguments = connection.recv()
-        connection.send(getattr(engine, verb)(*arguments))
+    with suppress(EOFError):  # the test is over
+        while True:
+            verb, arguments = connection.recv()
+            connection.send(getattr(engine, verb)(*arguments))
+    journal.close()
 
 
 class EngineProcess:
