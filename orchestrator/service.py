@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from orchestrator.core import events as e
 from orchestrator.core.answers import complete
+from orchestrator.core.connectivity import decide_lost
 from orchestrator.core.context import Context
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
 from orchestrator.core.effects import (
@@ -268,6 +269,7 @@ class Engine:
         outgoing = self._commit(self._freeze_or_thaw(now), now)
         if self.state.frozen:
             return outgoing
+        outgoing += self._commit(decide_lost(self.state, now), now)
         for rollout in self.state.watched:
             outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
         for rollout in self.state.active:

@@ -91,6 +91,7 @@ def _approve(given: _Order) -> Outcome:
         by=given.actor,
         reason=given.command.reason,
         plan_digest=rollout.plan.digest,
+        checks=checks,
     )
     return given.ok([approval, next_wave(rollout)])
 

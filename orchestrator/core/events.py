@@ -104,6 +104,13 @@ class DevicesJoined(Event):
     devices: tuple[str, ...]
 
 
+class ConnectionsLost(Event):
+    """Devices lost their connection without notice; of each it is written down once an hour at most."""
+
+    kind: Literal["connections_lost"] = "connections_lost"
+    devices: tuple[str, ...]
+
+
 class DevicesOrdered(Event):
     """Devices were given a new desired state.
 
@@ -262,7 +269,7 @@ class GateJudged(Event):
 
 
 class RolloutApproved(Event):
-    """A person approved going on after a wave, on this plan and this evidence."""
+    """A person approved going on after a wave, on this plan and this evidence: the gate, judged again at that moment."""
 
     kind: Literal["rollout_approved"] = "rollout_approved"
     rollout: str
@@ -270,6 +277,7 @@ class RolloutApproved(Event):
     by: str
     reason: str
     plan_digest: str
+    checks: tuple[CheckResult, ...] = ()
 
 
 class RolloutPaused(Event):
@@ -380,6 +388,7 @@ AnyEvent = Annotated[
     EpochOpened
     | DeviceAnnounced
     | DevicesImported
+    | ConnectionsLost
     | DeviceQuarantined
     | DeviceReleased
     | RolloutStarted

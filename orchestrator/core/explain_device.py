@@ -1,5 +1,6 @@
 """Why one device is where it is: what it runs, what it was ordered, and what it waits for."""
 
+from math import inf
 from typing import Any, Final
 
 from orchestrator.core.explanation import Awaited, Choice, Explanation, Step
@@ -75,12 +76,17 @@ def explain_device(state: State, rollout: Rollout | None, device: str, now: floa
     return explanation.model_dump(mode="json")
 
 
+def _connection(device: Device) -> str:
+    now = "online" if device.is_online else "offline"
+    return now if device.trouble_at == -inf else f"{now}, last lost {format_timestamp(device.trouble_at)}"
+
+
 def _facts(device: Device, rollout: Rollout | None, member: Member | None) -> dict[str, str]:
     info = device.info
     facts = {
         "device": f"{info.device_type}, {info.arch}, {info.region}, group {info.group}",
         "runs": device.version or "unknown",
-        "connection": "online" if device.is_online else "offline",
+        "connection": _connection(device),
     }
     if rollout is not None and member is not None:
         facts["wave"] = rollout.plan.waves[member.wave].name

@@ -67,6 +67,8 @@ class Device(Row):
     sleeps_until: Field[float] = Field(-inf, "f8", volatile=True)
     trouble_at: Field[float] = Field(-inf, "f8", volatile=True)
     """When its connection was last lost without notice."""
+    lost_at: Field[float] = Field(-inf, "f8")
+    """When such a loss was last written down."""
 
     @property
     def disk_free_bytes(self) -> int | None:

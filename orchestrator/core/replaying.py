@@ -233,6 +233,8 @@ def _approved(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> str |
         return "it is for another plan"
     if rollout.policy.four_eyes and event.by == rollout.by:
         return f"{event.by} approved what {event.by} started"
+    if worst(Verdict.from_word(check.verdict) for check in event.checks) is not Verdict.PASS:
+        return "the gate had not passed"
     return "it was approved before" if event.wave in rollout.approvals else None
 
 

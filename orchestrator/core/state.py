@@ -70,6 +70,10 @@ def evolve(state: State, event: e.AnyEvent, at: float) -> None:
             _announce(state, event)
         case e.DevicesImported():
             _import(state, event)
+        case e.ConnectionsLost():
+            rows = state.devices.rows(event.devices)
+            state.devices.fill(rows, Device.lost_at, at)
+            state.devices.fill(rows, Device.trouble_at, at)
         case e.DeviceQuarantined():
             state.devices[event.device].quarantine = event.reason
         case e.DeviceReleased():

@@ -64,6 +64,8 @@ def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each ki
             text = f"{info.get('device_type')} in {info.get('region')}, version {info.get('version')}"
         case "devices_imported":
             text = f"{len(body.names('devices'))} devices declared"
+        case "connections_lost":
+            text = f"{len(body.names('devices'))} devices lost their connection"
         case "device_proven":
             text = "healthy on the new version, waits for the gate"
         case "device_committed":

@@ -210,12 +210,13 @@ def test_an_approval_is_bound_to_the_plan_and_used_once() -> None:
 
     bench.command("approve", "bob", rollout="r-001", reason="looks good")
 
-    assert bench.facts("rollout_approved") == [
-        {
-            "kind": "rollout_approved", "rollout": "r-001", "wave": 0, "by": "bob", "reason": "looks good",
-            "plan_digest": digest,
-        }
-    ]  # fmt: skip
+    (approval,) = bench.facts("rollout_approved")
+    evidence = approval.pop("checks")
+    assert approval == {
+        "kind": "rollout_approved", "rollout": "r-001", "wave": 0, "by": "bob", "reason": "looks good",
+        "plan_digest": digest,
+    }  # fmt: skip
+    assert {check["verdict"] for check in evidence} == {"pass"}
     for body in ({}, {"wave": "canary"}):
         reply = bench.command("approve", "carol", rollout="r-001", **body)
         assert (reply.data or {})["already_applied"] is True
