@@ -117,7 +117,7 @@ class _Builder(Transformer[Token, Any]):
         super().__init__()
         self._metric = metric
 
-    def __default__(self, data: Token, children: list[Any], _meta: object) -> Any:  # noqa: ANN401, PLW3201 - lark's
+    def __default__(self, data: Token, children: list[Any], _meta: object) -> Any:  # noqa: ANN401 - lark's
         """Bounds that need no reading beyond their number, and rules that only pass on."""
         if data in {"threshold", "quality"}:
             return children[0]

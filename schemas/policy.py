@@ -14,7 +14,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from schemas.filters import parse_filter
+from schemas.filter_text import parse_filter
 from schemas.messages import CommitOn, Strategy
 from schemas.policy_block import Block, Duration, blaming_the_author
 from schemas.policy_gates import CHECK_METRICS, REFERENCE_GATES, Check, CheckType, Gate, HealthGates

@@ -6,7 +6,8 @@ Who a device is, the broker has checked; whether it belongs to this fleet is dec
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.filters import Filter, parse_filter
+from schemas.filter_text import parse_filter
+from schemas.filters import Filter, matches
 from schemas.messages import Info
 
 
@@ -26,7 +27,7 @@ class Enrolment:
         """Say whether a device that nobody declared may introduce itself as ``info``."""
         if self.is_open:
             return True
-        return self.rule is not None and self.rule.matches(own_words(device, info))
+        return self.rule is not None and matches(self.rule, own_words(device, info))
 
 
 def parse_enrolment(text: str) -> Enrolment:
@@ -56,6 +57,7 @@ def own_words(device: str, info: Info) -> dict[str, object]:
         "version": info.version,
         "tag": info.tags,
         "signal": info.signals,
+        "known_issue": info.known_issues,
         "maintenance": info.maintenance,
         "single_point_of_failure": info.single_point_of_failure,
         "disk_free_bytes": info.disk_free_bytes,

@@ -269,7 +269,7 @@ class GateJudged(Event):
 
 
 class RolloutApproved(Event):
-    """A person approved going on after a wave, on this plan and this evidence: the gate, judged again at that moment."""
+    """A person approved going on after a wave, on this plan and this evidence: the gate, judged again just then."""
 
     kind: Literal["rollout_approved"] = "rollout_approved"
     rollout: str

@@ -1,47 +1,68 @@
 """Devices by a filter expression: for a policy's targets and for lists."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.core.inventory import Device, Inventory
 from orchestrator.core.members import Mask
-from orchestrator.planning.columns import Column, mask
-from schemas.filters import parse_filter
+from schemas.filter_text import parse_filter
+from schemas.filters import Comparison, evaluate
 from schemas.messages import Info
+
+_Coded: TypeAlias = tuple[NDArray[Any], Sequence[object]]
+"""For each device the place of its value, and each value once."""
 
 
 def selected(devices: Inventory, expression: str) -> Mask:
-    """Say for each device whether ``expression`` selects it.
+    """Say for each device whether ``expression`` selects it; each distinct value is compared once.
 
     Raises:
         PolicyError: It does not parse; the author's fault.
     """
-    return mask(parse_filter(expression), _columns(devices))
+
+    def look(comparison: Comparison) -> tuple[Mask, Mask]:
+        codes, values = _ASKED[comparison.field](devices)
+        held = comparison.holds_for(values)
+        return (
+            np.array([each is True for each in held], dtype=np.bool_)[codes],
+            np.array([each is False for each in held], dtype=np.bool_)[codes],
+        )
+
+    return evaluate(parse_filter(expression), look)[0]
 
 
-def _columns(devices: Inventory) -> dict[str, Column]:
-    infos = devices.vocabularies["info"].values
-    codes = devices.column(Device.info)
+def _of_info(value: Callable[[Info], object]) -> Callable[[Inventory], _Coded]:
+    return lambda devices: (
+        devices.column(Device.info),
+        [value(info) for info in devices.vocabularies["info"].values],
+    )
 
-    def of_info(value: Callable[[Info], object]) -> Column:
-        return Column(codes, [value(info) for info in infos])
 
-    disk, places = np.unique(devices.column(Device.disk_free), return_inverse=True)
-    quarantines = devices.vocabularies["quarantine"].values
-    return {
-        "device": Column(np.arange(len(devices), dtype=np.int32), devices.names),
-        "type": of_info(lambda info: info.device_type),
-        "arch": of_info(lambda info: info.arch),
-        "region": of_info(lambda info: info.region),
-        "group": of_info(lambda info: info.group),
-        "site": of_info(lambda info: info.site),
-        "tag": of_info(lambda info: info.tags),
-        "signal": of_info(lambda info: info.signals),
-        "maintenance": of_info(lambda info: info.maintenance),
-        "single_point_of_failure": of_info(lambda info: info.single_point_of_failure),
-        "version": Column(devices.column(Device.version), devices.vocabularies["version"].values),
-        "quarantined": Column(devices.column(Device.quarantine), [bool(why) for why in quarantines]),
-        "online": Column(devices.column(Device.is_online).astype(np.int32), [False, True]),
-        "disk_free_bytes": Column(places.astype(np.int32), [None if np.isnan(it) else int(it) for it in disk]),
-    }
+def _disk_free(devices: Inventory) -> _Coded:
+    sizes, codes = np.unique(devices.column(Device.disk_free), return_inverse=True)
+    return codes, [None if np.isnan(size) else size for size in sizes.tolist()]
+
+
+_ASKED: Final[dict[str, Callable[[Inventory], _Coded]]] = {
+    "device": lambda devices: (np.arange(len(devices)), devices.names),
+    "type": _of_info(lambda info: info.device_type),
+    "arch": _of_info(lambda info: info.arch),
+    "region": _of_info(lambda info: info.region),
+    "group": _of_info(lambda info: info.group),
+    "site": _of_info(lambda info: info.site),
+    "tag": _of_info(lambda info: info.tags),
+    "signal": _of_info(lambda info: info.signals),
+    "known_issue": _of_info(lambda info: info.known_issues),
+    "maintenance": _of_info(lambda info: info.maintenance),
+    "single_point_of_failure": _of_info(lambda info: info.single_point_of_failure),
+    "version": lambda devices: (devices.column(Device.version), devices.vocabularies["version"].values),
+    "quarantined": lambda devices: (
+        devices.column(Device.quarantine),
+        [bool(why) for why in devices.vocabularies["quarantine"].values],
+    ),
+    "online": lambda devices: (devices.column(Device.is_online).astype(np.intp), [False, True]),
+    "disk_free_bytes": _disk_free,
+}

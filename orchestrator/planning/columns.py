@@ -18,6 +18,3 @@ class Column:
 
     codes: NDArray[np.int32]
     values: Sequence[str]
-
-
-def mask(parsed, columns): raise NotImplementedError  # stub until the filter language is here
