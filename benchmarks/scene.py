@@ -1,4 +1,4 @@
-"""What the benchmarks of a connected fleet share: broker, orchestrator and devices as processes, and how figures read."""
+"""What the benchmarks of a connected fleet share: broker, orchestrator and devices as processes, and the figures."""
 
 import asyncio
 import json

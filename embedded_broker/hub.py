@@ -264,7 +264,7 @@ class Hub:
         touched: dict[int, Peer] = {}
         peers = self._peers
         for output in outputs:
-            if isinstance(output, (Send, Close)):  # noqa: UP038 - a union is made anew each time; this is the hot loop
+            if isinstance(output, (Send, Close)):  # A union is made anew each time.
                 peer = peers.get(output.connection)
                 if peer is not None:
                     touched[peer.number] = peer

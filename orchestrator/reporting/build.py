@@ -149,7 +149,7 @@ def _header(
     now: float,
 ) -> Header:
     release = Body.of(started.mapping("release"))
-    counts = Counter(row.progress for row in devices)
+    counts: Counter[str] = Counter(row.progress for row in devices)
     version = release.text("version")
     seed = started.mapping("plan").get("seed")
     return Header(
@@ -205,8 +205,10 @@ def _durations(fold: Folded, now: float) -> Durations:
     for span in fold.spans:
         spent[span.activity] += span.end - span.start  # type: ignore[assignment] # a Counter of seconds
     end = fold.ended_at if fold.ended_at is not None else max(now, fold.started_at)
-    seconds = {f"{name}_seconds": round(spent[name], 3) for name in
-               ("progressing", "soaking", "waiting", "rolling_back", "frozen")}
+    seconds = {
+        f"{name}_seconds": round(spent[name], 3)
+        for name in ("progressing", "soaking", "waiting", "rolling_back", "frozen")
+    }
     return Durations(total_seconds=round(end - fold.started_at, 3), **seconds)
 
 

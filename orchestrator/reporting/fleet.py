@@ -47,7 +47,9 @@ def fleet_section(report: Report) -> Html:
         for wave, rows in zip(report.waves, by_wave, strict=True)
         for part in (
             el("h3", wave.name, " ", el("small", _counts(wave.counts, wave.devices))),
-            _squares(wave.name, rows) if squares else stacked_bar([(each, wave.counts.get(each, 0)) for each in present]),
+            _squares(wave.name, rows)
+            if squares
+            else stacked_bar([(each, wave.counts.get(each, 0)) for each in present]),
         )
     ]
     return el("section", el("h2", "Devices by wave"), el("p", *key, class_="key"), *waves, id="fleet")

@@ -65,7 +65,7 @@ def report_html(report: Report) -> str:
         _header(report),
         el("nav", *links, aria_label="Contents"),
         *(section for section in sections.values() if section is not None),
-        el("p", f"Made by tidegate at {moment_text(report.header.generated_at)} UTC; all times are UTC.", class_="soft"),
+        el("p", f"Made by tidegate at {moment_text(report.header.generated_at)}; all times are UTC.", class_="soft"),
     )
     return f"<!doctype html>\n{el('html', head, el('body', main, el('script', Html(SCRIPT))), lang='en')}\n"
 
@@ -84,7 +84,7 @@ def _header(report: Report) -> Html:
     updated = header.counts.get("committed", 0) + header.counts.get("proven", 0)
     ended = moment_text(header.ended_at) if header.ended_at is not None else "not yet"
     froms = ", ".join(f"{version} ({count:,})" for version, count in header.from_versions.items()) or "–"
-    facts = (
+    facts = [
         ("Version", f"{' / '.join(header.from_versions) or '?'} → {header.version}", f"ran: {froms}"),
         ("Devices", f"{updated:,} of {header.targets:,} updated", f"{header.failed_ever:,} failed"),
         ("Started", moment_text(header.started_at), f"by {header.started_by}{_because(header.started_reason)}"),
@@ -93,12 +93,14 @@ def _header(report: Report) -> Html:
         ("Progressing", seconds_text(spent.progressing_seconds), ""),
         ("Soaking", seconds_text(spent.soaking_seconds), ""),
         ("Waiting for a person", seconds_text(spent.waiting_seconds), ""),
-    )
+    ]
     if spent.rolling_back_seconds:
-        facts = (*facts, ("Rolling back", seconds_text(spent.rolling_back_seconds), ""))
+        facts.append(("Rolling back", seconds_text(spent.rolling_back_seconds), ""))
     if spent.frozen_seconds:
-        facts = (*facts, ("Frozen", seconds_text(spent.frozen_seconds), ""))
-    shown = [el("div", el("dt", name), el("dd", value, el("small", more) if more else None)) for name, value, more in facts]
+        facts.append(("Frozen", seconds_text(spent.frozen_seconds), ""))
+    shown = [
+        el("div", el("dt", name), el("dd", value, el("small", more) if more else None)) for name, value, more in facts
+    ]
     return el(
         "header",
         el("span", f"{symbol} {header.outcome.replace('_', ' ')}", class_="outcome"),
@@ -135,13 +137,18 @@ def _timeline(report: Report) -> Html:
 def _incident(incident: Incident) -> Html:
     stages = [el("li", el("b", moment_text(at)), f" ({after}) {what}") for what, at, after in incident.stages]
     people = [
-        el("li", f"{moment_text(each.at)} {each.actor}: {each.verb} {each.subject}, {each.status}{_because(each.reason)}")
+        el(
+            "li",
+            f"{moment_text(each.at)} {each.actor}: {each.verb} {each.subject}, ",
+            each.status,
+            _because(each.reason),
+        )
         for each in incident.people
     ]
     not_back = [el("li", el("b", each.device), f": {each.why}") for each in incident.not_back]
     touched = (
-        f"{incident.touched:,} of {count_text(incident.targets, 'device')} were touched, {incident.ordered_back:,} ordered "
-        f"back, {incident.back:,} are back."
+        f"{incident.touched:,} of {count_text(incident.targets, 'device')} were touched, "
+        f"{incident.ordered_back:,} ordered back, {incident.back:,} are back."
     )
     evidence = [checks_table(incident.evidence, "Evidence")] if incident.evidence else []
     return el(

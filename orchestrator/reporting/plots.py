@@ -95,7 +95,7 @@ def _line(values: Sequence[tuple[float, float | None]], frame: _Frame, kind: str
 
 
 def _mark(series: Series, point: Point, frame: _Frame) -> Html:
-    """Draw an evaluation: a dot, a cross, a triangle or a ring by its verdict; what was not observed lies at the foot."""
+    """Draw an evaluation: a dot, cross, triangle or ring by its verdict; what was not observed lies at the foot."""
     x = frame.x(point.at)
     y = frame.y(point.observed) if point.observed is not None else _HEIGHT - _BOTTOM
     observed, limit = (value_text(series.limit_expr, value) for value in (point.observed, point.limit))
@@ -113,12 +113,14 @@ def _labels(series: Series, last: Point, frame: _Frame, *, must_be_high: bool) -
     """Name the limit on the side that is forbidden, and the baseline where there is room."""
     limit_y = None if last.limit is None else frame.y(last.limit)
     if limit_y is not None:
-        yield _label(f"limit {value_text(series.limit_expr, last.limit)}", limit_y + 13 if must_be_high else limit_y - 5, "limit")
+        beside = limit_y + 13 if must_be_high else limit_y - 5
+        yield _label(f"limit {value_text(series.limit_expr, last.limit)}", beside, "limit")
     if last.baseline is not None:
         y = frame.y(last.baseline)
         is_crowded = limit_y is not None and abs(limit_y - y) < 2 * _LABEL_HEIGHT
         is_low = y + _LABEL_HEIGHT > _HEIGHT - _BOTTOM and not is_crowded
-        yield _label(f"baseline {value_text(series.limit_expr, last.baseline)}", y - 4 if is_low else y + 12, "baseline")
+        beside = y - 4 if is_low else y + 12
+        yield _label(f"baseline {value_text(series.limit_expr, last.baseline)}", beside, "baseline")
 
 
 def _label(text: str, y: float, kind: str) -> Html:

@@ -75,7 +75,8 @@ def waves_section(report: Report) -> Html:
             wave.name,
             f"{wave.devices:,}",
             *(el("td", moment_text(at), class_="t") for at in (wave.started_at, wave.soak_started_at, wave.ended_at)),
-            seconds_text(wave.soaked_seconds) + (f", {count_text(wave.extensions, 'extension')}" if wave.extensions else ""),
+            seconds_text(wave.soaked_seconds)
+            + (f", {count_text(wave.extensions, 'extension')}" if wave.extensions else ""),
             f"{wave.counts.get('committed', 0) + wave.counts.get('proven', 0):,}",
             f"{wave.failed_ever:,}",
             f"{wave.counts.get('returned', 0):,}",
@@ -104,9 +105,10 @@ def people_section(report: Report) -> Html:
         for each in report.approvals
     ]  # fmt: skip
     rows += [
-        (each.at, each.seq, tr(_time(each.at), "orchestrator", f"halted at {report.wave_name(each.wave)}", "", el("td", each.reason, class_="w")))
+        (each.at, each.seq, tr(_time(each.at), "orchestrator", f"halted at {report.wave_name(each.wave)}", "",
+                               el("td", each.reason, class_="w")))
         for each in report.stops
-    ]
+    ]  # fmt: skip
     head = ("When", "Who", "What", "Outcome", "Reason")
     rows.sort(key=lambda row: row[1])
     body = table(head, [row for _, _, row in rows], "Decisions")
@@ -152,16 +154,19 @@ def frozen_section(report: Report) -> Html:
     """Return what was frozen at the start: digests, baselines, who was left out, the policy."""
     header = report.header
     digests = (("Plan", header.plan_digest), ("Policy", header.policy_digest), ("Baselines", header.baselines_digest))
-    facts = [part for name, digest in digests for part in (el("dt", f"{name}, SHA-256"), el("dd", el("code", digest or "–")))]
+    facts = [el("div", el("dt", f"{name}, SHA-256"), el("dd", el("code", digest or "–"))) for name, digest in digests]
     rows = [
         tr(each.group, value_text("error_rate", each.error_rate),
            *(value_text("latency", value) for value in
              (each.latency_p50_seconds, each.latency_p95_seconds, each.latency_p99_seconds)),
-           *("–" if count is None else f"{count:,}" for count in (each.request_count, each.sample_count, each.device_count)))
+           *("–" if count is None else f"{count:,}"
+             for count in (each.request_count, each.sample_count, each.device_count)))
         for each in report.baselines
     ]  # fmt: skip
     head = ("Group", "Error rate", "p50", "p95", "p99", "Requests", "Samples", "Devices")
-    excluded = [el("li", f"{each.reason}: {name_some(each.devices, 20)} ({len(each.devices):,})") for each in report.excluded]
+    excluded = [
+        el("li", f"{each.reason}: {name_some(each.devices, 20)} ({len(each.devices):,})") for each in report.excluded
+    ]
     policy = json.dumps(report.policy, indent=1, ensure_ascii=True)
     return el(
         "section",

@@ -111,7 +111,8 @@ border:0;border-bottom:1px solid #999;border-radius:0;padding:8px 0}nav,.find{di
 
 SCRIPT: Final = """
 (()=>{const box=document.querySelector(".find");if(!box)return;box.hidden=false;
-const text=box.querySelector("[type=search]"),only=box.querySelector("[type=checkbox]"),count=box.querySelector("output"),
+const text=box.querySelector("[type=search]"),only=box.querySelector("[type=checkbox]"),
+count=box.querySelector("output"),
 rows=[...document.querySelectorAll("#device-rows tbody tr")];
 const show=()=>{const words=text.value.toLowerCase();let n=0;for(const row of rows){
 const on=row.textContent.toLowerCase().includes(words)&&(!only.checked||row.className==="x");row.hidden=!on;n+=on}

@@ -38,7 +38,7 @@ def _csv(names: Sequence[str], rows: Iterable[dict[str, object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Write a value; text that a spreadsheet would run gets a leading apostrophe, and NUL, which none reads, is shown."""
+    """Write a value; text that a spreadsheet would run gets a leading apostrophe; NUL, which none reads, is shown."""
     if isinstance(value, str):
         shown = value.replace("\0", "\\0")
         return f"'{shown}" if shown.startswith(_FORMULA) else shown

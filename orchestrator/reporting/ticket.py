@@ -13,7 +13,7 @@ _WORD_JOINER: Final = "\u2060"
 
 
 def incident_markdown(incident: Incident) -> str:
-    """Return the incident for a ticket; text of devices and people is escaped or stands in code spans, so it is inert."""
+    """Return the incident for a ticket; text of devices and people is inert: escaped, or in code spans."""
     stages = [f"- {_moment(at)} ({after}): {_plain(what)}" for what, at, after in incident.stages]
     evidence = [
         f"- {_code(each.check)} {each.verdict}: {_plain(each.why)} ({_code(each.limit_expr)})"
@@ -39,10 +39,10 @@ def incident_markdown(incident: Incident) -> str:
         _plain(incident.what),
         "",
         f"- Scope: {_code(incident.scope)}; trigger: {_code(incident.trigger)}; decided by: {_code(incident.by)}",
-        f"- Devices touched: {incident.touched:,} of {incident.targets:,}; "
-        f"ordered back: {incident.ordered_back:,}; back: {incident.back:,}",
-        f"- From first evidence to decision: {seconds_text(incident.decided_at - incident.first_evidence_at)}; "
-        f"from decision to last device back: {_way_back(incident)}",
+        f"- Devices touched: {incident.touched:,} of {incident.targets:,}",
+        f"- Ordered back: {incident.ordered_back:,}; back: {incident.back:,}",
+        f"- From first evidence to decision: {seconds_text(incident.decided_at - incident.first_evidence_at)}",
+        f"- From decision to last device back: {_way_back(incident)}",
     ]
     for title, body in sections:
         lines += ["", f"## {title}", "", *body]

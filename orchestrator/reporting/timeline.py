@@ -49,14 +49,16 @@ def timeline(report: Report) -> Html:
     height = _TOP + _LANE * len(lanes) + 30
     drawn = [_HATCH, *_lanes(lanes), *_ticks(scale, _TOP + _LANE * len(lanes)), *_restarts(report, scale, len(lanes))]
     drawn += [_bar(report, span, scale) for span in report.spans if span.activity != "rolling_back"]
-    drawn += [_diamond(report, each, scale) for each in report.evaluations]
-    drawn += [_sign(each, scale) for each in report.rollbacks if not any(each.at == gate.at for gate in report.evaluations)]
+    drawn += [_diamond(each, scale) for each in report.evaluations]
+    judged_at = {gate.at for gate in report.evaluations}
+    drawn += [_sign(each, scale) for each in report.rollbacks if each.at not in judged_at]
     drawn += _people(report, scale)
     for back in backs:
         end = back.last_back_at or report.header.ended_at or report.header.generated_at
         said = f"{back.back:,} of {len(back.devices):,} back"
-        drawn.append(_rect("rolling_back", back.at, end, scale, len(lanes) - 1, f"Rolled back: {said}; {back.reason}"))
-        drawn.append(_beside(scale, back.at, end, len(lanes) - 1, f"{said} in {seconds_text(end - back.at)}"))
+        lane, text = len(lanes) - 1, f"Rolled back: {said}; {back.reason}"
+        drawn.append(_rect("rolling_back", back.at, end, scale, lane=lane, text=text))
+        drawn.append(_beside(scale, back.at, end, lane, f"{said} in {seconds_text(end - back.at)}"))
     summary = "; ".join(_lane_words(report, number) for number, wave in enumerate(report.waves) if wave.started_at)
     return el(
         "svg", el("title", "Timeline of waves and gates"), el("desc", summary), join(drawn),
@@ -109,11 +111,12 @@ def _restarts(report: Report, scale: _Scale, lanes: int) -> Iterable[Html]:
 
 def _bar(report: Report, span: Span, scale: _Scale) -> Html:
     what = span.phase.replace("_", " ")
-    text = f"{report.wave_name(span.wave)}: {what} for {seconds_text(span.end - span.start)} from {clock_text(span.start)}"
-    return _rect(span.activity, span.start, span.end, scale, 1 + span.wave, text)
+    took = seconds_text(span.end - span.start)
+    text = f"{report.wave_name(span.wave)}: {what} for {took} from {clock_text(span.start)}"
+    return _rect(span.activity, span.start, span.end, scale, lane=1 + span.wave, text=text)
 
 
-def _rect(kind: str, start: float, end: float, scale: _Scale, lane: int, text: str) -> Html:
+def _rect(kind: str, start: float, end: float, scale: _Scale, *, lane: int, text: str) -> Html:
     x = scale.x(start)
     width = max(3.0, round(scale.x(end) - x, 1))
     return el(
@@ -129,7 +132,7 @@ def _beside(scale: _Scale, start: float, end: float, lane: int, text: str) -> Ht
     return el("text", text, x=x, y=_y(lane) + 4, class_="beside", text_anchor=anchor)
 
 
-def _diamond(report: Report, each: Evaluation, scale: _Scale) -> Html:
+def _diamond(each: Evaluation, scale: _Scale) -> Html:
     checks = "; ".join(check_text(check) for check in each.checks)
     text = f"{clock_text(each.at)} {each.gate} is {each.verdict} ({each.decision.replace('_', ' ')}): {checks}"
     return _stone(scale.x(each.at), 1 + each.wave, text, each.verdict)
@@ -169,7 +172,9 @@ def legend() -> Html:
     bars = (("progressing", "progressing"), ("soaking", "soaking"), ("waiting", "waiting for a person"),
             ("rolling_back", "rolling back"), ("frozen", "frozen"))  # fmt: skip
     shown = [el("span", el("i", class_=f"swatch {kind}"), text) for kind, text in bars]
-    gates = [el("span", el("b", symbol, class_=f"mark {verdict}"), f"gate {verdict}") for verdict, symbol in SYMBOLS.items()]
+    gates = [
+        el("span", el("b", symbol, class_=f"mark {verdict}"), f"gate {verdict}") for verdict, symbol in SYMBOLS.items()
+    ]
     return el("p", *shown, *gates, class_="legend")
 
 

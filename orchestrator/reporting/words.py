@@ -34,7 +34,7 @@ def value_text(limit_expr: str, value: float | None) -> str:
         return "–"
     if any(limit_expr.startswith(metric) for metric in RATES):
         return f"{value * 100:.2f}".rstrip("0").rstrip(".") + "%"
-    if limit_expr.startswith("latency") or "p95" in limit_expr.split(" ")[0]:
+    if limit_expr.startswith("latency") or "p95" in limit_expr.partition(" ")[0]:
         return f"{value * 1000:.3g} ms" if value < 1 else format_duration(value)
     return format_duration(value) if limit_expr.startswith("health endpoint") else f"{value:,.4g}"
 

@@ -120,8 +120,15 @@ def gate() -> GateResult:
     )  # fmt: skip
 
 
-def check(name: str, expr: str, observed: float | None, baseline: float | None, limit: float | None, samples: int,
-          **more: Any) -> CheckResult:  # noqa: ANN401 - any field of a result
+def check(
+    name: str,
+    expr: str,
+    observed: float | None,
+    baseline: float | None,
+    limit: float | None,
+    samples: int,
+    **more: Any,  # noqa: ANN401 - any field of a result
+) -> CheckResult:
     """Return one result of a check, a pass if nothing is said."""
     fields = {"verdict": "pass", "why": "as it should be", **more}
     return CheckResult(

@@ -5,8 +5,7 @@ from typing import Any
 import aiomqtt
 import pytest
 from aiomqtt.exceptions import MqttConnectError
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from orchestrator.cli import bus as real_bus
 from orchestrator.cli.ops import app

@@ -1,4 +1,5 @@
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from tests.core.core_bench import Bench, make_fleet, make_info
 
 REFERENCE = 'type == "jetson" and region in ("eu", "us") and version < "2.4"'
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\t"), max_size=8)
-VALUES = {
+VALUES: dict[FieldKind, st.SearchStrategy[Any]] = {
     FieldKind.TEXT: TEXTS,
     FieldKind.TEXTS: TEXTS,
     FieldKind.VERSION: TEXTS,

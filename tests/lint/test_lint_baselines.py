@@ -63,7 +63,8 @@ def test_a_gate_on_what_a_groups_baseline_lacks_can_never_pass(gate: str, canary
 
     findings = found("L012", make_latency_policy(gate), make_facts(groups=groups))
 
-    assert [(each.severity, each.where) for each in findings] == [("error", f"health_gates.{gate}.checks[0]")] * is_named
+    error = ("error", f"health_gates.{gate}.checks[0]")
+    assert [(each.severity, each.where) for each in findings] == [error] * is_named
     assert all(each.message.startswith("1 group (sound) never reported latency_p95: 1 check") for each in findings)
 
 

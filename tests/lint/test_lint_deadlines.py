@@ -50,10 +50,11 @@ def test_a_progress_deadline_before_a_device_can_be_healthy_is_an_error(deadline
 
     assert [each.where for each in findings] == ["rolling_update.progress_deadline"] * is_named
     assert all(each.blocks for each in findings)
-    assert [each.message for each in findings] == [
-        "every install fails: it ends after 1 min, and 3 healthy answers 30 s apart, with 1 min of health, take 1 min at "
-        "least"
-    ] * is_named
+    said = (
+        "every install fails: it ends after 1 min, and 3 healthy answers 30 s apart, with 1 min of health, "
+        "take 1 min at least"
+    )
+    assert [each.message for each in findings] == [said] * is_named
 
 
 @pytest.mark.parametrize(("minutes", "is_named"), [(10, True), (10.1, False)])

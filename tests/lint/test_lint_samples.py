@@ -75,8 +75,8 @@ def test_a_lone_canary_that_can_never_send_enough_samples_is_an_error() -> None:
 
     assert finding.blocks
     assert finding.message == (
-        "the canary (1 device) sends about 10 samples in 5 min, 20 are needed, and even 1.5 times as many would not do: "
-        "the verdict stays inconclusive"
+        "the canary (1 device) sends about 10 samples in 5 min, 20 are needed, and even 1.5 times as many would not "
+        "do: the verdict stays inconclusive"
     )
     assert found("L001", policy, make_facts(5, sample_seconds=15.0)) == []
 
