@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.cli import audit, lint, ops, release
+from orchestrator.cli import audit, lint, ops, release, report
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.demo.story import Options, tell
@@ -32,6 +32,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(audit.app, name="audit")
 app.command("init")(release.init)
 app.command("lint")(lint.lint)
+app.command("report")(report.report)
 
 
 @app.command("orchestrator")

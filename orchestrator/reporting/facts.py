@@ -8,6 +8,7 @@ from orchestrator.reporting.folding import Folded, RollbackFold, WaveFold
 from orchestrator.reporting.model import Approval, Decision, Evaluation, Progress, Stop, Verification
 
 _ORDERED: Final[Mapping[str, Progress]] = {"install": "ordered", "rollback": "returning", "hold": "held"}
+_PHASE_AFTER: Final = {"await_approval": "awaiting_approval", "await_devices": "awaiting_devices"}
 _PLACED: Final = ("device_type", "region", "group")
 
 
@@ -23,6 +24,10 @@ def _imported(fold: Folded, _entry: Entry, body: Body) -> None:
     for device, declared in body.mapping("devices").items():
         if isinstance(declared, dict):
             _place(fold, device, declared)
+
+
+def _lost(_fold: Folded, _entry: Entry, _body: Body) -> None:
+    """Stands in the audit; of the rollout it changes nothing."""
 
 
 def _place(fold: Folded, device: str, said: Mapping[str, Any]) -> None:
@@ -78,6 +83,10 @@ def _soak_progressed(fold: Folded, _entry: Entry, body: Body) -> None:
     fold.wave_of(body).soaked_seconds = body.number("soaked_seconds")
 
 
+def _phase_started(fold: Folded, _entry: Entry, body: Body) -> None:
+    fold.waves[0].soaked_seconds = body.number("soaked_seconds")
+
+
 def _soak_extended(fold: Folded, _entry: Entry, body: Body) -> None:
     fold.wave_of(body).extensions = int(body.number("extension"))
 
@@ -93,8 +102,7 @@ def _judged(fold: Folded, entry: Entry, body: Body) -> None:
     except ValueError as error:
         raise UnreadableEntryError("it is no verdict") from error
     fold.evaluations.append(evaluation)
-    if evaluation.decision == "await_approval":
-        fold.phase = "awaiting_approval"
+    fold.phase = _PHASE_AFTER.get(evaluation.decision, fold.phase)
 
 
 def _approved(fold: Folded, entry: Entry, body: Body) -> None:
@@ -111,7 +119,7 @@ def _resumed(fold: Folded, _entry: Entry, body: Body) -> None:
         fold.row(device)["excused"] = True
     fold.is_paused = False
     if fold.phase == "halted":
-        fold.phase = fold.halted_from
+        fold.phase = "deploying" if fold.halted_from == "rolling_back" else fold.halted_from
 
 
 def _halted(fold: Folded, entry: Entry, body: Body) -> None:
@@ -231,6 +239,7 @@ def _returned(fold: Folded, entry: Entry, body: Body) -> None:
 
 
 KINDS: Final[Mapping[str, Callable[[Folded, Entry, Body], None]]] = {
+    "connections_lost": _lost,
     "epoch_opened": _epoch_opened,
     "device_announced": _announced,
     "devices_imported": _imported,
@@ -250,6 +259,7 @@ KINDS: Final[Mapping[str, Callable[[Folded, Entry, Body], None]]] = {
     "soak_started": _soak_started,
     "soak_progressed": _soak_progressed,
     "soak_extended": _soak_extended,
+    "canary_phase_started": _phase_started,
     "gate_judged": _judged,
     "rollout_approved": _approved,
     "rollout_paused": _paused,

@@ -11,6 +11,7 @@ _ACTIVITIES: Final[Mapping[str, Activity]] = {
     "deploying": "progressing",
     "soaking": "soaking",
     "awaiting_approval": "waiting",
+    "awaiting_devices": "waiting",
     "paused": "waiting",
     "halted": "waiting",
     "rolling_back": "rolling_back",

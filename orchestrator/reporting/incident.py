@@ -114,7 +114,8 @@ def _after(at: float | None, decided_at: float) -> str:
 
 
 def _first_evidence(report: Report, stop: Rollback) -> tuple[float, str]:
-    """Return the earliest sign in the wave that was stopped; without one, the decision itself."""
+    """Return the earliest sign since the wave that was stopped began; without one, the decision itself."""
+    since = report.waves[stop.wave].started_at or 0.0 if stop.wave < len(report.waves) else 0.0
     signs = [
         (each.at, f"{check.check} is {check.verdict} in {each.gate}")
         for each in report.evaluations
@@ -124,7 +125,7 @@ def _first_evidence(report: Report, stop: Rollback) -> tuple[float, str]:
     signs += [
         (row.failed_at, f"{row.device} failed ({row.code})")
         for row in report.devices
-        if row.failed_at is not None and row.wave <= stop.wave
+        if row.failed_at is not None and row.failed_at >= since
     ]
     signs.append((stop.at, stop.reason))
     return min((sign for sign in signs if sign[0] <= stop.at), key=lambda sign: sign[0])
