@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.cli import audit, lint, ops, release, report
+from orchestrator.cli import audit, importing, lint, ops, release, report
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.demo.story import Options, tell
@@ -31,6 +31,7 @@ app.add_typer(ops.app)
 app.add_typer(release.app, name="release")
 app.add_typer(audit.app, name="audit")
 app.command("init")(release.init)
+app.command("import")(importing.import_devices)
 app.command("lint")(lint.lint)
 app.command("report")(report.report)
 

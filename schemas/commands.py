@@ -89,6 +89,10 @@ class ListCommand(Message):
     transaction: Label | None = None
 
 
+DEVICES_PER_PART_MAX: Final = 200
+"""An import may be larger than a message; its parts may not."""
+
+
 class ImportCommand(Message):
     """import: what people declare about devices; the parts of one import come in order.
 
@@ -102,7 +106,7 @@ class ImportCommand(Message):
     import_id: Id
     part: Annotated[int, Field(ge=1)]
     parts: Annotated[int, Field(ge=1, le=10_000)]
-    devices: Annotated[Mapping[Id, DeviceEntry], Field(max_length=500)]
+    devices: Annotated[Mapping[Id, DeviceEntry], Field(max_length=DEVICES_PER_PART_MAX)]
     dry_run: bool = False
     replace: bool = False
     reason: Text = ""

@@ -14,7 +14,7 @@ from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.refusals import describe, next_commands
-from orchestrator.cli.terminal import command_lines, note, show, words
+from orchestrator.cli.terminal import command_lines, complain, show, words
 from schemas.errors import DecodeError
 from schemas.messages import Reply
 
@@ -63,7 +63,7 @@ def run(
         print(reply.model_dump_json(exclude_none=True))
     if reply.error is not None:
         if not as_json:
-            note(f"error: {describe(reply.error)}")
+            complain(f"error: {describe(reply.error)}")
             show(command_lines(next_commands(verb, body, reply.error, policy=policy)), sys.stderr)
         raise typer.Exit(Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED)
     data = reply.data or {}

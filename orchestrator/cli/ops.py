@@ -6,7 +6,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.cli import looking, starting
+from orchestrator.cli import devices, looking, starting
 from orchestrator.cli.answers import Data, run
 from orchestrator.cli.bus import request
 from orchestrator.cli.options import (
@@ -27,6 +27,7 @@ __all__ = [
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(starting.app)
 app.add_typer(looking.app)
+app.add_typer(devices.app)
 
 DevicesArgument = Annotated[list[str] | None, typer.Argument(help="Devices of the rollout.", metavar="[DEVICE]...")]
 

@@ -41,6 +41,12 @@ def note(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def complain(text: str) -> None:
+    """Print an error, which may have more lines than one: an expression, and below it a caret."""
+    for line in text.split("\n"):
+        note(line)
+
+
 def command_lines(commands: list[str]) -> Text:
     """Return commands to type, one a line and never wrapped, so that they can be copied whole."""
     lines = [f"{'Next:' if not number else '     '} {printable(line)}" for number, line in enumerate(commands)]

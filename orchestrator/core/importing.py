@@ -14,6 +14,8 @@ from schemas.commands import ImportCommand
 from schemas.inventory import DeviceEntry
 
 CHANGES_SHOWN_MAX: Final = 50
+_ITEMS_SHOWN_MAX: Final = 4
+_TEXT_SHOWN_MAX: Final = 40
 IMPORTS_MAX: Final = 4
 """Imports under way; of one more the oldest is dropped."""
 
@@ -66,7 +68,7 @@ def _comparison(
         old = {} if before[name] is None else before[name].model_dump(mode="json")  # type: ignore[union-attr]  # not None
         new = {} if entry is None else entry.model_dump(mode="json")
         changes += [
-            {"device": name, "field": key, "from": old.get(key), "to": new.get(key)}
+            {"device": name, "field": key, "from": _shown(old.get(key)), "to": _shown(new.get(key))}
             for key in {**old, **new}
             if old.get(key) != new.get(key)
         ]
@@ -79,3 +81,10 @@ def _comparison(
         "removed": len(removed),
         "changes": changes[:CHANGES_SHOWN_MAX],
     }
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - any declared value
+    """Return so much of a value that the answer fits into a message."""
+    if isinstance(value, list):
+        return [*map(_shown, value[:_ITEMS_SHOWN_MAX]), *(["…"] if len(value) > _ITEMS_SHOWN_MAX else [])]
+    return f"{value[: _TEXT_SHOWN_MAX - 1]}…" if isinstance(value, str) and len(value) > _TEXT_SHOWN_MAX else value
