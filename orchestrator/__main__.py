@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.cli import audit, importing, lint, ops, release, report
+from orchestrator.cli import audit, importing, lint, ops, release, replay, report
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.demo.story import Options, tell
@@ -19,6 +19,7 @@ from orchestrator.demo.summary import closing_words
 from orchestrator.run import Settings, run_orchestrator
 from orchestrator.signals import until_signalled
 from orchestrator.version import VERSION
+from schemas.policy_schema import policy_json_schema
 from schemas.topics import TOPIC_ROOT
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.add_typer(audit.app, name="audit")
 app.command("init")(release.init)
 app.command("import")(importing.import_devices)
 app.command("lint")(lint.lint)
+app.command("replay")(replay.replay_journal)
 app.command("report")(report.report)
 
 
@@ -117,6 +119,12 @@ def simulate(context: typer.Context) -> None:
 def _become(module: str, arguments: list[str]) -> NoReturn:
     """Replace this process: the broker and the simulator are programs of their own, which nothing here imports."""
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own modules
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a policy file, for an editor that checks it while it is written."""
+    print(json.dumps(policy_json_schema(), indent=2))
 
 
 @app.command("version")
