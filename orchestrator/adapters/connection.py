@@ -120,7 +120,11 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def _introduce(self, hello: bytes) -> None:
-        code, properties = packets.read_connack(await self._ask(hello, packets.CONNACK))
+        answer = await self._ask(hello, packets.CONNACK)
+        try:
+            code, properties = packets.read_connack(answer)
+        except ProtocolError as error:
+            raise DisconnectedError(f"no MQTT 5 broker: {error}") from error
         if code:
             raise DisconnectedError(f"the broker refused us: {_REFUSALS.get(code, f'reason {code:#x}')}")
         self._window = min(IN_FLIGHT_MAX, properties.get(packets.RECEIVE_MAXIMUM, IN_FLIGHT_MAX))
@@ -133,7 +137,11 @@ class Connection(asyncio.Protocol):
             DisconnectedError: A filter was refused, or the connection was lost.
         """
         answer = await self._ask(packets.subscribe(self._free_id(), filters), packets.SUBACK)
-        for (topic, _), reason in zip(filters, packets.read_suback(answer), strict=False):
+        try:
+            reasons = packets.read_suback(answer)
+        except ProtocolError as error:
+            raise DisconnectedError(str(error)) from error
+        for (topic, _), reason in zip(filters, reasons, strict=False):
             if reason >= packets.FAILURES_FROM:
                 raise DisconnectedError(f"the broker refused a subscription to {topic}; may this user read it?")
 

@@ -24,6 +24,9 @@ RECEIVE_MAXIMUM: Final = 0x21
 RESPONSE_TOPIC: Final = 0x08
 CORRELATION: Final = 0x09
 SERVER_KEEP_ALIVE: Final = 0x13
+MAXIMUM_PACKET_SIZE: Final = 0x27
+PACKET_BYTES_MAX: Final = 256 * 1024
+"""Larger ones are not sent to us; no message of the contract comes near it."""
 
 _INTEGER_BYTES: Final = {
     0x01: 1, 0x02: 4, 0x11: 4, 0x13: 2, 0x17: 1, 0x18: 4, 0x19: 1, 0x21: 2, 0x22: 2, 0x23: 2, 0x24: 1, 0x25: 1, 0x27: 4,
@@ -66,6 +69,8 @@ def split(data: bytes) -> Iterator[tuple[int, bytes, int]]:
                 length, body = _varint(data, at + 1)
             except IndexError:
                 return
+        if length > PACKET_BYTES_MAX:
+            raise ProtocolError(f"a packet of {length} bytes, which we did not allow")
         if body + length > end:
             return
         yield data[at], data[body : body + length], body + length
@@ -92,7 +97,10 @@ def connect(
         password: Of the user.
     """
     flags = 0x02 | 0x04 | 0x08 | 0x20 | (user is not None) << 7 | (password is not None) << 6
-    properties = bytes((RECEIVE_MAXIMUM,)) + receive_maximum.to_bytes(2, "big")
+    properties = b"".join((
+        bytes((RECEIVE_MAXIMUM,)), receive_maximum.to_bytes(2, "big"),
+        bytes((MAXIMUM_PACKET_SIZE,)), PACKET_BYTES_MAX.to_bytes(4, "big"),
+    ))  # fmt: skip
     parts = [_text("MQTT"), bytes((5, flags)), keep_alive_seconds.to_bytes(2, "big"), _binary_varint(properties)]
     topic, payload = will
     parts += [_text(client_id), b"\0", _text(topic), len(payload).to_bytes(2, "big") + payload]
@@ -150,8 +158,15 @@ def read_answer(body: bytes) -> tuple[int, int]:
 
 
 def read_suback(body: bytes) -> bytes:
-    """Read a SUBACK: a reason code for each filter."""
-    return body[read_properties(body, 2)[1] :]
+    """Read a SUBACK: a reason code for each filter.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    try:
+        return body[read_properties(body, 2)[1] :]
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ProtocolError("an answer to SUBSCRIBE that cannot be read") from error
 
 
 def read_connack(body: bytes) -> tuple[int, dict[int, Any]]:
@@ -163,7 +178,7 @@ def read_connack(body: bytes) -> tuple[int, dict[int, Any]]:
     try:
         # A broker that does not speak MQTT 5 answers in the format of 3.1.1, which has no properties.
         return body[1], read_properties(body, 2)[0] if len(body) > 2 else {}  # noqa: PLR2004
-    except IndexError as error:
+    except (IndexError, UnicodeDecodeError) as error:
         raise ProtocolError("an answer to CONNECT that cannot be read") from error
 
 
