@@ -8,6 +8,7 @@ from device_client.core.machine import Phase
 from orchestrator.adapters.journal import Journal, JournalError
 from orchestrator.core.events import event_from_json
 from orchestrator.core.inventory import Inventory
+from orchestrator.core.replaying import Recorded, replay
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State, evolve
 from simulator.device import SimulatedDevice
@@ -54,6 +55,12 @@ def state_is_the_fold(journal: Journal, state: State) -> str | None:
         if ours != theirs:
             return f"{name} differ: {_first_difference(ours, theirs)}"
     return None
+
+
+def decisions_follow(journal: Journal) -> str | None:
+    """INV-26: every decision comes out the same when it is taken again from the journal."""
+    done = replay(Recorded(entry.seq, entry.at, event_from_json(entry.body)) for entry in journal.read())
+    return f"entry {done.mismatches[0].seq}: {done.mismatches[0].message}" if done.mismatches else None
 
 
 def accounts_balance(name: str, ledger: Ledger, rollout: Rollout, devices: Mapping[str, SimulatedDevice]) -> str | None:

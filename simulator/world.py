@@ -11,7 +11,14 @@ from simulator.application import GOOD
 from simulator.clock import Clock, stream
 from simulator.device import SimulatedDevice
 from simulator.disk import Disk
-from simulator.endings import accounts_balance, chain_is_whole, everything_arrived, state_is_the_fold, trials_end
+from simulator.endings import (
+    accounts_balance,
+    chain_is_whole,
+    decisions_follow,
+    everything_arrived,
+    state_is_the_fold,
+    trials_end,
+)
 from simulator.faults import NO_FAULTS, Faults
 from simulator.mail import Mail
 from simulator.materials import (
@@ -207,6 +214,9 @@ class World:
         differs = state_is_the_fold(self.orchestrator.journal, engine.state)
         if differs is not None:
             witness.accuse("INV-17 fold", "orchestrator", differs)
+        forged = decisions_follow(self.orchestrator.journal)
+        if forged is not None:
+            witness.accuse("INV-26 replay", "journal", forged)
         for name, rollout in engine.state.rollouts.items():
             wrong = accounts_balance(name, witness.ledger, rollout, self.devices)
             if wrong is not None:

@@ -19,7 +19,7 @@ from orchestrator.core.grants import capacity, may_ever, unavailable_max
 from orchestrator.core.members import Member
 from orchestrator.core.orders import ORCHESTRATOR, order_back
 from orchestrator.core.phases import PhaseVerdict
-from orchestrator.core.rollout import Rollout
+from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.soaking import phases_left, soaked_seconds
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import FAILURE_THRESHOLD, judge_failures
@@ -206,6 +206,8 @@ def _halted(state: State, entry: Recorded, rest: Sequence[Recorded]) -> str | No
     event = entry.event
     assert isinstance(event, e.RolloutHalted), "chosen by type"
     rollout = state.rollouts[event.rollout]
+    if rollout.phase is Phase.ROLLING_BACK:
+        return None if rollout.verified is not None else "the rollback was not verified yet"
     counted = rollout.members.column(Member.failed) & ~rollout.members.column(Member.excused)
     if " finished in " in event.reason and counted.any():
         return _compare(judge_failures(state, rollout), rest)

@@ -227,9 +227,10 @@ def test_broker_ends_with_the_block_also_when_it_fails(tmp_path: Path, kind: str
 
 
 _PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from orchestrator.adapters.brokers import start_embedded, start_mosquitto
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 with globals()[sys.argv[1]](Path(sys.argv[2])) as broker:
     print(broker.url.port, flush=True)
     time.sleep(600)

@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-from simulator import simulate
+from orchestrator.reporting.build import build_report
+from simulator import World, simulate
+from simulator.scenario import draw_scenario
+from tests.reporting.report_agrees import compare
 
 SEEDS = range(500)
 CHUNK = 25
@@ -16,11 +19,21 @@ DEVICE_COUNT = 10
 def check(seed: int) -> None:
     replay = f"seed={seed}; replay with: tidegate simulate --seed {seed} --devices {DEVICE_COUNT} --trace"
     try:
-        result = simulate(seed, device_count=DEVICE_COUNT)
+        world = World(draw_scenario(seed, device_count=DEVICE_COUNT))
+        result = world.run()
+        assert not result.violations, "\n".join(result.violations)
+        reports_agree(world)
     except Exception as error:
         error.add_note(replay)
         raise
-    assert not result.violations, "\n".join((replay, *result.violations))
+
+
+def reports_agree(world: World) -> None:
+    """Hold the report of each rollout against what the orchestrator knows of it."""
+    assert world.orchestrator.engine is not None
+    entries = list(world.orchestrator.journal.read())
+    for rollout in world.orchestrator.engine.state.rollouts.values():
+        compare(build_report(entries, rollout.id, entries[-1].at), rollout)
 
 
 @pytest.mark.parametrize("first", SEEDS[::CHUNK])
