@@ -1,7 +1,7 @@
 """Builders of policies, fleets and releases, and an engine on a bench with devices that do what they are told."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,6 +117,8 @@ class FakeDevice:
     requests: int = 0
     errors: int = 0
     restarts: int = 0
+    levels: Callable[[int], dict[str, Any]] = lambda _seq: {}
+    """What else a sample says, by its number."""
 
     def sample(self) -> HealthSample:
         """Return the next sample: 100 requests more."""
@@ -133,6 +135,7 @@ class FakeDevice:
             restarts_total=self.restarts,
             healthy=self.is_healthy,
             endpoint_up=True,
+            **self.levels(self.seq),
         )
 
 

@@ -140,3 +140,13 @@ def test_the_window_of_a_trigger_stands_in_its_condition_or_beside_it() -> None:
     triggers = make_policy(triggers=[within, beside]).rollback_triggers.all
 
     assert [trigger.window_seconds for trigger in triggers] == [300.0, 120.0]
+
+
+def test_the_health_check_follows_the_rollouts_defaults() -> None:
+    limits = {"health_check_interval_seconds": 12, "health_check_retries": 5}
+    followed = make_policy(limits=limits).rolling_update.health_check
+    own = make_policy(limits=limits, update={"health_check": {"interval_seconds": 7, "failure_threshold": 2}})
+
+    assert (followed.interval_seconds, followed.success_threshold, followed.failure_threshold) == (12, 5, 5)
+    check = own.rolling_update.health_check
+    assert (check.interval_seconds, check.success_threshold, check.failure_threshold) == (7, 5, 2)

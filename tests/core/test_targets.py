@@ -265,3 +265,20 @@ def test_a_policy_of_absolute_limits_needs_no_baseline() -> None:
     bench = Bench(policy=make_policy(gates={"canary_gate": ABSOLUTE, "wave_gate": ABSOLUTE}), now=START)
 
     assert baselines_of(bench, Monitor()) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"single_point_of_failure": lambda n: n == 1}, "single point of failure"),
+        ({"known_issues": lambda n: ["fan"] * (n == 1)}, "known issue: fan"),
+    ],
+)
+def test_a_device_that_should_not_go_first_is_no_canary_and_the_plan_says_why(
+    change: dict[str, Any], reason: str
+) -> None:
+    plan = plan_of(Bench(make_fleet(4, **change)))
+
+    assert plan.not_canary == {reason: ("d-0001",)}
+    assert "d-0001" not in plan.chosen
+    assert "d-0001" in plan.targets
