@@ -1,6 +1,7 @@
 """A verdict's checks as a table: what was observed, what was normal, and how far the limit is."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
@@ -10,27 +11,33 @@ from orchestrator.cli.quantities import limit_text, margin, margin_text, value_t
 from orchestrator.cli.terminal import words
 from schemas.messages import CheckResult
 
+_COLUMNS: Final = ("CHECK", "OBSERVED", "BASELINE", "LIMIT", "MARGIN", "SAMPLES", "VERDICT")
+_LEFT_OUT: Final = frozenset({"BASELINE", "MARGIN", "SAMPLES"})
+_WIDE: Final = 100
+_VERY_NARROW: Final = 80
 
-def check_table(checks: Sequence[CheckResult], *, is_wide: bool) -> Table:
-    """Show each check with its numbers; ``is_wide`` adds the rule a limit comes from."""
+
+def check_table(checks: Sequence[CheckResult], *, width: int) -> Table:
+    """Show each check with its numbers; with room, also the rule a limit comes from; without, only what decided."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("CHECK", no_wrap=True)
-    for column in ("OBSERVED", "BASELINE", "LIMIT", "MARGIN", "SAMPLES"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("VERDICT", no_wrap=True)
+    columns = [name for name in _COLUMNS if width >= _VERY_NARROW or name not in _LEFT_OUT]
+    for name in columns:
+        table.add_column(name, justify="left" if name in {"CHECK", "VERDICT"} else "right", no_wrap=True)
     for check in checks:
         mark, style = VERDICT_MARKS[check.verdict]
-        limit = limit_text(check) if is_wide or check.limit is None else value_text(check, check.limit)
         left = margin(check)
-        table.add_row(
-            words(check.check),
-            words(value_text(check, check.observed), "bold"),
-            words(value_text(check, check.baseline)),
-            words(limit),
-            words(margin_text(check), "red" if left is not None and left < 0 else ""),
-            f"{check.samples:,}".replace(",", " "),
-            words(f"{mark} {check.verdict}", style),
-        )
+        cells = {
+            "CHECK": words(check.check),
+            "OBSERVED": words(value_text(check, check.observed), "bold"),
+            "BASELINE": words(value_text(check, check.baseline)),
+            "LIMIT": words(
+                limit_text(check) if width >= _WIDE or check.limit is None else value_text(check, check.limit)
+            ),
+            "MARGIN": words(margin_text(check), "red" if left is not None and left < 0 else ""),
+            "SAMPLES": words(f"{check.samples:,}".replace(",", " ")),
+            "VERDICT": words(f"{mark} {check.verdict}", style),
+        }
+        table.add_row(*(cells[name] for name in columns))
     return table
 
 

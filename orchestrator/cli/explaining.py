@@ -12,8 +12,6 @@ from orchestrator.cli.terminal import words
 from orchestrator.core.explanation import Explanation, Step
 from schemas.times import parse_timestamp
 
-_WIDE = 100
-
 
 def choices_of(data: Data) -> list[str]:
     """Return the commands that an answer says are possible now; none if it does not say."""
@@ -30,7 +28,8 @@ def render_explanation(data: Data, subject: str, now: float, width: int) -> Rend
         width: Columns of the terminal.
     """
     given = read(Explanation, data)
-    parts: list[RenderableType] = [words(f"{subject}: ", "bold") + words(given.summary, "bold"), Text("")]
+    head = given.summary if given.summary.startswith(subject) else f"{subject}: {given.summary}"
+    parts: list[RenderableType] = [words(head, "bold"), Text("")]
     if given.facts:
         parts += [_facts(given), Text("")]
     if given.why:
@@ -64,7 +63,7 @@ def _step(number: int, step: Step, width: int) -> list[RenderableType]:
     line.add_row(f"{number:>2}.", at, words(step.text))
     parts: list[RenderableType] = [line]
     if step.evidence:
-        parts += [_indented(check_table(step.evidence, is_wide=width >= _WIDE)), *reasons_of(step.evidence)]
+        parts += [_indented(check_table(step.evidence, width=width)), *reasons_of(step.evidence)]
     if step.devices:
         rows = Table(box=None, padding=(0, 2, 0, 4), show_header=False)
         rows.add_column(no_wrap=True, style="bold")

@@ -40,6 +40,8 @@ def margin(check: CheckResult) -> float | None:
     if check.observed is None or check.limit is None or match is None:
         return None
     more_is_better = match["operator"].startswith(">")
+    if check.verdict == "fail" and more_is_better is (check.observed > check.limit):
+        more_is_better = not more_is_better  # A trigger says what must not be, a check what must.
     best = check.baseline if check.baseline is not None else float(more_is_better)
     room = abs(check.limit - best)
     left = check.observed - check.limit if more_is_better else check.limit - check.observed

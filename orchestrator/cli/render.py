@@ -21,6 +21,9 @@ WAVES_SHOWN: Final = 12
 _STALE_SECONDS: Final = 60.0
 _NARROW: Final = 100
 """Below so many columns, explanations that repeat the numbers are left out."""
+_WAVE_COLUMNS: Final = ("WAVE", "DEVICES", "DONE", "HEALTHY", "FAILED", "OFFLINE", "SOAK LEFT", "GATE")
+_NEEDS: Final = {"DEVICES": _NARROW, "HEALTHY": 80, "OFFLINE": 80}
+"""From how many columns on there is room for what can be done without."""
 
 
 def render_watch(documents: Documents, now: float, width: int) -> RenderableType:
@@ -102,10 +105,10 @@ def _bar(status: StatusDocument, width: int) -> Text:
 
 def _wave_table(documents: Documents, status: StatusDocument, width: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("WAVE")
-    for column in ("DEVICES", "DONE", "HEALTHY", "FAILED", "OFFLINE", "SOAK LEFT"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("GATE", no_wrap=width < _NARROW)
+    columns = [name for name in _WAVE_COLUMNS if width >= _NEEDS.get(name, 0)]
+    for name in columns:
+        is_text = name in {"WAVE", "GATE"}
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text or width < _NARROW)
     total = sum(wave.devices for wave in status.waves)
     for wave in _shown(status.waves, status.wave):
         if wave is None:
@@ -113,16 +116,17 @@ def _wave_table(documents: Documents, status: StatusDocument, width: int) -> Tab
             continue
         share = f" ({100 * wave.devices / total:.0f}%)" if total and width >= _NARROW else ""
         begun = wave.state != "waiting"
-        table.add_row(
-            _wave_name(wave, status),
-            f"{wave.devices}{share}",
-            f"{wave.done}/{wave.devices}",
-            str(wave.healthy) if begun else "-",
-            words(wave.failed if begun else "-", "bold red" if wave.failed else ""),
-            words(wave.offline, "yellow" if wave.offline else ""),
-            clock(wave.soak_required_seconds - wave.soaked_seconds),
-            _gate_cell(documents, status, wave),
-        )
+        cells: dict[str, RenderableType] = {
+            "WAVE": _wave_name(wave, status),
+            "DEVICES": f"{wave.devices}{share}",
+            "DONE": f"{wave.done}/{wave.devices}",
+            "HEALTHY": str(wave.healthy) if begun else "-",
+            "FAILED": words(wave.failed if begun else "-", "bold red" if wave.failed else ""),
+            "OFFLINE": words(wave.offline, "yellow" if wave.offline else ""),
+            "SOAK LEFT": clock(wave.soak_required_seconds - wave.soaked_seconds),
+            "GATE": _gate_cell(documents, status, wave),
+        }
+        table.add_row(*(cells[name] for name in columns))
     return table
 
 
@@ -184,7 +188,7 @@ def _gate(wave: str, gate: GateResult, now: float, width: int) -> list[Renderabl
     told = f"{gate.devices} devices, judged {ago(gate.evaluated_at, now)} ago"
     head = words(f"{gate.gate} after {wave}: ", "bold") + words(f"{mark} {gate.verdict}", f"bold {style}")
     decision = words(f", {phase_words(gate.decision)} ({told})", "yellow" if age > _STALE_SECONDS else "dim")
-    return [head + decision, check_table(gate.checks, is_wide=width >= _NARROW), *reasons_of(gate.checks)]
+    return [head + decision, check_table(gate.checks, width=width), *reasons_of(gate.checks)]
 
 
 def _events(documents: Documents) -> Table:
@@ -192,6 +196,6 @@ def _events(documents: Documents) -> Table:
     for style in ("dim", "", "dim"):
         table.add_column(style=style)
     for kind, event in list(documents.events)[-EVENTS_SHOWN:]:
-        who = " ".join(part for part in (event.device, event.message) if part)
+        who = " ".join(part for part in (event.device or event.wave, event.message) if part)
         table.add_row(time_of_day(event.ts), words(phase_words(kind)), words(who, ""))
     return table

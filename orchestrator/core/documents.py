@@ -108,10 +108,6 @@ def _health_check(rollout: Rollout) -> HealthCheck:
 
 def status_document(state: State, rollout: Rollout, now: float, healthy: Collection[str] = ()) -> StatusDocument:
     """Say where the rollout is, why, and what may be commanded; ``healthy`` names the devices seen to be well."""
-    versions = rollout.members.vocabularies["from_version"].values
-    from_versions: Counter[str] = Counter()
-    for code, count in enumerate(np.bincount(rollout.members.column(Member.from_version)).tolist()):
-        from_versions[versions[code] or "unknown"] += count
     return StatusDocument(
         rollout=rollout.id,
         release=rollout.release.release,
@@ -128,10 +124,17 @@ def status_document(state: State, rollout: Rollout, now: float, healthy: Collect
         ts=format_timestamp(now),
         ended_at=None if rollout.ended_at is None else format_timestamp(rollout.ended_at),
         plan_digest=rollout.plan.digest,
-        from_versions=dict((+from_versions).most_common(FROM_VERSIONS_MAX)),
+        from_versions=dict(_from_versions(rollout).most_common(FROM_VERSIONS_MAX)),
         waves=tuple(wave_status(rollout, number, now, healthy) for number in range(len(rollout.plan.waves))),
         frozen=bool(state.frozen),
     )
+
+
+def _from_versions(rollout: Rollout) -> Counter[str]:
+    """Count what the members ran when they were ordered; of the others nothing is on record yet."""
+    versions = rollout.members.vocabularies["from_version"].values
+    counted = np.bincount(rollout.members.column(Member.from_version)).tolist()
+    return Counter({versions[code]: count for code, count in enumerate(counted) if count and versions[code]})
 
 
 def wave_document(rollout: Rollout, wave: int) -> WaveDocument:

@@ -6,7 +6,7 @@ document, and what is published is its state at that moment, so ten facts in one
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -109,13 +109,14 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
             return [each for it in state.active for each in _everywhere(it, event, at)]
         case e.WaveStarted(rollout=name, wave=wave):
             waves = tuple(sorted({max(wave - 1, 0), wave}))
-            return [PublishStatus(name, waves), _notice(event, at, "wave_started")]
+            return [PublishStatus(name, waves), _notice(event, at, "wave_started", wave=_wave_name(state, name, wave))]
         case e.RolloutApproved() | e.RolloutPaused() | e.RolloutResumed() | e.RolloutHalted() | e.RolloutEnded():
             rollout = state.rollouts[event.rollout]
             notice = _notice(event, at, event.kind.removeprefix("rollout_"))
             return [PublishStatus(rollout.id, (rollout.wave,)), notice]
         case e.SoakStarted(rollout=name, wave=wave) | e.SoakExtended(rollout=name, wave=wave):
-            return [PublishStatus(name, (wave,)), _notice(event, at, event.kind)]
+            notice = _notice(event, at, event.kind, wave=_wave_name(state, name, wave))
+            return [PublishStatus(name, (wave,)), notice]
         case e.CanaryPhaseStarted(rollout=name):
             return [PublishStatus(name, (0,)), _notice(event, at, event.kind)]
         case _:
@@ -195,15 +196,33 @@ def _order(event: e.RollbackOrdered, at: float) -> RollbackOrder:
     )
 
 
-def _notice(event: e.Event, at: float, kind: str) -> PublishMessage:
+def _wave_name(state: State, rollout: str, wave: int) -> str:
+    return state.rollouts[rollout].plan.waves[wave].name
+
+
+def _notice(event: e.Event, at: float, kind: str, *, wave: str | None = None) -> PublishMessage:
     """Tell the fact to whoever listens; the whole of it stands in the audit."""
     body = event.model_dump(mode="json", include=_TOLD)
     rollout = str(getattr(event, "rollout", ""))
     notice = RolloutEvent(
         rollout=rollout,
+        wave=wave,
         device=body.pop("device", None),
-        message=str(body.get("reason") or body.get("message") or "")[:_MESSAGE_MAX],
+        message=_message(event, body)[:_MESSAGE_MAX],
         detail=body,
         ts=format_timestamp(at),
     )
     return PublishMessage(Kind.ROLLOUT_EVENT, {"rollout": rollout, "kind": kind}, notice)
+
+
+def _message(event: e.Event, body: Mapping[str, Any]) -> str:
+    """Say the fact in a few words, where its kind alone does not."""
+    match event:
+        case e.CanaryPhaseStarted(phase=phase):
+            return phase.replace("_", "-")
+        case e.RollbackVerified(verdict=verdict, healthy=healthy):
+            return f"{verdict}, {healthy} healthy"
+        case e.DevicesJoined(devices=devices):
+            return f"{len(devices)} devices"
+        case _:
+            return str(body.get("reason") or body.get("message") or "")

@@ -104,7 +104,8 @@ def _turns(rollout: Rollout) -> list[Step]:
     steps = []
     back, verified = rollout.rollback, rollout.verified
     if back is not None:
-        said = f"{back.by} ordered {len(back.devices)} devices back ({back.trigger}, scope {back.scope})"
+        whose = f"{back.trigger}, " if not back.reason.startswith(back.trigger) else ""
+        said = f"{back.by} ordered {len(back.devices)} devices back ({whose}scope {back.scope})"
         steps.append(_step(said, rollout.rollback_at, reason=back.reason, evidence=back.evidence))
     if verified is not None:
         gone = f"; not back: {name_some(verified.not_back)}" if verified.not_back else ""

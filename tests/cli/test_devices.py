@@ -142,7 +142,7 @@ def test_a_device_says_what_it_waits_for(bench: Bench) -> None:
     result = tidegate("device", name)
 
     assert result.exit_code == 0, result.output
-    assert f"{name}: {name} " in result.stdout
+    assert result.stdout.startswith(f"{name} was ordered the new version and has not been let go")
     assert "canary of r-001" in result.stdout
 
 
