@@ -13,6 +13,7 @@ import typer
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli import audit, importing, lint, ops, release, replay, report
 from orchestrator.cli.exits import Exit, reported
+from orchestrator.cli.options import ACCOUNT, LOOK, SET_UP
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.demo.story import Options, tell
 from orchestrator.demo.summary import closing_words
@@ -29,16 +30,16 @@ app = typer.Typer(
     help="Roll software out to a fleet of edge devices over MQTT, in waves, with a gate on live evidence.",
 )
 app.add_typer(ops.app)
-app.add_typer(release.app, name="release")
-app.add_typer(audit.app, name="audit")
-app.command("init")(release.init)
-app.command("import")(importing.import_devices)
-app.command("lint")(lint.lint)
-app.command("replay")(replay.replay_journal)
-app.command("report")(report.report)
+app.add_typer(release.app, name="release", rich_help_panel=SET_UP)
+app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
+app.command("init", rich_help_panel=SET_UP)(release.init)
+app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
+app.command("lint", rich_help_panel=LOOK)(lint.lint)
+app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)
+app.command("report", rich_help_panel=ACCOUNT)(report.report)
 
 
-@app.command("orchestrator")
+@app.command("orchestrator", rich_help_panel=SET_UP)
 def orchestrator(
     broker: Annotated[str, typer.Option("--broker", envvar="TIDEGATE_BROKER", help="mqtt://user:password@host:port")],
     folder: Annotated[Path, typer.Option("--folder", help="Made by `tidegate init`.")],
@@ -73,7 +74,7 @@ def orchestrator(
         asyncio.run(until_signalled(run_orchestrator(settings, lambda line: print(line, flush=True))))
 
 
-@app.command("demo")
+@app.command("demo", rich_help_panel=SET_UP)
 def demo(
     broker: Annotated[
         str,
@@ -104,13 +105,13 @@ def _called() -> str:
 _PASS_ON: Final[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
-@app.command("broker", context_settings=_PASS_ON)
+@app.command("broker", rich_help_panel=SET_UP, context_settings=_PASS_ON)
 def broker(context: typer.Context) -> None:
     """Run the embedded broker; its options follow, `--help` lists them."""
     _become("embedded_broker", context.args)
 
 
-@app.command("simulate", context_settings=_PASS_ON)
+@app.command("simulate", rich_help_panel=SET_UP, context_settings=_PASS_ON)
 def simulate(context: typer.Context) -> None:
     """Run whole rollouts with faults in virtual time; its options follow, `--help` lists them."""
     _become("simulator", context.args)
@@ -121,13 +122,13 @@ def _become(module: str, arguments: list[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own modules
 
 
-@app.command("schema")
+@app.command("schema", rich_help_panel=SET_UP)
 def schema() -> None:
     """Print the JSON Schema of a policy file, for an editor that checks it while it is written."""
     print(json.dumps(policy_json_schema(), indent=2))
 
 
-@app.command("version")
+@app.command("version", rich_help_panel=SET_UP)
 def version() -> None:
     """Print the version."""
     print(VERSION)

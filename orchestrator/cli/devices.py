@@ -10,7 +10,7 @@ from rich.text import Text
 from orchestrator.cli.answers import Answer, Data, read, run
 from orchestrator.cli.explaining import render_explanation
 from orchestrator.cli.looking import now
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, TimeoutOption
+from orchestrator.cli.options import DEFAULT_BROKER, LOOK, BrokerOption, JsonOption, TimeoutOption
 from orchestrator.cli.phases import phase_words
 from orchestrator.cli.quantities import clock
 from orchestrator.cli.terminal import command_lines, make_console, words
@@ -39,7 +39,7 @@ class _Page(Answer):
     next: str | None = None
 
 
-@app.command("devices")
+@app.command("devices", rich_help_panel=LOOK)
 def devices(
     where: Annotated[
         str | None, typer.Option("--where", help='A filter, for example: type == "pi" and version < "2.4"')
@@ -61,7 +61,7 @@ def devices(
     run(broker, "list", body, timeout_seconds=timeout, as_json=as_json, shown=shown)
 
 
-@app.command("device")
+@app.command("device", rich_help_panel=LOOK)
 def device(
     name: Annotated[str, typer.Argument(help="The device.", metavar="DEVICE")],
     broker: BrokerOption = DEFAULT_BROKER,

@@ -12,6 +12,7 @@ from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.explaining import render_explanation
 from orchestrator.cli.options import (
     DEFAULT_BROKER,
+    LOOK,
     BrokerOption,
     JsonOption,
     RolloutArgument,
@@ -30,7 +31,7 @@ def now() -> float:
     return time.time()  # noqa: TID251 - a command line has no other
 
 
-@app.command("get")
+@app.command("get", rich_help_panel=LOOK)
 def get(
     rollout: RolloutArgument,
     broker: BrokerOption = DEFAULT_BROKER,
@@ -44,7 +45,7 @@ def get(
     )  # fmt: skip
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=LOOK)
 def list_rollouts(
     limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="How many, the newest first.")] = 50,
     broker: BrokerOption = DEFAULT_BROKER,
@@ -58,7 +59,7 @@ def list_rollouts(
     )  # fmt: skip
 
 
-@app.command("explain")
+@app.command("explain", rich_help_panel=LOOK)
 def explain(
     rollout: RolloutArgument,
     device: Annotated[str | None, typer.Argument(help="A device of it.", metavar="[DEVICE]")] = None,
@@ -75,7 +76,7 @@ def explain(
     )  # fmt: skip
 
 
-@app.command("watch")
+@app.command("watch", rich_help_panel=LOOK)
 def watch(
     rollout: Annotated[
         str | None,

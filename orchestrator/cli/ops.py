@@ -10,6 +10,7 @@ from orchestrator.cli import devices, looking, starting
 from orchestrator.cli.answers import Data, run
 from orchestrator.cli.bus import request
 from orchestrator.cli.options import (
+    DECIDE,
     DEFAULT_BROKER,
     BrokerOption,
     JsonOption,
@@ -43,7 +44,7 @@ def _register(verb: str, text: str) -> None:
     ) -> None:
         _send(broker, verb, {"rollout": rollout, "wave": wave, "reason": reason}, timeout, as_json=as_json)
 
-    app.command(verb, help=text)(command)
+    app.command(verb, help=text, rich_help_panel=DECIDE)(command)
 
 
 def _send(broker: str, verb: str, body: dict[str, Any], timeout: float, *, as_json: bool) -> None:
@@ -65,7 +66,7 @@ for _verb, _text in {
     _register(_verb, _text)
 
 
-@app.command("retry")
+@app.command("retry", rich_help_panel=DECIDE)
 def retry(
     rollout: RolloutArgument,
     devices: DevicesArgument = None,
@@ -78,7 +79,7 @@ def retry(
     _send(broker, "retry", {"rollout": rollout, "devices": devices or [], "reason": reason}, timeout, as_json=as_json)
 
 
-@app.command("skip")
+@app.command("skip", rich_help_panel=DECIDE)
 def skip(
     rollout: RolloutArgument,
     devices: Annotated[list[str], typer.Argument(help="Devices of the rollout.", metavar="DEVICE...")],
@@ -108,7 +109,7 @@ def _register_device(verb: str, name: str, text: str) -> None:
         body = {"device": device, "reason": reason}
         run(broker, verb, body, timeout_seconds=timeout, as_json=as_json, shown=shown)
 
-    app.command(name, help=text)(command)
+    app.command(name, help=text, rich_help_panel=DECIDE)(command)
 
 
 _register_device("quarantine", "quarantine", "Keep a device out of all waves.")

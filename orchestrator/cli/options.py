@@ -11,6 +11,8 @@ from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli import bus
 from schemas.errors import FleetError
 
+LOOK, DECIDE, ACCOUNT, SET_UP = "Look", "Decide", "Account", "Set up and run"
+"""Panels of ``tidegate --help``."""
 DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
 BROKER_VARIABLE: Final = "TIDEGATE_BROKER"
 _COMPLETION_SECONDS: Final = 0.5

@@ -58,6 +58,9 @@ class PlanAnswer(Answer):
     not_canary: Mapping[str, int] = {}
     dropped_waves: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
+    uncovered_count: int = 0
+    supersedes: tuple[str, ...] = ()
+    shortened: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     lint: tuple[Finding, ...] = ()
     lint_count: int = 0
@@ -88,7 +91,7 @@ def render_plan(data: Data, policy: str, options: str = "") -> RenderableType:
         return Group(words(told, "bold"), command_lines([f"tidegate watch {plan.rollout}"]))
     if plan.nothing_to_do:
         told = f"Nothing to do: {plan.reason or f'no device needs {plan.release}'}"
-        return Group(words(told, "bold"), command_lines(["tidegate list", "tidegate device list"]))
+        return Group(words(told, "bold"), command_lines(["tidegate list", "tidegate devices"]))
     total = plan.targets or sum(wave.devices for wave in plan.waves)
     left_out = sum(plan.excluded.values())
     about = [f"{total} devices in {len(plan.waves)} waves", plan.strategy.replace("_", "/")]
@@ -107,7 +110,7 @@ def render_plan(data: Data, policy: str, options: str = "") -> RenderableType:
         *_counted("Targets that may not be a canary", plan.not_canary),
         *_baselines(plan),
         *_doubts(plan),
-        *_lint(plan),
+        *_lint(plan, policy),
         Text(""),
         words(f"seed {plan.seed}, digest {plan.plan_digest}", "dim"),
         command_lines(_next(plan, policy, options)),
@@ -153,24 +156,33 @@ def _baselines(plan: PlanAnswer) -> list[RenderableType]:
 
 
 def _doubts(plan: PlanAnswer) -> list[RenderableType]:
-    lines = [f"⚠ no canary stands for {', '.join(plan.uncovered)}"] if plan.uncovered else []
+    more = plan.uncovered_count - len(plan.uncovered)
+    unseen = f" and {more:,} more" if more > 0 else ""
+    is_told = any(warning.startswith("no canary stands for") for warning in plan.warnings)
+    lines = [f"⚠ no canary stands for {', '.join(plan.uncovered)}{unseen}"] if plan.uncovered and not is_told else []
+    lines += [f"⚠ a start ends {name} as superseded; its waiting devices are taken over" for name in plan.supersedes]
+    if plan.shortened:
+        lines.append(f"⚠ the fleet is too large to show all of it here: {', '.join(plan.shortened)} left out")
     lines += [f"⚠ {warning}" for warning in plan.warnings]
     return [Text(""), *(words(line, "yellow") for line in lines)] if lines else []
 
 
-def _lint(plan: PlanAnswer) -> list[RenderableType]:
+def _lint(plan: PlanAnswer, policy: str) -> list[RenderableType]:
+    """Show errors and warnings; how many notes there are, and where they can be read."""
     if not plan.lint:
         return []
     parts: list[RenderableType] = [Text("")]
-    for finding in plan.lint:
-        style = "dim" if finding.silenced is not None else _SEVERITIES.get(finding.severity, "")
-        silenced = "" if finding.silenced is None else f" (accepted: {finding.silenced})"
+    told = [each for each in plan.lint if each.silenced is None and each.severity != "note"]
+    for finding in told:
         where = f" {finding.where}" if finding.where else ""
-        parts.append(words(f"{finding.severity} {finding.id}{silenced}{where}: {finding.message}", style))
-        if finding.remedy and finding.silenced is None:
+        line = f"{finding.severity} {finding.id}{where}: {finding.message}"
+        parts.append(words(line, _SEVERITIES.get(finding.severity, "")))
+        if finding.remedy:
             parts.append(words(f"    {finding.remedy}", "dim"))
-    if plan.lint_count > len(plan.lint):
-        parts.append(words(f"and {plan.lint_count - len(plan.lint)} findings more: tidegate lint", "dim"))
+    more = max(plan.lint_count, len(plan.lint)) - len(told)
+    if more:
+        again = f"tidegate lint {policy} --fleet --release {plan.release}"
+        parts.append(words(f"{more} more, noted or accepted: {again}", "dim"))
     return parts
 
 

@@ -123,7 +123,7 @@ def _wave_table(documents: Documents, status: StatusDocument, width: int) -> Tab
             "HEALTHY": str(wave.healthy) if begun else "-",
             "FAILED": words(wave.failed if begun else "-", "bold red" if wave.failed else ""),
             "OFFLINE": words(wave.offline, "yellow" if wave.offline else ""),
-            "SOAK LEFT": clock(wave.soak_required_seconds - wave.soaked_seconds),
+            "SOAK LEFT": clock(wave.soak_required_seconds - wave.soaked_seconds) if wave.state != "done" else "-",
             "GATE": _gate_cell(documents, status, wave),
         }
         table.add_row(*(cells[name] for name in columns))

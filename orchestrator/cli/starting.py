@@ -8,7 +8,9 @@ import typer
 from orchestrator.cli.answers import run
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import (
+    DECIDE,
     DEFAULT_BROKER,
+    LOOK,
     BrokerOption,
     JsonOption,
     NameOption,
@@ -24,7 +26,10 @@ from orchestrator.shelf import load_policy
 app = typer.Typer()
 
 
-@app.command("plan")
+SupersedeOption = Annotated[bool, typer.Option("--supersede", help="End active rollouts that hold the same devices.")]
+
+
+@app.command("plan", rich_help_panel=LOOK)
 def plan(
     policy: PolicyArgument,
     release: ReleaseOption,
@@ -32,23 +37,24 @@ def plan(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 10 if there is something to do, 0 if there is nothing.")
     ] = False,
+    supersede: SupersedeOption = False,
     time_scale: ScaleOption = 1.0,
     broker: BrokerOption = DEFAULT_BROKER,
     timeout: TimeoutOption = 10.0,
     as_json: JsonOption = False,
 ) -> None:
     """Show canary and waves of a rollout, device by device, without starting it."""
-    body = _body(policy, release, rollout=rollout, time_scale=time_scale)
-    scale = f" --time-scale {time_scale:g}" if time_scale != 1 else ""
+    body = _body(policy, release, rollout=rollout, supersede=supersede, time_scale=time_scale)
+    options = " --supersede" * supersede + (f" --time-scale {time_scale:g}" if time_scale != 1 else "")
     data = run(
         broker, "plan", body, timeout_seconds=timeout, as_json=as_json,
-        shown=lambda data: render_plan(data, str(policy), scale), policy=str(policy),
+        shown=lambda data: render_plan(data, str(policy), options), policy=str(policy),
     )  # fmt: skip
     if exit_code and has_changes(data):
         raise typer.Exit(Exit.CHANGES)
 
 
-@app.command("start")
+@app.command("start", rich_help_panel=DECIDE)
 def start(
     policy: PolicyArgument,
     release: ReleaseOption,
@@ -56,9 +62,7 @@ def start(
     plan_digest: Annotated[
         str | None, typer.Option("--plan", help="Digest of the plan you looked at; refused if it has changed.")
     ] = None,
-    supersede: Annotated[
-        bool, typer.Option("--supersede", help="End active rollouts that hold the same devices.")
-    ] = False,
+    supersede: SupersedeOption = False,
     ignore_lint: Annotated[bool, typer.Option("--ignore-lint", help="Start in spite of lint errors.")] = False,
     time_scale: ScaleOption = 1.0,
     broker: BrokerOption = DEFAULT_BROKER,

@@ -283,3 +283,14 @@ def test_a_device_is_kept_out_and_let_in_again(bus: FakeBus) -> None:
     assert [verb for verb, _ in bus.commands] == ["quarantine", "release"]
     assert "tidegate release-device pi-1" in out.stdout
     assert "may take part" in back.stdout
+
+
+def test_a_plan_names_what_it_would_supersede_and_what_did_not_fit(bus: FakeBus) -> None:
+    more = {"supersedes": ["r-041"], "uncovered_count": 7, "shortened": ["canary"]}
+    bus.answer = always(ok(**{**PLAN, **more}))
+
+    shown = plan("--supersede").stdout
+
+    assert "⚠ a start ends r-041 as superseded" in shown
+    assert "⚠ no canary stands for type esp32 and 6 more" in shown
+    assert "canary left out" in shown
