@@ -1,5 +1,6 @@
 """The orchestrator's process: journal, registry and broker wired to the engine."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from orchestrator.adapters.keys import load_private, load_public
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import ReleaseStore
+from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.core.context import Context
 from orchestrator.core.enrolment import OPEN, Enrolment
+from orchestrator.core.snapshot import freeze
 from orchestrator.service import Engine
 from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
@@ -27,6 +30,8 @@ from schemas.times import format_timestamp
 from schemas.topics import TOPIC_ROOT, TopicTree
 
 JOURNAL_NAME: Final = "journal.db"
+SNAPSHOT_LOOK_SECONDS: Final = 5.0
+"""How often it is seen whether a snapshot is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,11 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 note_refusal=refusals.note,
             )
 
+            kept = Snapshots(settings.folder / SNAPSHOT_NAME, journal)
+            known = kept.load()
+            if known is not None:
+                engine.resume(*known)
+
             def greet() -> bytes:
                 info = OrchestratorInfo(
                     version=VERSION,
@@ -107,6 +117,31 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 greet=greet,
                 together=journal.together,
             )
-            await bus.run(ready)
+            keeping = asyncio.create_task(_keep_snapshots(engine, journal, kept))
+            try:
+                await bus.run(ready)
+            except asyncio.CancelledError:
+                _keep(engine, journal, kept)  # After an error nobody knows what the state is worth.
+                raise
+            finally:
+                keeping.cancel()
     finally:
         journal.close()
+
+
+async def _keep_snapshots(engine: Engine, journal: Journal, kept: Snapshots) -> None:
+    """Keep the state whenever the journal has grown enough; the disk is waited for elsewhere."""
+    kept_seq = engine.seq
+    while True:
+        await asyncio.sleep(SNAPSHOT_LOOK_SECONDS)
+        if engine.seq - kept_seq >= EACH_ENTRIES:
+            kept_seq, entry_hash = engine.seq, journal.hash_at(engine.seq)
+            if entry_hash is not None:
+                await asyncio.to_thread(kept.save, freeze(engine.state), kept_seq, entry_hash)
+
+
+def _keep(engine: Engine, journal: Journal, kept: Snapshots) -> None:
+    """Keep the state on the way out, so that the next start is quick."""
+    entry_hash = journal.hash_at(engine.seq)
+    if entry_hash is not None:
+        kept.save(freeze(engine.state), engine.seq, entry_hash)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ from orchestrator.core.effects import (
     PublishStatus,
     SendGrant,
     merge,
+    ordered_devices,
     react,
     reassert,
 )
@@ -64,6 +66,8 @@ _TOPIC_NAME: Final = re.compile(r"(?!\$)[^+#\x00-\x1f\x7f]{1,512}")
 AUDIT_BYTES_MAX: Final = 60 * 1024
 _LONG: Final = frozenset({"plan", "policy", "baselines", "devices"})
 """What of a fact grows with the fleet."""
+REASSERTED_MAX: Final = 10_000
+"""Desired states that are written again at a time, so that decisions do not wait for a large fleet."""
 STEPS_MAX: Final = 1000
 """Steps that may follow from one tick; more is a defect, and the process stops rather than spin."""
 
@@ -154,12 +158,15 @@ class Engine:
         self._journal = journal
         self._sign = sign
         self._tree = tree
-        self._last_seq = 0
+        self.seq = 0
+        """The last entry that the state holds."""
         self._settle_seconds = settle_seconds
         self._summary_seconds = summary_seconds
         self._blind_until = float("inf")
         self._summarized_at = 0.0
         self._ticked_at = 0.0
+        self._reasserting: Iterator[str] = iter(())
+        """Devices whose desired state is still to be written again; a large fleet's takes several ticks."""
         self._progressed: dict[str, set[int]] = {}
         """Rollouts, with their waves, whose documents are due with the next tick."""
 
@@ -169,22 +176,27 @@ class Engine:
         Raises:
             ValidationError: The journal holds a fact that this version does not know.
         """
-        pending = self._replay()
+        pending = self._replay(min(self.seq, self._journal.performed_seq))
         self._blind_until = now + self._settle_seconds
         self.state.listening_since = now
         epoch = self._journal.open_epoch(now)
-        pending += self._replay()  # What the one before wrote until it was fenced off.
+        pending += self._replay(self.seq)  # What the one before wrote until it was fenced off.
         opened = self._commit([e.EpochOpened(epoch=epoch)], now)
-        return [*self._publish([*pending, *reassert(self.state)], now), *opened, self._message(Kind.SYNC, Sync())]
+        return [*self._publish(pending, now), *self._reassert(now), *opened, self._message(Kind.SYNC, Sync())]
 
-    def _replay(self) -> list[Effect]:
+    def resume(self, state: State, seq: int) -> None:
+        """Take a state that was folded before, up to entry ``seq``, before ``start``: only the rest is replayed."""
+        self.state, self.seq = state, seq
+
+    def _replay(self, after_seq: int) -> list[Effect]:
         """Apply the rest of the journal; return what is published once and may not have been."""
         pending: list[Effect] = []
         performed = self._journal.performed_seq
-        for entry in self._journal.read(self._last_seq):
+        for entry in self._journal.read(after_seq):
             event = e.event_from_json(entry.body)
-            evolve(self.state, event, entry.at)
-            self._last_seq = entry.seq
+            if entry.seq > self.seq:
+                evolve(self.state, event, entry.at)
+                self.seq = entry.seq
             if entry.seq > performed:
                 pending += [each for each in react(self.state, event, entry.at) if isinstance(each, PublishMessage)]
                 pending.append(PublishMessage(Kind.AUDIT, {}, published(entry.record())))
@@ -201,7 +213,16 @@ class Engine:
         self._blind_until = now + self._settle_seconds
         self.state.listening_since = now
         watched = self._commit(stop_soaks(self.state, self._ticked_at), now)
-        return [*watched, *self._publish(reassert(self.state), now), self._message(Kind.SYNC, Sync())]
+        return [*watched, *self._reassert(now), self._message(Kind.SYNC, Sync())]
+
+    def _reassert(self, now: float) -> list[Outgoing]:
+        """Write every retained document again: rollouts and as many devices at once, the others with the next ticks."""
+        self._reasserting = iter(ordered_devices(self.state))
+        return [*self._publish(reassert(self.state), now), *self._reassert_devices(now)]
+
+    def _reassert_devices(self, now: float) -> list[Outgoing]:
+        some = islice(self._reasserting, REASSERTED_MAX)
+        return self._publish([PublishDesired(name) for name in some], now)
 
     def receive(self, received: Received, now: float) -> list[Outgoing]:
         """Take one message from the bus."""
@@ -231,7 +252,8 @@ class Engine:
                 return self._refuse(given, now)
             case Tick():
                 self._ticked_at = now
-                return [*self._tick(now), *self._progress(now), *self._summaries(now)]
+                again = self._reassert_devices(now)
+                return [*again, *self._tick(now), *self._progress(now), *self._summaries(now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
                 if device not in self.state.devices:
@@ -250,7 +272,7 @@ class Engine:
 
     def performed(self) -> None:
         """Note that everything returned so far has been handed to the broker."""
-        self._journal.mark_performed(self._last_seq)
+        self._journal.mark_performed(self.seq)
 
     def _fold(self, given: SampleReceived, now: float) -> None:
         device = self.state.devices.get(given.device)
@@ -306,7 +328,7 @@ class Engine:
         if not events:
             return []
         records = self._journal.append([(event.kind, event.model_dump_json()) for event in events], now)
-        self._last_seq = records[-1].seq
+        self.seq = records[-1].seq
         effects: list[Effect] = []
         for event in events:
             evolve(self.state, event, now)

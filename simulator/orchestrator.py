@@ -17,6 +17,7 @@ from embedded_broker.packets import Subscription, Will
 from orchestrator.adapters.journal import Journal
 from orchestrator.core.context import Context
 from orchestrator.core.releases import StoredRelease
+from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
 from schemas.dsse import GRANT_TYPE, seal
@@ -35,6 +36,8 @@ SUBSCRIPTIONS: Final = (
 """What the real process subscribes to, in its order."""
 _DOWN_SECONDS: Final = (2.0, 90.0)
 _HANG_SECONDS: Final = (20.0, 900.0)
+_KEPT_EACH: Final = 7
+"""A snapshot is kept where the journal's length is a multiple of this: often, and in the middle of everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class SimulatedOrchestrator:
     ) -> None:
         self.journal = Journal(None)
         self.process: Process | None = None
+        self.snapshot: tuple[int, bytes] | None = None
+        """The last state that was kept, with its place in the journal: what a new process begins with."""
         self.crash = 0.0
         self.clock = clock
         self.tick_seconds = tick_seconds
@@ -106,6 +111,9 @@ class SimulatedOrchestrator:
             self._tree,
             summary_seconds=math.inf,  # nobody reads them here
         )
+        if self.snapshot is not None:
+            seq, kept = self.snapshot
+            engine.resume(thaw(kept), seq)
         self.process = Process(self, engine, journal)
 
     def kill(self, down_seconds: float | None = None) -> None:
@@ -156,6 +164,9 @@ class SimulatedOrchestrator:
         for entry in self._witness.journaled(self.journal.read(self._witness.ledger.last_seq)):
             detail = entry.body.get("device") or entry.body.get("wave", "")
             self._trace.add("orchestrator", f"{entry.kind} {detail} {entry.body.get('decision', '')}".rstrip())
+        engine = self.engine
+        if engine is not None and engine.seq and self._witness.ledger.last_seq % _KEPT_EACH == 0:
+            self.snapshot = engine.seq, freeze(engine.state)  # What was appended just now is not in it yet.
         if self.crash and self._rng.random() < self.crash:
             raise CrashError
 

@@ -117,6 +117,12 @@ class JournalReader:
             (row,) = self._database.query("SELECT performed_seq FROM outbox")
             return int(row["performed_seq"])
 
+    def hash_at(self, seq: int) -> str | None:
+        """Return the hash of one entry; None if there is no such entry."""
+        with translated(self._place):
+            found = list(self._database.query("SELECT hash FROM entries WHERE seq = ?", (seq,)))
+            return str(found[0]["hash"]) if found else None
+
     def read(self, after_seq: int = 0) -> Iterator[StoredEntry]:
         """Yield the entries above ``after_seq`` in order; holds no lock between pages."""
         while True:

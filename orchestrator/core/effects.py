@@ -124,13 +124,17 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
 
 
 def reassert(state: State) -> list[Effect]:
-    """Name the effects that write every retained document again: after each connect the broker may have lost them."""
-    ordered = [PublishDesired(name) for name in state.devices.named(~state.devices.where(Device.rollout, None))]
+    """Name the effects that write the documents of rollouts again: after each connect the broker may have lost them."""
     rollouts: list[Effect] = []
     for rollout in state.rollouts.values():
         rollouts += [PublishPlan(rollout.id), PublishStatus(rollout.id, tuple(range(len(rollout.plan.waves))))]
         rollouts += [_gate_again(rollout, judged) for judged in rollout.gates.values()]
-    return [*ordered, *rollouts]
+    return rollouts
+
+
+def ordered_devices(state: State) -> list[str]:
+    """Name the devices whose desired state is on the broker, and may have been lost like the other documents."""
+    return state.devices.named(~state.devices.where(Device.rollout, None))
 
 
 def merge(effects: Iterable[Effect]) -> list[Effect]:

@@ -1,10 +1,10 @@
 """The targets of one rollout: in which wave each is, and how far it has come."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from math import nan
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,28 @@ class Members(Table[Member]):
         if (rows == _NO_MEMBER).any():
             raise KeyError("a device that is no member")
         return rows
+
+    @classmethod
+    def restored(
+        cls,
+        inventory: Inventory,
+        starts: Sequence[int],
+        columns: Mapping[str, NDArray[Any]],
+        vocabularies: Mapping[str, Iterable[Hashable]],
+    ) -> Self:
+        """Return members as others were: of ``inventory``'s devices, wave after wave from ``starts``."""
+        members = cls(inventory, [])
+        device_rows = columns["device_row"]
+        rows = members._append([inventory.names[row] for row in device_rows.tolist()])
+        members._row_at_home()[device_rows] = rows
+        members._starts = list(starts)
+        members._put(columns, vocabularies)
+        return members
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each wave begins, and where the last ends."""
+        return tuple(self._starts)
 
     def join(self, names: Iterable[str], wave: int) -> None:
         """Add devices to ``wave``, which must be the last one so far."""

@@ -167,6 +167,20 @@ class Table(Mapping[str, R], Generic[R]):
         numbers = map(self.vocabularies[field.name].code, values) if field.is_coded else values
         self.cells[field.name][rows] = np.fromiter(numbers, dtype=field.dtype, count=len(rows))
 
+    def restore(
+        self, names: Sequence[str], columns: Mapping[str, NDArray[Any]], vocabularies: Mapping[str, Iterable[Hashable]]
+    ) -> None:
+        """Fill an empty table with rows as another held them; columns that are not given hold their defaults."""
+        assert not self.names, "a table is restored before anything is added"
+        self.add(names)
+        self._put(columns, vocabularies)
+
+    def _put(self, columns: Mapping[str, NDArray[Any]], vocabularies: Mapping[str, Iterable[Hashable]]) -> None:
+        for name, values in vocabularies.items():
+            self.vocabularies[name] = Vocabulary(values)
+        for name, column in columns.items():
+            self.cells[name][: len(self.names)] = column
+
     def named(self, mask: NDArray[np.bool_]) -> list[str]:
         """Return the names of the rows that are marked, in order."""
         return [self.names[row] for row in np.flatnonzero(mask)]

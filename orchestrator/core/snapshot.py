@@ -1,0 +1,117 @@
+"""The state as bytes and back, so that a restart need not fold a whole journal.
+
+What is only seen (presence, versions, reports) is left out, as it is by the journal: it comes again from the bus.
+Columns are stored as arrays, everything else as the JSON that the journal would hold; nothing in it is executed.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any, Final, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from orchestrator.core.inventory import Device
+from orchestrator.core.members import Member, Members
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State
+from orchestrator.core.table import Table
+
+_SCALARS: Final = ("epoch", "generation", "grant_seq", "frozen", "frozen_at", "thawed_at")
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def freeze(state: State) -> bytes:
+    """Return what the journal knows of ``state``; ``thaw`` makes the same state of it."""
+    arrays: dict[str, NDArray[Any]] = {}
+    head = {
+        "scalars": {name: getattr(state, name) for name in _SCALARS},
+        "devices": _freeze_table(state.devices, Device, "devices", arrays),
+        "rollouts": [
+            {
+                "starts": rollout.members.starts,
+                "members": _freeze_table(rollout.members, Member, f"rollout{number}", arrays),
+                "fields": {name: adapter.dump_json(getattr(rollout, name)).decode() for name, adapter in _parts()},
+            }
+            for number, rollout in enumerate(state.rollouts.values())
+        ],
+    }
+    arrays["names"] = _bytes("\n".join(state.devices.names))
+    arrays["head"] = _bytes(json.dumps(head))
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def thaw(data: bytes) -> State:
+    """Return the state that was frozen.
+
+    Raises:
+        ValueError: It is none, or another version's; fold the journal instead.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return _thaw(arrays)
+    except (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"no snapshot: {error}") from error
+
+
+def _thaw(arrays: Arrays) -> State:
+    head = json.loads(_text(arrays["head"]))
+    state = State(**head["scalars"])
+    names = _text(arrays["names"])
+    state.devices.restore(names.split("\n") if names else [], *_thaw_table(Device, head["devices"], "devices", arrays))
+    for number, each in enumerate(head["rollouts"]):
+        columns, vocabularies = _thaw_table(Member, each["members"], f"rollout{number}", arrays)
+        rollout = Rollout(
+            members=Members.restored(state.devices, each["starts"], columns, vocabularies),
+            **{name: adapter.validate_json(each["fields"][name]) for name, adapter in _parts()},
+        )
+        state.rollouts[rollout.id] = rollout
+    return state
+
+
+def _freeze_table(table: Table[Any], row: type[Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+    """Put the lasting columns into ``arrays``; return the vocabularies of the coded ones as JSON."""
+    adapters, vocabularies = _adapters(row), dict[str, str]()
+    for name, field in _lasting(table):
+        arrays[f"{prefix}.{name}"] = table.column(field)
+        if field.is_coded:
+            vocabularies[name] = adapters[name].dump_json(table.vocabularies[name].values).decode()
+    return vocabularies
+
+
+def _thaw_table(row: type[Any], head: Mapping[str, str], prefix: str, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
+    adapters = _adapters(row)
+    columns = {name: arrays[f"{prefix}.{name}"] for name, _ in _lasting(Table(row))}
+    return columns, {name: adapters[name].validate_json(text) for name, text in head.items()}
+
+
+def _lasting(table: Table[Any]) -> list[tuple[str, Any]]:
+    return [(name, field) for name, field in table.fields.items() if not field.volatile]
+
+
+def _adapters(row: type[Any]) -> dict[str, TypeAdapter[list[Any]]]:
+    """Return how the values of each column are written, by the type that its field is declared with."""
+    declared = {name: get_args(hint) for name, hint in get_type_hints(row).items()}
+    return {name: TypeAdapter(list[arguments[0]]) for name, arguments in declared.items() if arguments}  # type: ignore[valid-type]  # a type that is only known here
+
+
+@cache
+def _parts() -> tuple[tuple[str, TypeAdapter[Any]], ...]:
+    """Return how each field of a rollout is written, beside its members."""
+    hints = get_type_hints(Rollout)
+    return tuple((each.name, TypeAdapter(hints[each.name])) for each in fields(Rollout) if each.name != "members")
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _text(array: NDArray[np.uint8]) -> str:
+    return array.tobytes().decode()
