@@ -7,7 +7,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 
-.PHONY: help demo test test-mosquitto check format sim bench-simulation bench-planning bench-rollback bench-brake lock clean
+.PHONY: help demo test test-mosquitto check format sim bench-simulation bench-planning bench-rollback bench-restart bench-brake lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,9 @@ bench-simulation: $(VENV)/demo ## How long a whole rollout takes in the simulato
 
 bench-rollback: $(VENV)/demo ## How long a rollback takes until the last of 10,000 connected devices has its order.
 	$(BIN)/python benchmarks/rollback.py
+
+bench-restart: $(VENV)/demo ## How long a restart takes in the middle of a rollout to a million devices.
+	$(BIN)/python benchmarks/restart.py
 
 bench-brake: $(VENV)/demo ## How long the emergency brake takes to the last of 10,000 connected devices.
 	$(BIN)/python benchmarks/brake.py
