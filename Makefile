@@ -19,7 +19,7 @@ test: $(VENV)/dev ## All tests that need nothing installed.
 	$(BIN)/pytest -n auto -m "not mosquitto" $(TESTS)
 
 test-mosquitto: $(VENV)/dev ## Tests against Debian's mosquitto and mosquitto-clients.
-	$(BIN)/pytest -m mosquitto $(TESTS)
+	$(BIN)/pytest -n auto -m mosquitto $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
 	$(BIN)/ruff format --check .

@@ -36,7 +36,7 @@ SUBSCRIPTIONS: Final = (
 """What the real process subscribes to, in its order."""
 _DOWN_SECONDS: Final = (2.0, 90.0)
 _HANG_SECONDS: Final = (20.0, 900.0)
-_KEPT_EACH: Final = 7
+_KEPT_EACH: Final = 17
 """A snapshot is kept where the journal's length is a multiple of this: often, and in the middle of everything."""
 
 

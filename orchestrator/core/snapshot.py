@@ -24,6 +24,17 @@ from orchestrator.core.table import Table
 
 _SCALARS: Final = ("epoch", "generation", "grant_seq", "frozen", "frozen_at", "thawed_at")
 Arrays = Mapping[str, NDArray[Any]]
+Adapters = Mapping[str, TypeAdapter[list[Any]]]
+
+
+def _adapters(row: type[Any]) -> dict[str, TypeAdapter[list[Any]]]:
+    """Return how the values of each column are written, by the type that its field is declared with."""
+    declared = {name: get_args(hint) for name, hint in get_type_hints(row).items()}
+    return {name: TypeAdapter(list[arguments[0]]) for name, arguments in declared.items() if arguments}  # type: ignore[valid-type]  # a type that is only known here
+
+
+_OF_DEVICES: Final = _adapters(Device)
+_OF_MEMBERS: Final = _adapters(Member)
 
 
 def freeze(state: State) -> bytes:
@@ -31,11 +42,11 @@ def freeze(state: State) -> bytes:
     arrays: dict[str, NDArray[Any]] = {}
     head = {
         "scalars": {name: getattr(state, name) for name in _SCALARS},
-        "devices": _freeze_table(state.devices, Device, "devices", arrays),
+        "devices": _freeze_table(state.devices, _OF_DEVICES, "devices", arrays),
         "rollouts": [
             {
                 "starts": rollout.members.starts,
-                "members": _freeze_table(rollout.members, Member, f"rollout{number}", arrays),
+                "members": _freeze_table(rollout.members, _OF_MEMBERS, f"rollout{number}", arrays),
                 "fields": {name: adapter.dump_json(getattr(rollout, name)).decode() for name, adapter in _parts()},
             }
             for number, rollout in enumerate(state.rollouts.values())
@@ -65,9 +76,12 @@ def _thaw(arrays: Arrays) -> State:
     head = json.loads(_text(arrays["head"]))
     state = State(**head["scalars"])
     names = _text(arrays["names"])
-    state.devices.restore(names.split("\n") if names else [], *_thaw_table(Device, head["devices"], "devices", arrays))
+    state.devices.restore(
+        names.split("\n") if names else [], *_thaw_table(state.devices, _OF_DEVICES, head["devices"], "devices", arrays)
+    )
     for number, each in enumerate(head["rollouts"]):
-        columns, vocabularies = _thaw_table(Member, each["members"], f"rollout{number}", arrays)
+        empty = Members(state.devices, [])
+        columns, vocabularies = _thaw_table(empty, _OF_MEMBERS, each["members"], f"rollout{number}", arrays)
         rollout = Rollout(
             members=Members.restored(state.devices, each["starts"], columns, vocabularies),
             **{name: adapter.validate_json(each["fields"][name]) for name, adapter in _parts()},
@@ -76,9 +90,11 @@ def _thaw(arrays: Arrays) -> State:
     return state
 
 
-def _freeze_table(table: Table[Any], row: type[Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+def _freeze_table(
+    table: Table[Any], adapters: Adapters, prefix: str, arrays: dict[str, NDArray[Any]]
+) -> dict[str, str]:
     """Put the lasting columns into ``arrays``; return the vocabularies of the coded ones as JSON."""
-    adapters, vocabularies = _adapters(row), dict[str, str]()
+    vocabularies: dict[str, str] = {}
     for name, field in _lasting(table):
         arrays[f"{prefix}.{name}"] = table.column(field)
         if field.is_coded:
@@ -86,20 +102,15 @@ def _freeze_table(table: Table[Any], row: type[Any], prefix: str, arrays: dict[s
     return vocabularies
 
 
-def _thaw_table(row: type[Any], head: Mapping[str, str], prefix: str, arrays: Arrays) -> tuple[Arrays, dict[str, Any]]:
-    adapters = _adapters(row)
-    columns = {name: arrays[f"{prefix}.{name}"] for name, _ in _lasting(Table(row))}
+def _thaw_table(
+    empty: Table[Any], adapters: Adapters, head: Mapping[str, str], prefix: str, arrays: Arrays
+) -> tuple[Arrays, dict[str, Any]]:
+    columns = {name: arrays[f"{prefix}.{name}"] for name, _ in _lasting(empty)}
     return columns, {name: adapters[name].validate_json(text) for name, text in head.items()}
 
 
 def _lasting(table: Table[Any]) -> list[tuple[str, Any]]:
     return [(name, field) for name, field in table.fields.items() if not field.volatile]
-
-
-def _adapters(row: type[Any]) -> dict[str, TypeAdapter[list[Any]]]:
-    """Return how the values of each column are written, by the type that its field is declared with."""
-    declared = {name: get_args(hint) for name, hint in get_type_hints(row).items()}
-    return {name: TypeAdapter(list[arguments[0]]) for name, arguments in declared.items() if arguments}  # type: ignore[valid-type]  # a type that is only known here
 
 
 @cache
