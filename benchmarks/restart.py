@@ -1,9 +1,9 @@
 """How long a restart takes in the middle of a rollout to a million devices, until decisions go on.
 
 The journal holds a fleet of that size, a rollout planned for it, and every order, grant and commit of its first waves.
-What is measured is a new process: from its start, imports and all, until the engine has its state, its epoch, and has
-decided on its first tick. As many entries stand behind the snapshot as there ever do. ``--fold`` also measures once
-without a snapshot, from the journal's beginning.
+What is measured is a new process: from its start, imports and all, until the engine has its state and its epoch and has
+decided on a person's ``pause``, durably. As many entries stand behind the snapshot as there ever do. ``--fold`` also
+measures once without a snapshot, from the journal's beginning.
 """
 
 import argparse
@@ -45,10 +45,11 @@ from pathlib import Path
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.snapshots import SNAPSHOT_NAME, Snapshots
 from orchestrator.core.context import Context
-from orchestrator.core.inputs import Tick
+from orchestrator.core.inputs import CommandReceived
 from orchestrator.run import JOURNAL_NAME
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
+from schemas.commands import parse_command
 from schemas.topics import TopicTree
 folder, now = Path(sys.argv[1]), float(sys.argv[2])
 journal = Journal(folder / JOURNAL_NAME)
@@ -57,8 +58,10 @@ known = Snapshots(folder / SNAPSHOT_NAME, journal).load()
 if known is not None:
     engine.resume(*known)
 engine.start(now)
-engine.handle(Tick(), now + 60)
-print(len(engine.state.devices))
+pause = parse_command("pause", b'{"rollout": "r-1"}')
+engine.handle(CommandReceived("alice", "pause", pause), now + 1)
+assert engine.state.rollouts["r-1"].paused
+print(len(engine.state.devices), flush=True)
 """
 
 

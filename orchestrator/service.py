@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import Final, Protocol
 
 from pydantic import BaseModel
@@ -46,8 +47,9 @@ from orchestrator.core.inputs import (
     Tick,
 )
 from orchestrator.core.interpret import Received, Refused, interpret
+from orchestrator.core.inventory import Device
 from orchestrator.core.joining import decide_joined
-from orchestrator.core.members import DEPLOYED
+from orchestrator.core.members import DEPLOYED, Member
 from orchestrator.core.observe import observe
 from orchestrator.core.operator import decide_command
 from orchestrator.core.progress import step, stop_soaks
@@ -66,7 +68,7 @@ _TOPIC_NAME: Final = re.compile(r"(?!\$)[^+#\x00-\x1f\x7f]{1,512}")
 AUDIT_BYTES_MAX: Final = 60 * 1024
 _LONG: Final = frozenset({"plan", "policy", "baselines", "devices"})
 """What of a fact grows with the fleet."""
-REASSERTED_MAX: Final = 10_000
+REASSERTED_MAX: Final = 5_000
 """Desired states that are written again at a time, so that decisions do not wait for a large fleet."""
 STEPS_MAX: Final = 1000
 """Steps that may follow from one tick; more is a defect, and the process stops rather than spin."""
@@ -366,7 +368,9 @@ class Engine:
 
     def _healthy(self, rollout: Rollout, now: float) -> frozenset[str]:
         """Return the deployed devices whose last fresh sample says that they are well."""
-        names = rollout.having(*DEPLOYED)
+        members = rollout.members
+        are_heard = members.seen(Device.sampled_at) > -inf
+        names = members.named(members.where(Member.progress, *DEPLOYED) & are_heard)
         window = self.context.monitor.window(names, version=rollout.release.version, seconds=None, now=now)
         return frozenset(names).difference(window.silent, window.unhealthy, window.undecided)
 

@@ -23,7 +23,7 @@ from orchestrator.core.state import State
 log = logging.getLogger(__name__)
 
 SNAPSHOT_NAME: Final = "state.snapshot"
-EACH_ENTRIES: Final = 20_000
+EACH_ENTRIES: Final = 10_000
 """A snapshot is due when the journal has grown by so much: that is what a restart has to fold at most."""
 
 
