@@ -1,6 +1,7 @@
 """The orchestrator's process on a real broker: it decides, it is killed, it goes on where it was."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.adapters.snapshots import SNAPSHOT_NAME
 from orchestrator.cli.ops import request
 from orchestrator.core import events as e
 from tests.end_to_end.light_fleet import LightDevice, living
@@ -80,6 +82,26 @@ async def test_good_release_reaches_every_device_after_approval(stage: Stage) ->
     assert all(len(device.activations) == 1 for device in devices)
     stage.stop()
     assert stage.verify() == len(stage.facts())
+
+
+async def test_rollout_goes_on_from_the_snapshot_after_a_clean_stop(stage: Stage) -> None:
+    stage.start()
+    devices = make_devices(stage)
+    async with living(devices, stage.broker):
+        await all_online(stage)
+        await start(stage, "lab-1.2.0")
+        await until_phase(stage, "awaiting_approval")
+        await command(stage, "approve", rollout="r-1")
+        stage.stop()
+        kept = (stage.folder / SNAPSHOT_NAME).read_bytes()
+        assert json.loads(kept.partition(b"\n")[0])["seq"] == len(stage.facts())
+        stage.start()
+        await until_phase(stage, "completed")
+
+    assert all(len(device.activations) == 1 for device in devices)
+    stage.stop()
+    assert stage.verify() == len(stage.facts())
+    assert not (stage.folder / "state.new").exists()
 
 
 async def test_bad_release_is_rolled_back_and_only_canaries_ever_ran_it(stage: Stage) -> None:
