@@ -49,7 +49,7 @@ def next_commands(verb: str, body: dict[str, Any], error: ReplyError, *, policy:
         case "invalid_payload" | "unknown_command":
             return [f"tidegate {verb} --help"]
         case _:
-            return ["tidegate doctor"]
+            return ["tidegate list"]
 
 
 def _after_not_found(verb: str, error: ReplyError, policy: str) -> list[str]:
@@ -60,5 +60,5 @@ def _after_not_found(verb: str, error: ReplyError, policy: str) -> list[str]:
         return [f"tidegate {verb} {policy} --release {name}" for name in near]
     if verb in {"quarantine", "release"}:
         typed = "release-device" if verb == "release" else verb
-        return [f"tidegate {typed} {name}" for name in near] or ["tidegate device list"]
+        return [f"tidegate {typed} {name}" for name in near] or ["tidegate devices"]
     return ["tidegate list"]
