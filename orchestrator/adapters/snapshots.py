@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import orchestrator
@@ -38,6 +39,7 @@ class Snapshots:
     def __init__(self, path: Path, journal: JournalReader) -> None:
         self._path = path
         self._journal = journal
+        self._writing = Lock()
 
     def load(self) -> tuple[State, int] | None:
         """Return the state and the last entry that it holds; None if there is none that can be used."""
@@ -63,6 +65,8 @@ class Snapshots:
     def save(self, data: bytes, seq: int, entry_hash: str) -> None:
         """Put a frozen state in the place of the one before; if the disk refuses, only a restart takes longer.
 
+        One is written at a time, whichever thread it comes from.
+
         Args:
             data: From ``freeze``.
             seq: The last entry that it holds.
@@ -71,12 +75,12 @@ class Snapshots:
         about = {"program": program(), "seq": seq, "hash": entry_hash, "sha256": hashlib.sha256(data).hexdigest()}
         made = self._path.with_suffix(".new")
         try:
-            with made.open("wb") as file:
+            with self._writing, made.open("wb") as file:
                 file.write(json.dumps(about).encode() + b"\n")
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            made.replace(self._path)
+                made.replace(self._path)
         except OSError as error:
             log.warning("snapshot not written: %s", error)
             with contextlib.suppress(OSError):
