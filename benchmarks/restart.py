@@ -25,7 +25,6 @@ from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.core import events as e
 from orchestrator.core.inventory import Device
-from orchestrator.core.snapshot import freeze
 from orchestrator.core.state import State, evolve
 from orchestrator.core.targets import make_plan
 from orchestrator.planning.plan import Plan
@@ -111,21 +110,22 @@ def build(folder: Path, devices: int) -> tuple[int, int]:
     journal, state = Journal(folder / JOURNAL_NAME), State()
     journal.open_epoch(NOW)
     facts = _applied(state, events(state, devices))
-    seq, entry_hash = 0, ""
+    seq = 0
     while state.rollouts.get(ROLLOUT) is None or state.rollouts[ROLLOUT].wave < LAST_WAVE:
-        seq, entry_hash = _append(journal, list(islice(facts, APPENDED)))
-    Snapshots(folder / SNAPSHOT_NAME, journal).save(freeze(state), seq, entry_hash)
+        seq = _append(journal, list(islice(facts, APPENDED)))
+    kept = Snapshots(folder / SNAPSHOT_NAME, journal)
+    kept.write(kept.make(state, seq))
     end = seq + EACH_ENTRIES
     while seq < end:
-        seq, _ = _append(journal, list(islice(facts, APPENDED)))
+        seq = _append(journal, list(islice(facts, APPENDED)))
     journal.close()
     return seq, EACH_ENTRIES
 
 
-def _append(journal: Journal, facts: list[e.AnyEvent]) -> tuple[int, str]:
+def _append(journal: Journal, facts: list[e.AnyEvent]) -> int:
     last = journal.append([(fact.kind, fact.model_dump_json()) for fact in facts], NOW)[-1]
     journal.mark_performed(last.seq)
-    return last.seq, last.hash
+    return last.seq
 
 
 def _applied(state: State, facts: Iterable[e.AnyEvent]) -> Iterator[e.AnyEvent]:

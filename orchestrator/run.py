@@ -18,7 +18,6 @@ from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.core.context import Context
 from orchestrator.core.enrolment import OPEN, Enrolment
-from orchestrator.core.snapshot import freeze
 from orchestrator.service import Engine
 from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
@@ -117,11 +116,11 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 greet=greet,
                 together=journal.together,
             )
-            keeping = asyncio.create_task(_keep_snapshots(engine, journal, kept))
+            keeping = asyncio.create_task(_keep_snapshots(engine, kept))
             try:
                 await bus.run(ready)
             except asyncio.CancelledError:
-                _keep(engine, journal, kept)  # After an error nobody knows what the state is worth.
+                kept.write(kept.make(engine.state, engine.seq))  # After an error nobody knows what the state is worth.
                 raise
             finally:
                 keeping.cancel()
@@ -129,19 +128,11 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         journal.close()
 
 
-async def _keep_snapshots(engine: Engine, journal: Journal, kept: Snapshots) -> None:
+async def _keep_snapshots(engine: Engine, kept: Snapshots) -> None:
     """Keep the state whenever the journal has grown enough; the disk is waited for elsewhere."""
     kept_seq = engine.seq
     while True:
         await asyncio.sleep(SNAPSHOT_LOOK_SECONDS)
         if engine.seq - kept_seq >= EACH_ENTRIES:
-            kept_seq, entry_hash = engine.seq, journal.hash_at(engine.seq)
-            if entry_hash is not None:
-                await asyncio.to_thread(kept.save, freeze(engine.state), kept_seq, entry_hash)
-
-
-def _keep(engine: Engine, journal: Journal, kept: Snapshots) -> None:
-    """Keep the state on the way out, so that the next start is quick."""
-    entry_hash = journal.hash_at(engine.seq)
-    if entry_hash is not None:
-        kept.save(freeze(engine.state), engine.seq, entry_hash)
+            kept_seq = engine.seq
+            await asyncio.to_thread(kept.write, kept.make(engine.state, kept_seq))

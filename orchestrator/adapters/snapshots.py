@@ -18,7 +18,7 @@ from typing import Final
 import orchestrator
 import schemas
 from orchestrator.adapters.journal import JournalReader
-from orchestrator.core.snapshot import thaw
+from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.core.state import State
 
 log = logging.getLogger(__name__)
@@ -62,29 +62,33 @@ class Snapshots:
         log.info("snapshot not used, the journal is folded: %s", "damaged" if not is_whole else "of another program")
         return None
 
-    def save(self, data: bytes, seq: int, entry_hash: str) -> None:
-        """Put a frozen state in the place of the one before; if the disk refuses, only a restart takes longer.
+    def make(self, state: State, seq: int) -> bytes:
+        """Return the file of a state that holds all entries up to ``seq``."""
+        data = freeze(state)
+        about = {
+            "program": program(),
+            "seq": seq,
+            "hash": self._journal.hash_at(seq),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        return json.dumps(about).encode() + b"\n" + data
 
-        One is written at a time, whichever thread it comes from.
+    def write(self, made: bytes) -> None:
+        """Put a file from ``make`` in the place of the one before; if the disk refuses, only a restart takes longer.
 
-        Args:
-            data: From ``freeze``.
-            seq: The last entry that it holds.
-            entry_hash: That entry's hash.
+        Any thread may call it; one is written at a time.
         """
-        about = {"program": program(), "seq": seq, "hash": entry_hash, "sha256": hashlib.sha256(data).hexdigest()}
-        made = self._path.with_suffix(".new")
+        new = self._path.with_suffix(".new")
         try:
-            with self._writing, made.open("wb") as file:
-                file.write(json.dumps(about).encode() + b"\n")
-                file.write(data)
+            with self._writing, new.open("wb") as file:
+                file.write(made)
                 file.flush()
                 os.fsync(file.fileno())
-                made.replace(self._path)
+                new.replace(self._path)
         except OSError as error:
             log.warning("snapshot not written: %s", error)
             with contextlib.suppress(OSError):
-                made.unlink(missing_ok=True)
+                new.unlink(missing_ok=True)
 
 
 @cache

@@ -6,6 +6,7 @@ Who a device is, the broker has checked; whether it belongs to this fleet is dec
 from dataclasses import dataclass
 from typing import Final
 
+from orchestrator.core.selection import OF_INFO
 from schemas.filter_text import parse_filter
 from schemas.filters import Filter, matches
 from schemas.messages import Info
@@ -47,21 +48,8 @@ def parse_enrolment(text: str) -> Enrolment:
 
 def own_words(device: str, info: Info) -> dict[str, object]:
     """Return what a filter can ask of a device's birth document."""
-    return {
-        "device": device,
-        "type": info.device_type,
-        "arch": info.arch,
-        "region": info.region,
-        "group": info.group,
-        "site": info.site,
-        "version": info.version,
-        "tag": info.tags,
-        "signal": info.signals,
-        "known_issue": info.known_issues,
-        "maintenance": info.maintenance,
-        "single_point_of_failure": info.single_point_of_failure,
-        "disk_free_bytes": info.disk_free_bytes,
-    }
+    said = {name: read(info) for name, read in OF_INFO.items()}
+    return {**said, "device": device, "version": info.version, "disk_free_bytes": info.disk_free_bytes}
 
 
 OPEN: Final = Enrolment(is_open=True)

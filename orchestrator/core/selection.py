@@ -1,6 +1,6 @@
 """Devices by a filter expression: for a policy's targets and for lists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -12,6 +12,19 @@ from schemas.filter_text import parse_filter
 from schemas.filters import Comparison, evaluate
 from schemas.messages import Info
 
+OF_INFO: Final[Mapping[str, Callable[[Info], object]]] = {
+    "type": lambda info: info.device_type,
+    "arch": lambda info: info.arch,
+    "region": lambda info: info.region,
+    "group": lambda info: info.group,
+    "site": lambda info: info.site,
+    "tag": lambda info: info.tags,
+    "signal": lambda info: info.signals,
+    "known_issue": lambda info: info.known_issues,
+    "maintenance": lambda info: info.maintenance,
+    "single_point_of_failure": lambda info: info.single_point_of_failure,
+}
+"""Fields of filters that a birth document says, and an import may say otherwise."""
 _Coded: TypeAlias = tuple[NDArray[Any], Sequence[object]]
 """For each device the place of its value, and each value once."""
 
@@ -46,18 +59,9 @@ def _disk_free(devices: Inventory) -> _Coded:
     return codes, [None if np.isnan(size) else size for size in sizes.tolist()]
 
 
-_ASKED: Final[dict[str, Callable[[Inventory], _Coded]]] = {
+_ASKED: Final[Mapping[str, Callable[[Inventory], _Coded]]] = {
     "device": lambda devices: (np.arange(len(devices)), devices.names),
-    "type": _of_info(lambda info: info.device_type),
-    "arch": _of_info(lambda info: info.arch),
-    "region": _of_info(lambda info: info.region),
-    "group": _of_info(lambda info: info.group),
-    "site": _of_info(lambda info: info.site),
-    "tag": _of_info(lambda info: info.tags),
-    "signal": _of_info(lambda info: info.signals),
-    "known_issue": _of_info(lambda info: info.known_issues),
-    "maintenance": _of_info(lambda info: info.maintenance),
-    "single_point_of_failure": _of_info(lambda info: info.single_point_of_failure),
+    **{name: _of_info(said) for name, said in OF_INFO.items()},
     "version": lambda devices: (devices.column(Device.version), devices.vocabularies["version"].values),
     "quarantined": lambda devices: (
         devices.column(Device.quarantine),

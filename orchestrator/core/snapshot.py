@@ -8,8 +8,6 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import fields
-from functools import cache
 from typing import Any, Final, get_args, get_type_hints
 
 import numpy as np
@@ -35,6 +33,9 @@ def _adapters(row: type[Any]) -> dict[str, TypeAdapter[list[Any]]]:
 
 _OF_DEVICES: Final = _adapters(Device)
 _OF_MEMBERS: Final = _adapters(Member)
+_OF_ROLLOUTS: Final[Mapping[str, TypeAdapter[Any]]] = {
+    name: TypeAdapter(hint) for name, hint in get_type_hints(Rollout).items() if name != "members"
+}
 
 
 def freeze(state: State) -> bytes:
@@ -47,7 +48,9 @@ def freeze(state: State) -> bytes:
             {
                 "starts": rollout.members.starts,
                 "members": _freeze_table(rollout.members, _OF_MEMBERS, f"rollout{number}", arrays),
-                "fields": {name: adapter.dump_json(getattr(rollout, name)).decode() for name, adapter in _parts()},
+                "fields": {
+                    name: adapter.dump_json(getattr(rollout, name)).decode() for name, adapter in _OF_ROLLOUTS.items()
+                },
             }
             for number, rollout in enumerate(state.rollouts.values())
         ],
@@ -84,7 +87,7 @@ def _thaw(arrays: Arrays) -> State:
         columns, vocabularies = _thaw_table(empty, _OF_MEMBERS, each["members"], f"rollout{number}", arrays)
         rollout = Rollout(
             members=Members.restored(state.devices, each["starts"], columns, vocabularies),
-            **{name: adapter.validate_json(each["fields"][name]) for name, adapter in _parts()},
+            **{name: adapter.validate_json(each["fields"][name]) for name, adapter in _OF_ROLLOUTS.items()},
         )
         state.rollouts[rollout.id] = rollout
     return state
@@ -111,13 +114,6 @@ def _thaw_table(
 
 def _lasting(table: Table[Any]) -> list[tuple[str, Any]]:
     return [(name, field) for name, field in table.fields.items() if not field.volatile]
-
-
-@cache
-def _parts() -> tuple[tuple[str, TypeAdapter[Any]], ...]:
-    """Return how each field of a rollout is written, beside its members."""
-    hints = get_type_hints(Rollout)
-    return tuple((each.name, TypeAdapter(hints[each.name])) for each in fields(Rollout) if each.name != "members")
 
 
 def _bytes(text: str) -> NDArray[np.uint8]:

@@ -67,13 +67,18 @@ async def all_online(stage: Stage) -> None:
     pytest.fail("the fleet did not announce itself")
 
 
+async def until_the_canary_passed(stage: Stage) -> None:
+    """Start the good release, and wait until a person is asked."""
+    await all_online(stage)
+    await start(stage, "lab-1.2.0")
+    await until_phase(stage, "awaiting_approval")
+
+
 async def test_good_release_reaches_every_device_after_approval(stage: Stage) -> None:
     stage.start()
     devices = make_devices(stage)
     async with living(devices, stage.broker):
-        await all_online(stage)
-        await start(stage, "lab-1.2.0")
-        await until_phase(stage, "awaiting_approval")
+        await until_the_canary_passed(stage)
         assert sum(device.version == "1.2.0" for device in devices) == 2
         await command(stage, "approve", rollout="r-1", reason="looks good")
         await until_phase(stage, "completed")
@@ -88,9 +93,7 @@ async def test_rollout_goes_on_from_the_snapshot_after_a_clean_stop(stage: Stage
     stage.start()
     devices = make_devices(stage)
     async with living(devices, stage.broker):
-        await all_online(stage)
-        await start(stage, "lab-1.2.0")
-        await until_phase(stage, "awaiting_approval")
+        await until_the_canary_passed(stage)
         await command(stage, "approve", rollout="r-1")
         stage.stop()
         kept = (stage.folder / SNAPSHOT_NAME).read_bytes()
@@ -126,9 +129,7 @@ async def test_rollout_ends_as_it_would_have_when_the_orchestrator_is_killed_in_
     stage.start()
     devices = make_devices(stage)
     async with living(devices, stage.broker):
-        await all_online(stage)
-        await start(stage, "lab-1.2.0")
-        await until_phase(stage, "awaiting_approval")
+        await until_the_canary_passed(stage)
         await command(stage, "approve", rollout="r-1")
         await third_device_switched(devices)
         stage.kill()

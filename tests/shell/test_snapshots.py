@@ -21,7 +21,7 @@ def bench() -> Bench:
 @pytest.fixture
 def kept(bench: Bench, tmp_path: Path) -> Snapshots:
     found = Snapshots(tmp_path / SNAPSHOT_NAME, bench.journal)
-    found.save(freeze(bench.state), bench.engine.seq, str(bench.journal.hash_at(bench.engine.seq)))
+    found.write(found.make(bench.state, bench.engine.seq))
     return found
 
 
@@ -101,7 +101,7 @@ def test_a_disk_that_refuses_costs_nothing_but_time(bench: Bench, tmp_path: Path
     (tmp_path / "file").write_text("")
     kept = Snapshots(tmp_path / "file" / SNAPSHOT_NAME, bench.journal)
 
-    kept.save(freeze(bench.state), 1, "x")
+    kept.write(kept.make(bench.state, bench.engine.seq))
 
     assert kept.load() is None
 
