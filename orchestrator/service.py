@@ -5,34 +5,20 @@ turned into messages to publish. It holds no rule and does no I/O of its own: th
 belong to whoever runs it, which is the orchestrator's process or the simulator.
 """
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from math import inf
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
-
-from pydantic import BaseModel
 
 from orchestrator.core import events as e
 from orchestrator.core.answers import complete
 from orchestrator.core.connectivity import decide_lost
 from orchestrator.core.context import Context
-from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
 from orchestrator.core.effects import (
     Effect,
-    NoteProgress,
-    PublishDesired,
     PublishMessage,
-    PublishPlan,
-    PublishStatus,
     SendGrant,
-    merge,
-    ordered_devices,
     react,
-    reassert,
 )
 from orchestrator.core.grants import Wait, decide_grant
 from orchestrator.core.inputs import (
@@ -47,29 +33,21 @@ from orchestrator.core.inputs import (
     Tick,
 )
 from orchestrator.core.interpret import Received, Refused, interpret
-from orchestrator.core.inventory import Device
 from orchestrator.core.joining import decide_joined
-from orchestrator.core.members import DEPLOYED, Member
 from orchestrator.core.observe import observe
 from orchestrator.core.operator import decide_command
 from orchestrator.core.progress import step, stop_soaks
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_proven, decide_reported
-from orchestrator.core.rollout import TERMINAL, Rollout
+from orchestrator.core.rollout import TERMINAL
 from orchestrator.core.silence import decide_frozen, observe_silence
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch
-from orchestrator.telemetry.summary import summarize
-from schemas.codec import encode
+from orchestrator.publishing import Outgoing, Publisher, published
 from schemas.messages import AuditRecord, Grant, Reply, Sync
-from schemas.topics import RULES, Kind, TopicTree
+from schemas.topics import Kind, TopicTree
 
 _TOPIC_NAME: Final = re.compile(r"(?!\$)[^+#\x00-\x1f\x7f]{1,512}")
-AUDIT_BYTES_MAX: Final = 60 * 1024
-_LONG: Final = frozenset({"plan", "policy", "baselines", "devices"})
-"""What of a fact grows with the fleet."""
-REASSERTED_MAX: Final = 5_000
-"""Desired states that are written again at a time, so that decisions do not wait for a large fleet."""
 STEPS_MAX: Final = 1000
 """Steps that may follow from one tick; more is a defect, and the process stops rather than spin."""
 
@@ -109,26 +87,6 @@ class Journal(Protocol):
         """Raise if another process has taken over since ``open_epoch``: nothing of this one may be published again."""
 
 
-def published(record: AuditRecord) -> AuditRecord:
-    """Return the record as it goes over the bus: one that is too large names its digest, the journal holds it whole."""
-    if record.body.keys().isdisjoint(_LONG) or len(body := encode(record)) <= AUDIT_BYTES_MAX:
-        return record
-    short = {key: value for key, value in record.body.items() if key not in _LONG}
-    short["shortened"] = {"sha256": hashlib.sha256(body).hexdigest(), "size_bytes": len(body)}
-    return record.model_copy(update={"body": short})
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One message to publish."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    qos: int = 1
-    correlation: bytes | None = None
-
-
 class Engine:
     """The orchestrator without its process.
 
@@ -158,19 +116,13 @@ class Engine:
         self.refused_total: Counter[str] = Counter()
         self._note_refusal = note_refusal
         self._journal = journal
-        self._sign = sign
+        self._publisher = Publisher(tree, sign, context.monitor, summary_seconds)
         self._tree = tree
         self.seq = 0
         """The last entry that the state holds."""
         self._settle_seconds = settle_seconds
-        self._summary_seconds = summary_seconds
         self._blind_until = float("inf")
-        self._summarized_at = 0.0
         self._ticked_at = 0.0
-        self._reasserting: Iterator[str] = iter(())
-        """Devices whose desired state is still to be written again; a large fleet's takes several ticks."""
-        self._progressed: dict[str, set[int]] = {}
-        """Rollouts, with their waves, whose documents are due with the next tick."""
 
     def start(self, now: float) -> list[Outgoing]:
         """Replay the journal, take over with a new epoch, and return what must be published again.
@@ -184,7 +136,12 @@ class Engine:
         epoch = self._journal.open_epoch(now)
         pending += self._replay(self.seq)  # What the one before wrote until it was fenced off.
         opened = self._commit([e.EpochOpened(epoch=epoch)], now)
-        return [*self._publish(pending, now), *self._reassert(now), *opened, self._message(Kind.SYNC, Sync())]
+        return [
+            *self._publisher.publish(self.state, pending, now),
+            *self._publisher.reassert(self.state, now),
+            *opened,
+            self._publisher.message(Kind.SYNC, Sync()),
+        ]
 
     def resume(self, state: State, seq: int) -> None:
         """Take a state that was folded before, up to entry ``seq``, before ``start``: only the rest is replayed."""
@@ -215,16 +172,7 @@ class Engine:
         self._blind_until = now + self._settle_seconds
         self.state.listening_since = now
         watched = self._commit(stop_soaks(self.state, self._ticked_at), now)
-        return [*watched, *self._reassert(now), self._message(Kind.SYNC, Sync())]
-
-    def _reassert(self, now: float) -> list[Outgoing]:
-        """Write every retained document again: rollouts and as many devices at once, the others with the next ticks."""
-        self._reasserting = iter(ordered_devices(self.state))
-        return [*self._publish(reassert(self.state), now), *self._reassert_devices(now)]
-
-    def _reassert_devices(self, now: float) -> list[Outgoing]:
-        some = islice(self._reasserting, REASSERTED_MAX)
-        return self._publish([PublishDesired(name) for name in some], now)
+        return [*watched, *self._publisher.reassert(self.state, now), self._publisher.message(Kind.SYNC, Sync())]
 
     def receive(self, received: Received, now: float) -> list[Outgoing]:
         """Take one message from the bus."""
@@ -254,8 +202,8 @@ class Engine:
                 return self._refuse(given, now)
             case Tick():
                 self._ticked_at = now
-                again = self._reassert_devices(now)
-                return [*again, *self._tick(now), *self._progress(now), *self._summaries(now)]
+                again = self._publisher.reassert_more(self.state, now)
+                return [*again, *self._tick(now), *self._publisher.follow_up(self.state, now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
                 if device not in self.state.devices:
@@ -306,12 +254,6 @@ class Engine:
             return [*stop_soaks(self.state, now), *events]  # What nobody hears does not count.
         return events
 
-    def _progress(self, now: float) -> list[Outgoing]:
-        """Publish the documents of rollouts whose devices have come further since the last tick."""
-        due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
-        self._progressed = {}
-        return self._publish(due, now)
-
     def _settle(self, now: float) -> list[Outgoing]:
         """Take every step that follows, to the fixed point."""
         outgoing: list[Outgoing] = []
@@ -335,44 +277,10 @@ class Engine:
         for event in events:
             evolve(self.state, event, now)
             effects += react(self.state, event, now)
-        return [*self._publish(effects, now), *(self._message(Kind.AUDIT, published(record)) for record in records)]
-
-    def _publish(self, effects: Iterable[Effect], now: float) -> list[Outgoing]:
-        made: dict[tuple[object, ...], bytes] = {}
-        return [outgoing for effect in merge(effects) for outgoing in self._perform(effect, now, made)]
-
-    def _perform(self, effect: Effect, now: float, made: dict[tuple[object, ...], bytes]) -> list[Outgoing]:
-        match effect:
-            case PublishDesired(device=name):
-                payload = desired_bytes(self.state, self.state.devices[name], made)
-                return [self._bytes(Kind.DESIRED, payload, device=name)]
-            case PublishPlan(rollout=name):
-                return [self._bytes(Kind.PLAN, plan_document(self.state.rollouts[name]), rollout=name)]
-            case PublishStatus(rollout=name, waves=waves):
-                rollout = self.state.rollouts[name]
-                names = [(wave, rollout.plan.waves[wave].name) for wave in waves]
-                documents = [
-                    self._message(Kind.WAVE, wave_document(rollout, wave), rollout=name, wave=title)
-                    for wave, title in names
-                ]
-                self._progressed.pop(name, None)
-                status = status_document(self.state, rollout, now, self._healthy(rollout, now))
-                return [*documents, self._message(Kind.STATUS, status, rollout=name)]
-            case NoteProgress(rollout=name, waves=waves):
-                self._progressed.setdefault(name, set()).update(waves)
-                return []
-            case PublishMessage(kind=kind, ids=ids, message=message):
-                return [self._message(kind, message, **ids)]
-            case SendGrant(grant=grant):
-                return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
-
-    def _healthy(self, rollout: Rollout, now: float) -> frozenset[str]:
-        """Return the deployed devices whose last fresh sample says that they are well."""
-        members = rollout.members
-        are_heard = members.seen(Device.sampled_at) > -inf
-        names = members.named(members.where(Member.progress, *DEPLOYED) & are_heard)
-        window = self.context.monitor.window(names, version=rollout.release.version, seconds=None, now=now)
-        return frozenset(names).difference(window.silent, window.unhealthy, window.undecided)
+        return [
+            *self._publisher.publish(self.state, effects, now),
+            *(self._publisher.message(Kind.AUDIT, published(record)) for record in records),
+        ]
 
     def _answer_ready(self, given: DeviceReady, now: float) -> list[Outgoing]:
         is_settling = now < self._blind_until
@@ -387,10 +295,10 @@ class Engine:
             self.state.grant_seq += 1  # A refusal is no fact; its number only has to be new.
             grant = make_wait(self.state, device, given.ready, decision, now)
             proven = self._commit(decide_proven(self.state, device.id, decision), now)
-            return [*proven, *self._publish([SendGrant(grant)], now)]
+            return [*proven, *self._publisher.publish(self.state, [SendGrant(grant)], now)]
         committed = self._commit([decision], now)
         grant = make_grant(self.state, device, given.ready, decision, now)
-        return [*committed, *self._publish([SendGrant(grant)], now)]
+        return [*committed, *self._publisher.publish(self.state, [SendGrant(grant)], now)]
 
     def _refuse(self, given: CommandRefused, now: float) -> list[Outgoing]:
         reply, event = refused_command(given)
@@ -398,7 +306,7 @@ class Engine:
         return [*cleared, *self._commit([event], now), *self._reply(given, reply)]
 
     def _reply(self, given: CommandReceived | CommandRefused, reply: Reply) -> list[Outgoing]:
-        replies = [self._message(Kind.REPLY, reply, actor=given.actor, verb=given.verb)]
+        replies = [self._publisher.message(Kind.REPLY, reply, actor=given.actor, verb=given.verb)]
         topic = given.response_topic
         if topic is None:
             return replies
@@ -414,18 +322,3 @@ class Engine:
             return False
         root = f"{self._tree.root}/"
         return not topic.startswith(root) or topic.startswith(f"{root}ops/{actor}/reply/")
-
-    def _summaries(self, now: float) -> list[Outgoing]:
-        if now - self._summarized_at < self._summary_seconds:
-            return []
-        self._summarized_at = now
-        group_of = {device.id: device.info.group for device in self.state.devices.values()}
-        summaries = summarize(group_of, self.context.monitor, now=now)
-        return [self._message(Kind.GROUP_SUMMARY, each, group=group) for group, each in summaries.items()]
-
-    def _message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:
-        return self._bytes(kind, encode(message), **ids)
-
-    def _bytes(self, kind: Kind, payload: bytes, /, **ids: str) -> Outgoing:
-        rule = RULES[kind]
-        return Outgoing(self._tree.build(kind, **ids), payload, rule.retained, rule.qos)

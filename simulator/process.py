@@ -7,7 +7,8 @@ from embedded_broker.packets import NO_PROPERTIES, Properties, Publish
 from orchestrator.adapters.journal import FencedError, Journal, StoredEntry
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received
-from orchestrator.service import Engine, Outgoing
+from orchestrator.publishing import Outgoing
+from orchestrator.service import Engine
 from schemas.messages import AuditRecord
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self, cast
 from orchestrator.adapters import packets
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.packets import Incoming, ProtocolError
-from orchestrator.service import Outgoing
+from orchestrator.publishing import Outgoing
 from schemas.errors import FleetError
 
 KEEP_ALIVE_SECONDS: Final = 60

@@ -15,7 +15,8 @@ from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received, Refused
-from orchestrator.service import Engine, Outgoing
+from orchestrator.publishing import Outgoing
+from orchestrator.service import Engine
 from schemas.topics import Kind, TopicTree
 
 log = logging.getLogger(__name__)

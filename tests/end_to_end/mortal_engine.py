@@ -13,7 +13,8 @@ from orchestrator.adapters.journal import Journal, StoredEntry
 from orchestrator.core.context import Context
 from orchestrator.core.interpret import Received
 from orchestrator.core.state import State
-from orchestrator.service import Engine, Outgoing
+from orchestrator.publishing import Outgoing
+from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
 from schemas.messages import AuditRecord, Info
 from schemas.policy import Policy

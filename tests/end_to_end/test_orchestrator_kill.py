@@ -11,7 +11,7 @@ import pytest
 from orchestrator.adapters.journal import Journal
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
-from orchestrator.service import Outgoing
+from orchestrator.publishing import Outgoing
 from schemas.messages import AuditRecord
 from schemas.topics import Kind
 from tests.core.core_bench import TREE, Bench, document, make_fleet, make_policy

@@ -26,7 +26,7 @@ from orchestrator.adapters import packets
 from orchestrator.adapters.brokers import Broker, BrokerUrl, open_broker
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.packets import Incoming, ProtocolError
-from orchestrator.service import Outgoing
+from orchestrator.publishing import Outgoing
 
 WILL = ("orchestrator/availability", b"offline")
 NAMES = st.text(st.sampled_from("abz019_-/é€"), max_size=40)

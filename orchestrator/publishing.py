@@ -1,0 +1,155 @@
+"""What the engine wants published: effects become messages, documents are built from the state as it is then."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
+from typing import Final
+
+from pydantic import BaseModel
+
+from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
+from orchestrator.core.effects import (
+    Effect,
+    NoteProgress,
+    PublishDesired,
+    PublishMessage,
+    PublishPlan,
+    PublishStatus,
+    SendGrant,
+    merge,
+    ordered_devices,
+    reassert,
+)
+from orchestrator.core.inventory import Device
+from orchestrator.core.members import DEPLOYED, Member
+from orchestrator.core.rollout import Rollout
+from orchestrator.core.state import State
+from orchestrator.telemetry.monitor import Monitor
+from orchestrator.telemetry.summary import summarize
+from schemas.codec import encode
+from schemas.messages import AuditRecord
+from schemas.topics import RULES, Kind, TopicTree
+
+AUDIT_BYTES_MAX: Final = 60 * 1024
+_LONG: Final = frozenset({"plan", "policy", "baselines", "devices"})
+"""What of a fact grows with the fleet."""
+REASSERTED_MAX: Final = 5_000
+"""Desired states that are written again at a time, so that decisions do not wait for a large fleet."""
+
+
+def published(record: AuditRecord) -> AuditRecord:
+    """Return the record as it goes over the bus: one that is too large names its digest, the journal holds it whole."""
+    if record.body.keys().isdisjoint(_LONG) or len(body := encode(record)) <= AUDIT_BYTES_MAX:
+        return record
+    short = {key: value for key, value in record.body.items() if key not in _LONG}
+    short["shortened"] = {"sha256": hashlib.sha256(body).hexdigest(), "size_bytes": len(body)}
+    return record.model_copy(update={"body": short})
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to publish."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    qos: int = 1
+    correlation: bytes | None = None
+
+
+class Publisher:
+    """Makes messages; it knows nothing that the state does not hold, except what is due later.
+
+    Args:
+        tree: Where things are published.
+        sign: Seals a grant's payload into an envelope with the command key.
+        monitor: What the samples say.
+        summary_seconds: How often the groups' summaries are published; ``inf`` for never.
+    """
+
+    def __init__(
+        self, tree: TopicTree, sign: Callable[[bytes], bytes], monitor: Monitor, summary_seconds: float
+    ) -> None:
+        self._tree = tree
+        self._sign = sign
+        self._monitor = monitor
+        self._summary_seconds = summary_seconds
+        self._summarized_at = 0.0
+        self._reasserting: Iterator[str] = iter(())
+        """Devices whose desired state is still to be written again; a large fleet's takes several ticks."""
+        self._progressed: dict[str, set[int]] = {}
+        """Rollouts, with their waves, whose documents are due with the next tick."""
+
+    def publish(self, state: State, effects: Iterable[Effect], now: float) -> list[Outgoing]:
+        """Return the messages of effects, repeated documents folded into one."""
+        made: dict[tuple[object, ...], bytes] = {}
+        return [outgoing for effect in merge(effects) for outgoing in self._perform(state, effect, now, made)]
+
+    def reassert(self, state: State, now: float) -> list[Outgoing]:
+        """Write every retained document again: rollouts and as many devices at once, the others with the next ticks."""
+        self._reasserting = iter(ordered_devices(state))
+        return [*self.publish(state, reassert(state), now), *self.reassert_more(state, now)]
+
+    def reassert_more(self, state: State, now: float) -> list[Outgoing]:
+        """Write the next desired states of a large fleet again; nothing when none is left."""
+        some = islice(self._reasserting, REASSERTED_MAX)
+        return self.publish(state, [PublishDesired(name) for name in some], now)
+
+    def follow_up(self, state: State, now: float) -> list[Outgoing]:
+        """Return the documents of rollouts that have come further since the last tick, and the groups' summaries."""
+        due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
+        self._progressed = {}
+        return [*self.publish(state, due, now), *self._summaries(state, now)]
+
+    def message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:
+        """Return one message in its place."""
+        return self._bytes(kind, encode(message), **ids)
+
+    def _perform(
+        self, state: State, effect: Effect, now: float, made: dict[tuple[object, ...], bytes]
+    ) -> list[Outgoing]:
+        match effect:
+            case PublishDesired(device=name):
+                payload = desired_bytes(state, state.devices[name], made)
+                return [self._bytes(Kind.DESIRED, payload, device=name)]
+            case PublishPlan(rollout=name):
+                return [self._bytes(Kind.PLAN, plan_document(state.rollouts[name]), rollout=name)]
+            case PublishStatus(rollout=name, waves=waves):
+                rollout = state.rollouts[name]
+                names = [(wave, rollout.plan.waves[wave].name) for wave in waves]
+                documents = [
+                    self.message(Kind.WAVE, wave_document(rollout, wave), rollout=name, wave=title)
+                    for wave, title in names
+                ]
+                self._progressed.pop(name, None)
+                status = status_document(state, rollout, now, self._healthy(rollout, now))
+                return [*documents, self.message(Kind.STATUS, status, rollout=name)]
+            case NoteProgress(rollout=name, waves=waves):
+                self._progressed.setdefault(name, set()).update(waves)
+                return []
+            case PublishMessage(kind=kind, ids=ids, message=message):
+                return [self.message(kind, message, **ids)]
+            case SendGrant(grant=grant):
+                return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
+
+    def _healthy(self, rollout: Rollout, now: float) -> frozenset[str]:
+        """Return the deployed devices whose last fresh sample says that they are well."""
+        members = rollout.members
+        are_heard = members.seen(Device.sampled_at) > -inf
+        names = members.named(members.where(Member.progress, *DEPLOYED) & are_heard)
+        window = self._monitor.window(names, version=rollout.release.version, seconds=None, now=now)
+        return frozenset(names).difference(window.silent, window.unhealthy, window.undecided)
+
+    def _summaries(self, state: State, now: float) -> list[Outgoing]:
+        if now - self._summarized_at < self._summary_seconds:
+            return []
+        self._summarized_at = now
+        group_of = {device.id: device.info.group for device in state.devices.values()}
+        summaries = summarize(group_of, self._monitor, now=now)
+        return [self.message(Kind.GROUP_SUMMARY, each, group=group) for group, each in summaries.items()]
+
+    def _bytes(self, kind: Kind, payload: bytes, /, **ids: str) -> Outgoing:
+        rule = RULES[kind]
+        return Outgoing(self._tree.build(kind, **ids), payload, rule.retained, rule.qos)
