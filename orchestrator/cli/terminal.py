@@ -3,7 +3,7 @@
 import sys
 from typing import Final, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 _PIPED_WIDTH: Final = 160
@@ -33,7 +33,8 @@ def make_console(stream: TextIO | None = None) -> Console:
 
 def show(renderable: RenderableType, stream: TextIO | None = None) -> None:
     """Print to ``stream`` (standard output if omitted); a command to type is longer than a line rather than cut."""
-    make_console(stream).print(renderable, crop=False)
+    # A text by itself would be joined with others, and forget that it is not to be wrapped.
+    make_console(stream).print(Group(renderable), crop=False)
 
 
 def note(text: str) -> None:

@@ -1,5 +1,6 @@
 """What a person is told to type exists: every command that our texts name."""
 
+import io
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import typer
 
 from orchestrator.__main__ import app
+from orchestrator.cli.terminal import command_lines, show
 
 ROOT = Path(__file__).parents[2]
 TYPED = re.compile(r"tidegate (?P<command>[a-z][a-z-]+)(?: (?P<sub>[a-z]+))?")
@@ -33,3 +35,11 @@ def test_every_command_that_a_text_names_is_there(path: Path) -> None:
         assert name in known, found.group()
         if known[name] and sub is not None:
             assert sub in known[name], found.group()
+
+
+def test_a_command_to_type_is_never_wrapped_however_long_it_is() -> None:
+    file = io.StringIO()
+
+    show(command_lines([f"tidegate plan {'long/' * 60}policy.yaml", "tidegate list"]), file)
+
+    assert file.getvalue() == f"Next: tidegate plan {'long/' * 60}policy.yaml\n      tidegate list\n"
