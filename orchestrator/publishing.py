@@ -140,7 +140,7 @@ class Publisher:
         are_heard = members.seen(Device.sampled_at) > -inf
         names = members.named(members.where(Member.progress, *DEPLOYED) & are_heard)
         window = self._monitor.window(names, version=rollout.release.version, seconds=None, now=now)
-        return frozenset(names).difference(window.silent, window.unhealthy, window.undecided)
+        return frozenset(names).difference(window.silent, window.suspect, window.unhealthy, window.undecided)
 
     def _summaries(self, state: State, now: float) -> list[Outgoing]:
         if now - self._summarized_at < self._summary_seconds:

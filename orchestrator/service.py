@@ -39,11 +39,13 @@ from orchestrator.core.operator import decide_command
 from orchestrator.core.progress import step, stop_soaks
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_proven, decide_reported
-from orchestrator.core.rollout import TERMINAL
+from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.core.silence import decide_frozen, observe_silence
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch
 from orchestrator.publishing import Outgoing, Publisher, published
+from orchestrator.telemetry.monitor import LONGEST_SECONDS
+from orchestrator.telemetry.places import Place
 from schemas.messages import AuditRecord, Grant, Reply, Sync
 from schemas.topics import Kind, TopicTree
 
@@ -182,6 +184,8 @@ class Engine:
                 return []
             case Refused():
                 self._refused(given)
+                if given.device:
+                    self.context.monitor.refuse(given.device)
                 return []
             case _:
                 return self.handle(given, now)
@@ -230,13 +234,19 @@ class Engine:
             self.refused_total["unknown_device"] += 1
             return
         rollout = None if device.rollout is None else self.state.rollouts[device.rollout]
-        serves = rollout is None or rollout.phase in TERMINAL or device.version != rollout.release.version
-        is_normal = serves and not device.quarantine and not device.info.maintenance
-        self.context.monitor.observe(device.id, device.info.group, given.sample, now, counts_for_baseline=is_normal)
+        wave, serves = "", True
+        if rollout is not None and rollout.phase not in TERMINAL:
+            wave = f"{rollout.id}/{rollout.members[device.id].wave}"
+            serves = device.version != rollout.release.version and rollout.phase is not Phase.ROLLING_BACK
+        is_normal = serves and not device.quarantine and not device.info.maintenance and not self.state.frozen
+        place = Place(device.info.group, wave, is_normal)
+        self.context.monitor.observe(device.id, place, given.sample, now)
 
     def _tick(self, now: float) -> list[Outgoing]:
         if now < self._blind_until:
             return []
+        windows = [rollout.policy.longest_window_seconds for rollout in self.state.watched]
+        self.context.monitor.cover(max((each for each in windows if each is not None), default=LONGEST_SECONDS))
         observe_silence(self.state, now)
         outgoing = self._commit(self._freeze_or_thaw(now), now)
         if self.state.frozen:

@@ -93,7 +93,7 @@ def decode_object(payload: bytes, bounds: Bounds = MESSAGE) -> dict[str, Any]:
     if not payload:
         raise DecodeError("empty payload, expected an object")
     try:
-        tree = _parse_msgpack(payload, bounds) if _is_msgpack_map(payload[0]) else _parse_json(payload)
+        tree = _parse_msgpack(payload, bounds) if is_msgpack_map(payload[0]) else _parse_json(payload)
     except DecodeError:
         raise
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.UnpackException) as error:
@@ -105,7 +105,8 @@ def decode_object(payload: bytes, bounds: Bounds = MESSAGE) -> dict[str, Any]:
     return tree
 
 
-def _is_msgpack_map(first: int) -> bool:
+def is_msgpack_map(first: int) -> bool:
+    """Say whether a payload that begins so is a map in msgpack; otherwise it is JSON, or nothing."""
     return first in _MSGPACK_MAPS
 
 

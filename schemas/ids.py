@@ -17,6 +17,7 @@ NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}"
 SHARD_COUNT: Final = 64
 
 _ID: Final = re.compile(ID_PATTERN)
+_NAME: Final = re.compile(NAME_PATTERN)
 
 Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
 """A device, rollout, wave, actor, group or worker: it may stand in a topic."""
@@ -34,6 +35,11 @@ Nonce = Annotated[str, Field(pattern="^[0-9a-f]{32,128}$")]
 def is_id(text: str) -> bool:
     """Say whether ``text`` may stand in a topic."""
     return _ID.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Say whether ``text`` may name a release or a version."""
+    return _NAME.fullmatch(text) is not None
 
 
 def check_id(text: str) -> str:

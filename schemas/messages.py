@@ -206,7 +206,7 @@ class LatencySketch(Message):
 
     gamma: Annotated[float, Field(gt=1.0, le=4.0)]
     offset: Annotated[int, Field(ge=-100_000, le=100_000)]
-    counts: Annotated[tuple[Count, ...], Field(strict=False, max_length=1024)]
+    counts: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(strict=False, max_length=1024)]
 
 
 class HealthSample(Message):

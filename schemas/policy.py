@@ -107,6 +107,18 @@ class Policy(Block):
         object.__setattr__(self, "rolling_update", update)  # It is being built, and nobody has seen it yet.
         return self
 
+    @property
+    def longest_window_seconds(self) -> float | None:
+        """How far back any check or trigger looks, in seconds; None where all look at whatever is kept."""
+        gates, phases = self.health_gates, self.rollout.canary.phases
+        every = (
+            gates.canary_gate, gates.wave_gate, gates.completion_gate,
+            phases.immediate, phases.short_term, phases.soak,
+        )  # fmt: skip
+        found = [check.window for gate in every if gate is not None for check in gate.checks]
+        found += [trigger.reach_seconds for trigger in self.rollback_triggers.all]
+        return max((seconds for seconds in found if seconds is not None), default=None)
+
     def scaled(self, time_scale: float) -> Self:
         """Return the policy with every duration divided by ``time_scale`` (above 0); 60 makes an hour a minute.
 

@@ -85,6 +85,14 @@ class Trigger(Block):
         """The time over which the metric is counted, from the condition or beside it."""
         return self.condition.window_seconds or self.window
 
+    @property
+    def reach_seconds(self) -> float | None:
+        """How far back it looks: a rate that rises from check to check takes one more check than it rises."""
+        limit, window = self.condition.limit_value(None), self.window_seconds
+        if window is None or limit is None or self.condition.metric is not Metric.ERROR_RATE_RISES:
+            return window
+        return window * (int(limit) + 1)
+
 
 def _trigger(name: str, condition: str, scope: Scope, action: TriggerAction, window: str | None = None) -> Trigger:
     fields: dict[str, Any] = {"name": name, "condition": condition, "scope": scope, "action": action, "window": window}

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from orchestrator.telemetry.sample import Sample
 from schemas.commands import Command
-from schemas.messages import HealthSample, Info, Ready, ReplyError, Reported
+from schemas.messages import Info, Ready, ReplyError, Reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class SampleReceived:
     """A device sent a sample of its health; folded into telemetry, never journaled."""
 
     device: str
-    sample: HealthSample
+    sample: Sample
 
 
 @dataclass(frozen=True, slots=True)

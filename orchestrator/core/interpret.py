@@ -18,11 +18,12 @@ from orchestrator.core.inputs import (
     PresenceSeen,
     SampleReceived,
 )
-from schemas.codec import HEALTH, RETAINED, decode
+from orchestrator.telemetry.sample import decode_sample
+from schemas.codec import RETAINED, decode
 from schemas.commands import VERBS, parse_command
 from schemas.errors import DecodeError
 from schemas.ids import shard_of
-from schemas.messages import HealthSample, Info, Ready, ReplyError, Reported
+from schemas.messages import Info, Ready, ReplyError, Reported
 from schemas.topics import Kind, TopicTree
 
 
@@ -43,11 +44,16 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message that says nothing, and why; ``reason`` is one of a few words, for counting."""
+    """A message that says nothing, and why; ``reason`` is one of a few words, for counting.
+
+    Attributes:
+        device: Whose sample of health it was meant to be; empty for anything else.
+    """
 
     topic: str
     reason: str
     detail: str = ""
+    device: str = ""
 
 
 def interpret(tree: TopicTree, received: Received) -> Input | Refused | None:
@@ -64,7 +70,8 @@ def interpret(tree: TopicTree, received: Received) -> Input | Refused | None:
     try:
         return _from_device(address.kind, address.ids.get("device", ""), address.ids.get("shard"), received)
     except DecodeError as error:
-        return Refused(received.topic, "undecodable", str(error)[:200])
+        sender = address.ids["device"] if address.kind is Kind.HEALTH else ""
+        return Refused(received.topic, "undecodable", str(error)[:200], sender)
 
 
 def _from_device(kind: Kind, device: str, shard: str | None, received: Received) -> Input | Refused:
@@ -81,7 +88,7 @@ def _from_device(kind: Kind, device: str, shard: str | None, received: Received)
         case Kind.HEALTH if shard != shard_of(device):
             return Refused(received.topic, "foreign_shard")
         case Kind.HEALTH if not received.retained:
-            return SampleReceived(device, decode(HealthSample, payload, HEALTH))
+            return SampleReceived(device, decode_sample(payload))
         case Kind.READY | Kind.HEALTH:
             return Refused(received.topic, "retained_event")
         case _:

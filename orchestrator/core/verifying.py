@@ -57,8 +57,8 @@ def _verify(state: State, rollout: Rollout, context: Context, now: float) -> e.R
     since = max([rollout.rollback_at, *(members[name].settled_at for name in returned)])
     window = context.monitor.window(returned, version=None, seconds=max(now - since, 1e-3), now=now)
     monitor, target = context.monitor, rollout.release.version
-    not_yet = {name for name in returned if monitor.version_of(name) == target}
-    not_healthy = tuple(sorted({*not_yet, *window.silent, *window.unhealthy, *window.undecided}))
+    not_yet = {name for name, its in monitor.versions_of(returned).items() if its == target}
+    not_healthy = tuple(sorted({*not_yet, *window.silent, *window.suspect, *window.unhealthy, *window.undecided}))
     verdict, checks = _compare(state, rollout, context, returned, now, seconds=max(now - since, 1e-3))
     if returned and now - since < rollout.rollback.monitor_seconds:
         return None

@@ -8,10 +8,11 @@ Source:
 """
 
 from functools import lru_cache
-from math import exp, expm1, lgamma, log, log1p, sqrt
+from math import exp, expm1, lgamma, log, log1p
 from typing import Final
 
-from orchestrator.telemetry.trends import score_needed
+from orchestrator.telemetry.columns import CELLS
+from orchestrator.telemetry.trends import score_max, score_needed
 from schemas.conditions import exceeds_percent, percent_of
 
 CONFIDENCE: Final = 0.95
@@ -136,6 +137,10 @@ def chance_of_false_stop(devices: int, percent: float, rate: float) -> float:
     return stopped
 
 
+READINGS_MAX: Final = CELLS - 1
+"""Readings of one device in the longest window."""
+
+
 @lru_cache(maxsize=256)
 def points_to_tell(series: int) -> int:
     """Return from how many samples of each device on a trend can be told when ``series`` devices are judged together.
@@ -143,7 +148,7 @@ def points_to_tell(series: int) -> int:
     With fewer, not even a straight line is beyond chance (Kendall's rank test, as the trends are judged by).
     """
     points = 4
-    while (points * (points - 1) / 2 - 1) / sqrt(points * (points - 1) * (2 * points + 5) / 18) < score_needed(series):
+    while score_max(points) < score_needed(series):
         points += 1
     return points
 

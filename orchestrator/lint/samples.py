@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.lint.finding import Finding, counted, error, long_enough, name_some, note, warning
-from orchestrator.lint.numbers import points_to_tell
+from orchestrator.lint.numbers import READINGS_MAX, points_to_tell
 from orchestrator.lint.scene import PlacedCheck, Scene
 from orchestrator.lint.signals import is_announced
 from schemas.conditions import GROWTHS, LATENCIES, Metric
@@ -110,30 +110,37 @@ def _short(where: str, supply: _Supply, seconds: float, wanted: int, so: str, *,
 
 def _trend_of_check(scene: Scene, each: PlacedCheck) -> Iterator[Finding]:
     """Hold a trend's points against the fewest that could show one, in the wave where that is worst."""
-    window, facts = each.check.window, scene.facts
-    if each.check.threshold.metric not in GROWTHS or window is None or facts is None or not facts.sample_seconds:
+    window, between = each.check.window, _reading_seconds(scene)
+    if each.check.threshold.metric not in GROWTHS or window is None or between is None:
         return
     sizes = dict(scene.judged_devices(each))
     for name, watched in scene.watched_seconds(each):
         needed, seconds = points_to_tell(sizes[name]), min(window, watched)
-        if seconds / facts.sample_seconds >= needed:
+        if seconds / between >= needed:
             continue
-        is_hopeless = window / facts.sample_seconds * HASTE < points_to_tell(min(sizes.values()))
+        is_hopeless = window / between * HASTE < points_to_tell(min(sizes.values()))
         say = error if is_hopeless else warning
-        yield say("L001", f"{each.where}.window", *_untold(name, sizes[name], seconds, facts.sample_seconds, _WAITS))
+        yield say("L001", f"{each.where}.window", *_untold(name, sizes[name], seconds, between, _WAITS))
         return
 
 
 def _trend_of_trigger(scene: Scene, where: str, window: float, so: str) -> Iterator[Finding]:
-    facts = scene.facts
-    if facts is not None and facts.sample_seconds and window / facts.sample_seconds < points_to_tell(1):
-        yield note("L001", where, *_untold("any wave", 1, window, facts.sample_seconds, so))
+    between = _reading_seconds(scene)
+    if between is not None and window / between < points_to_tell(1):
+        yield note("L001", where, *_untold("any wave", 1, window, between, so))
 
 
-def _untold(name: str, devices: int, seconds: float, sample_seconds: float, so: str) -> tuple[str, str]:
-    needed, come = points_to_tell(devices), int(seconds / sample_seconds)
+def _reading_seconds(scene: Scene) -> float | None:
+    """Return how far apart the readings of a trend are: one of each sample, at most thirty in the longest window."""
+    if scene.facts is None or not scene.facts.sample_seconds:
+        return None
+    return max(scene.facts.sample_seconds, (scene.policy.longest_window_seconds or 0.0) / READINGS_MAX)
+
+
+def _untold(name: str, devices: int, seconds: float, between: float, so: str) -> tuple[str, str]:
+    needed, come = points_to_tell(devices), int(seconds / between)
     message = (
-        f"a trend of {counted(devices, 'device')} in {name} takes {needed} samples of each; in "
-        f"{format_duration(seconds)} come {come}, one in {format_duration(sample_seconds)}: {so}"
+        f"a trend of {counted(devices, 'device')} in {name} takes {needed} readings of each; in "
+        f"{format_duration(seconds)} come {come}, one in {format_duration(between)}: {so}"
     )
-    return message, f"a window and a soak of {format_duration(needed * sample_seconds)}, or samples more often"
+    return message, f"a window and a soak of {format_duration(needed * between)}, or samples more often"

@@ -31,7 +31,7 @@ class Baseline(BaseModel):
         cpu_ratio: Mean use of processors, 1.0 is one core; None where no device reports it.
         quality: Mean of each of the application's own measures, by name.
         sample_count: Samples that brought something to compare.
-        device_count: Devices that sent them.
+        device_count: Devices that were heard in the window and still run what they ran.
 
     Source:
         Reference, "Baseline Metrics Collection".

@@ -9,8 +9,7 @@ from typing import Final
 
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some
 from orchestrator.telemetry.judgement import doubts, result
-from orchestrator.telemetry.monitor import Window
-from orchestrator.telemetry.series import Sums
+from orchestrator.telemetry.windows import Window
 from schemas.messages import CheckResult
 from schemas.policy import Check, CheckType
 
@@ -20,26 +19,17 @@ class _Count:
     """``missing`` are the fresh devices that do not count it."""
 
     noun: str
-    of_device: Callable[[Sums], int]
-    of_window: Callable[[Window], int]
+    by_device: Callable[[Window], Mapping[str, int]]
     missing: Callable[[Window], tuple[str, ...]]
 
 
 _COUNTS: Final[Mapping[CheckType, _Count]] = {
-    "crash_count": _Count(
-        "restarts", lambda sums: sums.crashes, lambda window: window.crash_count, lambda window: window.without_restarts
-    ),
+    "crash_count": _Count("restarts", lambda window: window.restarts, lambda window: window.without_restarts),
     "log_errors": _Count(
-        "errors in the log",
-        lambda sums: sums.log_errors,
-        lambda window: window.log_error_count,
-        lambda window: window.without_log_errors,
+        "errors in the log", lambda window: window.log_errors, lambda window: window.without_log_errors
     ),
     "throttle_events": _Count(
-        "times throttled",
-        lambda sums: sums.throttles,
-        lambda window: window.throttle_count,
-        lambda window: window.without_throttles,
+        "times throttled", lambda window: window.throttles, lambda window: window.without_throttles
     ),
 }
 
@@ -48,12 +38,12 @@ def check_count(check: Check, evidence: Evidence) -> CheckResult:
     """Judge the sum over all devices."""
     count, condition = _COUNTS[check.type], check.threshold
     window = evidence.window(evidence.deployed, check.window)
-    limit, total = condition.limit_value(None), count.of_window(window)
-    counting = [device for device, sums in evidence.sums(check.window).items() if count.of_device(sums)]
+    limit, counted = condition.limit_value(None), count.by_device(window)
+    total = sum(counted.values())
     text = f"{total} {count.noun} of {window.device_count} devices, {limit_text(condition, limit, None)}"
-    if counting:
-        text += f"; {name_some(counting)}"
-    missing = doubts(check, limit, window.silent, window.sample_count, "samples")
+    if counted:
+        text += f"; {name_some(counted)}"
+    missing = doubts(check, limit, window, window.sample_count, "samples")
     if count.missing(window):
         missing.append(f"{name_some(count.missing(window))} do not count {count.noun}")
     return result(

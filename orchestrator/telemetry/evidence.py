@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
-from orchestrator.telemetry.monitor import Monitor, Window
-from orchestrator.telemetry.series import Sums
+from orchestrator.telemetry.monitor import Monitor
+from orchestrator.telemetry.windows import Window
 from schemas.conditions import GROWTHS, LATENCIES, RATES, Condition, GrowthPer, Metric, Operator, exceeds_percent
 from schemas.times import format_duration
 
@@ -33,15 +33,6 @@ class Evidence:
     def window(self, devices: Collection[str], seconds: float | None) -> Window:
         """Return what ``devices`` did on the version over the last ``seconds``."""
         return self.monitor.window(devices, version=self.version, seconds=seconds, now=self.now)
-
-    def running(self) -> list[str]:
-        """Return the devices whose last sample is of the version, sorted."""
-        named = {device: self.monitor.version_of(device) for device in self.deployed}
-        return sorted(device for device, its in named.items() if its is not None and self.version in (None, its))
-
-    def sums(self, seconds: float | None) -> dict[str, Sums]:
-        """Return what each device that runs the version has counted, sorted by device."""
-        return {device: self.monitor.sums(device, seconds, self.now) for device in self.running()}
 
 
 def share_holds(operator: Operator, part: int, whole: int, limit: float) -> bool:

@@ -14,9 +14,8 @@ from orchestrator.telemetry.group_checks import check_groups
 from orchestrator.telemetry.judgement import Judge
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.share_checks import (
-    check_application_health,
-    check_device_health,
     check_fleet_coverage,
+    check_health,
     check_version_match,
 )
 from orchestrator.telemetry.trend_checks import check_trend
@@ -36,8 +35,8 @@ CHECKS: Final[Mapping[CheckType, Judge]] = {
     "crash_count": check_count,
     "log_errors": check_count,
     "throttle_events": check_count,
-    "application_health": check_application_health,
-    "device_health": check_device_health,
+    "application_health": check_health,
+    "device_health": check_health,
     "version_match": check_version_match,
     "fleet_coverage": check_fleet_coverage,
 }

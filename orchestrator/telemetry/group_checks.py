@@ -26,7 +26,7 @@ def _excess(check: Check, reading: Reading) -> float:
 
 def _judge(check: Check, reading: Reading) -> CheckResult:
     shown, limit = reading.observation, reading.limit
-    missing = doubts(check, limit, reading.silent, shown.samples, "observations")
+    missing = doubts(check, limit, reading.window, shown.samples, "observations")
     if shown.missing:
         missing.append(f"{name_some(shown.missing)} do not {shown.lack}")
     return result(

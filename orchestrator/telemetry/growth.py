@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestrator.telemetry.evidence import Evidence
-from orchestrator.telemetry.levels import Signal
-from orchestrator.telemetry.trends import Slope
+from orchestrator.telemetry.readings import Signal
+from orchestrator.telemetry.trends import Slopes
 from schemas.conditions import Condition, GrowthPer, Metric
 
 SIGNALS: Final[Mapping[Metric, Signal]] = {
@@ -23,43 +26,77 @@ class Growth:
 
     Attributes:
         amount: Relative to the level at the window's start, for each of the condition's periods.
-        is_certain: Whether it rises beyond chance.
+        points: Readings that the line goes through; ``samples`` stand behind them.
     """
 
     device: str
     amount: float
-    is_certain: bool
-    slope: Slope
+    points: int
+    samples: int
+    span_seconds: float
 
 
-def read_slopes(metric: Metric, evidence: Evidence, seconds: float) -> tuple[dict[str, Slope], tuple[str, ...]]:
-    """Return the lines of the devices that run the version, and the devices of which no line can tell anything."""
-    running = evidence.running()
-    found = {
-        device: evidence.monitor.slope(device, SIGNALS[metric], version=evidence.version, seconds=seconds)
-        for device in running
-    }
-    told = {device: it for device, it in found.items() if it is not None and it.can_tell(len(running))}
-    return told, tuple(device for device in running if device not in told)
+@dataclass(frozen=True, slots=True)
+class Growths:
+    """How the levels of devices change, the fastest growing first in each list.
+
+    Attributes:
+        broken: Devices whose level rises beyond chance and beyond the limit.
+        fastest: The one that grows most, whether by chance or not; None where nothing can be told.
+        told: How many devices something can be told of, with so many ``samples``.
+        untold: Devices of which nothing can be told, sorted.
+    """
+
+    broken: tuple[Growth, ...]
+    fastest: Growth | None
+    told: int
+    samples: int
+    untold: tuple[str, ...]
 
 
-def read_growths(condition: Condition, evidence: Evidence, seconds: float) -> tuple[list[Growth], tuple[str, ...]]:
-    """Return the growth of each device's level, and the devices of which nothing can be told.
+def read_slopes(metric: Metric, evidence: Evidence, seconds: float) -> Slopes:
+    """Return the lines of the devices that run the version."""
+    return evidence.monitor.slopes(
+        evidence.deployed, SIGNALS[metric], version=evidence.version, seconds=seconds, now=evidence.now
+    )
+
+
+def read_growths(condition: Condition, evidence: Evidence, seconds: float, *, must_hold: bool) -> Growths:
+    """Return how each device's level grows, and those that grow too fast.
+
+    Args:
+        condition: About a growth.
+        evidence: The devices.
+        seconds: Over how long a trend is looked at.
+        must_hold: Whether what does not hold the condition grows too fast, or what holds it.
 
     Raises:
         TypeError: The condition is about no growth; the caller's fault.
     """
     if not isinstance(condition.limit, GrowthPer):
         raise TypeError(f"no growth: {condition}")
-    slopes, untold = read_slopes(condition.metric, evidence, seconds)
-    per_seconds = condition.limit.per_seconds
-    growths = [
-        Growth(
-            device,
-            slope.per_second * per_seconds / max(abs(slope.first), 1.0),
-            slope.rises(len(slopes) + len(untold)),
-            slope,
+    slopes, limit = read_slopes(condition.metric, evidence, seconds), condition.limit_value(None)
+    told = slopes.can_tell()
+    amounts = slopes.per_second * condition.limit.per_seconds / np.maximum(np.abs(slopes.first), 1.0)
+    certain = np.flatnonzero(told & slopes.rises())
+
+    def growth(index: int) -> Growth:
+        return Growth(
+            slopes.devices[index],
+            float(amounts[index]),
+            int(slopes.points[index]),
+            int(slopes.samples[index]),
+            float(slopes.span_seconds[index]),
         )
-        for device, slope in slopes.items()
-    ]
-    return growths, untold
+
+    def named(mask: NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(slopes.devices[index] for index in np.flatnonzero(mask).tolist())
+
+    rising = sorted(map(growth, certain.tolist()), key=lambda it: -it.amount)
+    return Growths(
+        broken=tuple(it for it in rising if limit is not None and condition.holds(it.amount, limit) is not must_hold),
+        fastest=growth(int(np.where(told, amounts, -np.inf).argmax())) if told.any() else None,
+        told=int(told.sum()),
+        samples=int(slopes.samples[told].sum()),
+        untold=named(~told),
+    )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from orchestrator.telemetry.evidence import Evidence, name_some
+from orchestrator.telemetry.windows import BAD_SAMPLES_MAX, Window
 from schemas.messages import CheckResult
 from schemas.policy import Check
 from schemas.verdicts import Verdict
@@ -13,11 +14,13 @@ Judge = Callable[[Check, Evidence], CheckResult]
 _WHY_MAX: Final = 1024  # what the wire's text holds
 
 
-def doubts(check: Check, limit: float | None, silent: tuple[str, ...], samples: int, noun: str) -> list[str]:
+def doubts(check: Check, limit: float | None, window: Window, samples: int, noun: str) -> list[str]:
     """Name what keeps any check from passing."""
     found = ["there is no limit without a baseline"] if limit is None else []
-    if silent:
-        found.append(f"no fresh sample of this version from {name_some(silent)}")
+    if window.silent:
+        found.append(f"no fresh sample of this version from {name_some(window.silent)}")
+    if window.suspect:
+        found.append(f"more than {BAD_SAMPLES_MAX} bad samples from {name_some(window.suspect)}")
     if samples < check.min_samples:
         found.append(f"{samples} {noun}, at least {check.min_samples} are needed")
     return found

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, median
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.evidence import Evidence, format_value
-from orchestrator.telemetry.levels import Levels
-from orchestrator.telemetry.monitor import Window
+from orchestrator.telemetry.windows import Window
 from schemas.conditions import Condition, Metric
 
 
@@ -28,24 +26,9 @@ class Group:
         """What the devices counted on the version."""
         return self.evidence.window(self.devices, self.seconds)
 
-    @cached_property
-    def levels(self) -> dict[str, list[Levels]]:
-        """What each device that runs the version measured."""
-        it = self.evidence
-        return it.monitor.levels(self.devices, version=it.version, seconds=self.seconds, now=it.now)
-
     def normal(self, take: Callable[[Baseline], float | None]) -> float | None:
         """Return what the baseline has, if there is one."""
         return None if self.baseline is None else take(self.baseline)
-
-    def without(self, name: str) -> tuple[str, ...]:
-        """Return the fresh devices that measured no processor use (named by the empty string) or no such quality."""
-        silent = set(self.window.silent)
-        return tuple(
-            device
-            for device in self.devices
-            if device not in silent and not any(_named(each, name) is not None for each in self.levels.get(device, ()))
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +80,12 @@ def _latency(metric: Metric, place: int) -> Measure:
     """
 
     def observe(group: Group) -> Iterator[Observation]:
-        name, merged = metric.removeprefix("latency_"), group.window.latency
-        value: float | None = merged.quantile(_QUANTILES[place])
-        samples = merged.count
+        name, together = metric.removeprefix("latency_"), group.window.together
+        value, samples = together.latency.quantile(_QUANTILES[place]), together.latency.count
         said = f"{name} {format_value(metric, value)} over {samples} latencies"
-        told = [each.percentiles[place] for levels in group.levels.values() for each in levels]
-        reported = [each for each in told if each is not None]
-        if reported and (value is None or median(reported) > value):
-            value, samples = median(reported), len(reported)
+        told = together.percentiles[place].quantile(0.5)
+        if told is not None and (value is None or told > value):
+            value, samples = told, together.percentiles[place].count
             said = f"{name} about {format_value(metric, value)}, the median of {samples} that devices report"
         yield Observation(value, samples, group.normal(lambda baseline: baseline.percentiles[place]), said)
 
@@ -112,14 +93,14 @@ def _latency(metric: Metric, place: int) -> Measure:
 
 
 def _cpu(group: Group) -> Iterator[Observation]:
-    used = [each.cpu_ratio for levels in group.levels.values() for each in levels if each.cpu_ratio is not None]
-    value = fmean(used) if used else None
+    total, samples = group.window.together.means.get("", (0.0, 0))
+    value = total / samples if samples else None
     yield Observation(
         value,
-        len(used),
+        samples,
         group.normal(lambda baseline: baseline.cpu_ratio),
-        f"{format_value(Metric.CPU, value)} of a processor over {len(used)} samples",
-        group.without(""),
+        f"{format_value(Metric.CPU, value)} of a processor over {samples} samples",
+        group.window.without_cpu,
         "measure processor use",
     )
 
@@ -127,21 +108,16 @@ def _cpu(group: Group) -> Iterator[Observation]:
 def _quality(group: Group) -> Iterator[Observation]:
     """Yield each of the application's own measures, the baseline's as well as those that are new."""
     normal = dict(group.baseline.quality) if group.baseline else {}
-    measured: dict[str, list[float]] = {name: [] for name in normal}
-    for levels in group.levels.values():
-        for each in levels:
-            for name, value in each.quality:
-                measured.setdefault(name, []).append(value)
-    if not measured:
+    window = group.window
+    means = {name: mean for name, mean in window.together.means.items() if name}
+    if not means and not normal:
         yield Observation(None, 0, None, "no quality measured")
-    for name, values in sorted(measured.items()):
-        mean = fmean(values) if values else None
-        said = f"{name} {format_value(Metric.QUALITY, mean)} over {len(values)} samples"
-        yield Observation(mean, len(values), normal.get(name), said, group.without(name), f"measure {name}")
-
-
-def _named(levels: Levels, name: str) -> float | None:
-    return dict(levels.quality).get(name) if name else levels.cpu_ratio
+    for name in sorted({*normal, *means}):
+        total, samples = means.get(name, (0.0, 0))
+        mean = total / samples if samples else None
+        said = f"{name} {format_value(Metric.QUALITY, mean)} over {samples} samples"
+        missing = window.without_quality.get(name, window.fresh)
+        yield Observation(mean, samples, normal.get(name), said, missing, f"measure {name}")
 
 
 MEASURES: Final[Mapping[Metric, Measure]] = {
@@ -161,7 +137,7 @@ class Reading:
 
     group: str
     devices: tuple[str, ...]
-    silent: tuple[str, ...]
+    window: Window
     observation: Observation
     limit: float | None
 
@@ -187,4 +163,4 @@ def read_groups(metric: Metric, condition: Condition, evidence: Evidence, second
             observations = [each for each in observations if each.normal is not None]
         for each in observations:
             limit = condition.limit_value(each.normal)
-            yield Reading(name, group.devices, group.window.silent, each, limit)
+            yield Reading(name, group.devices, group.window, each, limit)

@@ -1,229 +1,241 @@
 """The fleet as its health samples show it: the one fold that gates, triggers and summaries ask."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from math import inf
+from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import Final
 
+import numpy as np
+
+from orchestrator.telemetry import columns as c
 from orchestrator.telemetry.baseline import Baseline
+from orchestrator.telemetry.batch import Batch, Versions
+from orchestrator.telemetry.cells import Cell
+from orchestrator.telemetry.cohorts import Cohort, Cohorts
+from orchestrator.telemetry.columns import CELLS, UNSAID, Columns, Rows
+from orchestrator.telemetry.fold import SampleOutcome, fold
 from orchestrator.telemetry.history import GroupHistory
-from orchestrator.telemetry.levels import Levels, Signal
-from orchestrator.telemetry.series import SampleOutcome, Series, Sums
-from orchestrator.telemetry.sketch import Sketch, merge
-from orchestrator.telemetry.trends import Slope
-from schemas.messages import HealthSample
+from orchestrator.telemetry.places import Place, Places
+from orchestrator.telemetry.readings import Signal, Traffic, read_levels, read_traffic
+from orchestrator.telemetry.roster import UNKNOWN, Roster
+from orchestrator.telemetry.sample import Sample
+from orchestrator.telemetry.trends import Slopes, fit
+from orchestrator.telemetry.windows import Window, fresh, read_window, running
 
-_STALE_INTERVALS: Final = 3
-_STALE_SECONDS_MIN: Final = 1.0
+LONGEST_SECONDS: Final = 1800.0
+"""The longest window of the reference."""
 
+PENDING_MAX: Final = 4096
+"""Samples that wait to be folded in together; every question folds them in first."""
 
-@dataclass(frozen=True)
-class Window:
-    """What some devices did over a window while they ran one version.
-
-    Attributes:
-        device_count: Devices that were asked about.
-        fresh_device_count: Devices with a fresh good sample of that version.
-        silent: The others, sorted. What is known of them within the window is still counted.
-        sample_count: Good samples.
-        request_count: Requests whose errors were counted as well.
-        crash_count: Restarts of the application and of the device.
-        healthy_count: Fresh devices that are healthy.
-        unhealthy: Fresh devices that are not, sorted.
-        undecided: Fresh devices that do not say, sorted.
-        without_traffic: Fresh devices that count no requests or no errors, sorted.
-        without_restarts: Fresh devices that count no restarts, sorted; log errors and throttle events likewise.
-        sketches: Latencies, one of each sample.
-    """
-
-    device_count: int
-    fresh_device_count: int
-    silent: tuple[str, ...]
-    sample_count: int
-    request_count: int
-    error_count: int
-    crash_count: int
-    healthy_count: int
-    unhealthy: tuple[str, ...]
-    undecided: tuple[str, ...]
-    without_traffic: tuple[str, ...]
-    without_restarts: tuple[str, ...]
-    sketches: tuple[Sketch, ...]
-    log_error_count: int = 0
-    throttle_count: int = 0
-    without_log_errors: tuple[str, ...] = ()
-    without_throttles: tuple[str, ...] = ()
-
-    @property
-    def error_rate(self) -> float | None:
-        """Errors per request, 0..1; None without requests."""
-        return min(self.error_count / self.request_count, 1.0) if self.request_count else None
-
-    @cached_property
-    def latency(self) -> Sketch:
-        """All latencies, merged when first asked for: most questions are not about them."""
-        return merge(*self.sketches)
+_SIGNALS: Final = (
+    (c.TRAFFIC, "error_rate"), (c.LOG_ERRORS, "log_errors"), (c.THROTTLES, "throttle_events"), (c.CPU, "cpu"),
+    (c.MEMORY, "memory"), (c.DISK, "disk"), (c.TEMPERATURE, "temperature"),
+)  # fmt: skip
 
 
 class Monitor:
     """Folds health samples; mutable, and bounded by the devices and groups that the caller lets in.
 
-    A window of ``seconds`` holds the samples received later than ``now - seconds``; ``None`` all that are kept (at most
-    256 of a device) since the device runs its version.
+    Time is cut into cells, a thirtieth of the longest window each. A window of ``seconds`` begins with the cell in
+    which ``now - seconds`` lies, so it holds at most one cell more than asked for and nothing less; one of None, or one
+    longer than the longest, holds the 31 cells that are kept. What devices did on another version is in none.
 
     Args:
         history_seconds: How far back a baseline can reach.
+        longest_seconds: The longest window that will be asked for; see ``cover``.
         stale_after_seconds: The age at which a device's last good sample is no longer fresh. None: three times the
-            device's own usual interval, at least a second. A window that is shorter makes it shorter.
+            device's own usual interval, at least a second. It must also be later than ``now - seconds``.
+
+    Attributes:
+        outcomes: How many samples of each outcome there were.
     """
 
-    def __init__(self, history_seconds: float = 24 * 3600, stale_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        history_seconds: float = 24 * 3600,
+        *,
+        longest_seconds: float = LONGEST_SECONDS,
+        stale_after_seconds: float | None = None,
+    ) -> None:
+        self.outcomes: Counter[SampleOutcome] = Counter()
         self._history_seconds = history_seconds
-        self._stale_after_seconds = stale_after_seconds
-        self._series: dict[str, Series] = {}
-        self._group_of: dict[str, str] = {}
-        self._numbers: dict[str, int] = {}
-        self._free_numbers: list[int] = []
+        self._stale_after = stale_after_seconds
+        self._roster = Roster()
+        self._versions = Versions()
+        self._places = Places()
+        self._columns = Columns(longest_seconds / (CELLS - 1))
+        self._cohorts = Cohorts()
         self._histories: dict[str, GroupHistory] = {}
+        self._pending: list[tuple[str, int, Sample, float]] = []
+        self._refused: list[str] = []
+        self._slopes: dict[tuple[object, ...], Slopes] = {}
+        self._now = 0.0
 
-    def observe(
-        self, device: str, group: str, sample: HealthSample, received_at: float, *, counts_for_baseline: bool = True
-    ) -> SampleOutcome:
-        """Fold one sample in; the rules are in ``series``.
+    # Samples.
 
-        ``counts_for_baseline`` is False while the device is out of normal operation: in a rollout, in maintenance, in
-        quarantine.
-        """
-        series = self._series.get(device)
-        if series is None:
-            series = self._series[device] = Series()
-            self._numbers[device] = self._free_numbers.pop() if self._free_numbers else len(self._numbers)
-        self._group_of[device] = group
-        outcome, difference, latency, levels = series.observe(sample, received_at)
-        if counts_for_baseline and outcome is SampleOutcome.ACCEPTED and sample.version is not None:
-            self._history(group, received_at).add(
-                sample.version,
-                self._numbers[device],
-                requests=difference.requests,
-                errors=difference.errors,
-                latency=latency,
-                levels=levels,
-                at=received_at,
-            )
-        return outcome
+    def observe(self, device: str, place: Place, sample: Sample, received_at: float) -> None:
+        """Fold one sample in; the rules are in ``fold``."""
+        self._pending.append((device, self._places.code(place), sample, received_at))
+        if len(self._pending) >= PENDING_MAX:
+            self._fold_pending()
 
-    def _history(self, group: str, now: float) -> GroupHistory:
-        history = self._histories.get(group)
-        if history is None:
-            oldest = now - self._history_seconds
+    def refuse(self, device: str) -> None:
+        """Count a message of a device that is no sample: a bad one, if the device has been heard before."""
+        self._refused.append(device)
+        if len(self._refused) >= PENDING_MAX:
+            self._fold_pending()
+
+    def cover(self, seconds: float) -> None:
+        """Cut time so that a window of ``seconds`` can be asked for: longer cells are coarser, shorter ones sharper."""
+        cell_seconds = seconds / (CELLS - 1)
+        if cell_seconds != self._columns.cell_seconds:
+            self._fold_pending()
+            self._cohorts.close(self._now, self._tell)
+            self._columns.gauge(cell_seconds)
+            self._slopes.clear()
+
+    def _catch_up(self, now: float) -> float:
+        """Fold in what waits, and turn to ``now``, which never falls."""
+        self._fold_pending()
+        self._now = max(self._now, now)
+        self._turn(self._columns.cell_of(self._now))
+        return self._now
+
+    def _fold_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        if pending:
+            names, places, samples, times = zip(*pending, strict=True)
+            at = np.maximum(np.array(times), self._now)
+            order = np.argsort(at, kind="stable")
+            rows = self._roster.add(names)
+            self._columns.reserve(len(self._roster))
+            batch = Batch.of(rows, np.array(places, dtype=np.int32), at, samples, self._versions).take(order)
+            self._now = float(batch.at[-1])
+            cells = batch.at // self._columns.cell_seconds
+            for part in np.split(np.arange(len(cells)), np.flatnonzero(np.diff(cells)) + 1):
+                self._turn(int(cells[part[0]]))
+                self._fold(batch.take(part) if len(part) < len(cells) else batch)
+        self._fold_refused()
+
+    def _fold(self, batch: Batch) -> None:
+        for each in batch.one_by_one():
+            folded = fold(self._columns, each)
+            self.outcomes.update(folded.outcomes)
+            rows, qualities = self._cohorts.add(folded)
+            if len(rows):
+                self._columns.need("qualities")
+                self._columns.qualities[rows] |= qualities
+
+    def _fold_refused(self) -> None:
+        refused, self._refused = self._refused, []
+        if not refused:
+            return
+        rows, counts = np.unique(self._roster.find(refused), return_counts=True)
+        self._columns.count_bad(rows[rows != UNKNOWN], counts[rows != UNKNOWN])
+        self.outcomes[SampleOutcome.BAD] += len(refused)
+
+    def _turn(self, cell: int) -> None:
+        columns = self._columns
+        if cell <= columns.cell:
+            return
+        self._cohorts.close((columns.cell + 1) * columns.cell_seconds, self._tell)
+        columns.turn(cell)
+        self._cohorts.start = cell * columns.cell_seconds
+        self._cohorts.forget_idle(columns.start_of(None))
+        self._slopes.clear()
+
+    def _tell(self, cohort: Cohort, cell: Cell) -> None:
+        """Let what was normal in a cell count for its group's baselines."""
+        place = self._places[cohort.place]
+        version = self._versions.name(cohort.version)
+        if not place.is_normal or version is None:
+            return
+        if place.group not in self._histories:
+            oldest = cell.end - self._history_seconds
             self._histories = {name: kept for name, kept in self._histories.items() if not kept.is_older_than(oldest)}
-            history = self._histories[group] = GroupHistory(self._history_seconds)
-        return history
+            self._histories[place.group] = GroupHistory(self._history_seconds)
+        self._histories[place.group].add(version, cell)
+
+    # Questions.
 
     def window(self, devices: Collection[str], *, version: str | None, seconds: float | None, now: float) -> Window:
         """Return what ``devices`` did over the last ``seconds`` while they ran ``version``.
 
         A ``version`` of None takes each device with the version it runs.
         """
-        moment = -inf if seconds is None else now - seconds
-        names = sorted(set(devices))
-        found = {name: series for name in names if (series := self._running(name, version)) is not None}
-        fresh = {name: series for name, series in found.items() if self._is_fresh(series, seconds, now)}
-        sums = [series.sums_after(moment) for series in found.values()]
-        return Window(
-            device_count=len(names),
-            fresh_device_count=len(fresh),
-            silent=tuple(name for name in names if name not in fresh),
-            sample_count=sum(total.good for total in sums),
-            request_count=sum(total.requests for total in sums),
-            error_count=sum(total.errors for total in sums),
-            crash_count=sum(total.crashes for total in sums),
-            healthy_count=sum(series.is_healthy is True for series in fresh.values()),
-            unhealthy=tuple(name for name, series in fresh.items() if series.is_healthy is False),
-            undecided=tuple(name for name, series in fresh.items() if series.is_healthy is None),
-            without_traffic=tuple(name for name, series in fresh.items() if not series.reports_traffic),
-            without_restarts=tuple(name for name, series in fresh.items() if not series.reports_restarts),
-            sketches=tuple(_latencies(found.values(), moment)),
-            log_error_count=sum(total.log_errors for total in sums),
-            throttle_count=sum(total.throttles for total in sums),
-            without_log_errors=tuple(name for name, series in fresh.items() if not series.reports_log_errors),
-            without_throttles=tuple(name for name, series in fresh.items() if not series.reports_throttles),
+        now = self._catch_up(now)
+        names, rows = self._rows(devices)
+        return read_window(
+            self._columns,
+            self._cohorts,
+            names,
+            rows,
+            version=self._version(version),
+            seconds=seconds,
+            stale_after=self._stale_after,
+            now=now,
         )
 
-    def levels(
-        self, devices: Collection[str], *, version: str | None, seconds: float | None, now: float
-    ) -> dict[str, list[Levels]]:
-        """Return what each device measured over the last ``seconds`` while it ran ``version``, by device."""
-        moment = -inf if seconds is None else now - seconds
-        found = {name: self._running(name, version) for name in sorted(set(devices))}
-        return {name: [each for _, each in its.levels_after(moment)] for name, its in found.items() if its is not None}
-
-    def slope(self, device: str, signal: Signal, *, version: str | None, seconds: float) -> Slope | None:
-        """Return the line through a signal over the ``seconds`` before the device's last sample of ``version``."""
-        series = self._running(device, version)
-        return None if series is None else series.slope(signal, seconds)
-
-    def signals(self, device: str) -> frozenset[str]:
-        """Name what the device shows of the version it runs, in the words of its ``info``; none where it is unknown."""
-        series = self._series.get(device)
-        return frozenset() if series is None else series.signals()
+    def slopes(
+        self, devices: Collection[str], signal: Signal, *, version: str | None, seconds: float, now: float
+    ) -> Slopes:
+        """Return the line through a signal of each device that runs ``version``, one reading for each closed cell."""
+        now = self._catch_up(now)
+        names, rows = self._running(devices, version)
+        key = (signal, seconds, tuple(names))
+        if key not in self._slopes:
+            self._slopes[key] = fit(read_levels(self._columns, names, rows, signal, now - seconds))
+        return self._slopes[key]
 
     def traffic(
-        self, devices: Collection[str], moments: Sequence[float], *, version: str | None
-    ) -> dict[str, list[tuple[int, int]]]:
-        """Return (requests, errors) of each device that runs ``version`` between each moment and the next."""
-        found = {name: self._running(name, version) for name in devices}
-        return {name: series.traffic_between(moments) for name, series in found.items() if series is not None}
+        self, devices: Collection[str], *, version: str | None, seconds: float, count: int, now: float
+    ) -> Traffic:
+        """Return what devices that run ``version`` did in each of the last ``count`` stretches of ``seconds``.
 
-    def kept_since(self, device: str, *, version: str | None) -> float:
-        """Return when the oldest sample of ``version`` came that is kept of a device; infinite where there is none."""
-        series = self._running(device, version)
-        return inf if series is None else series.kept_since
-
-    def _running(self, device: str, version: str | None) -> Series | None:
-        series = self._series.get(device)
-        return series if series is not None and version in (None, series.version) else None
-
-    def _is_fresh(self, series: Series, seconds: float | None, now: float) -> bool:
-        stale_after = self._stale_after_seconds
-        if stale_after is None:
-            stale_after = max(_STALE_INTERVALS * series.interval_seconds(), _STALE_SECONDS_MIN)
-        return series.is_fresh(now, stale_after if seconds is None else min(stale_after, seconds))
-
-    def sums(self, device: str, seconds: float | None, now: float) -> Sums:
-        """Return what the device counted of the version it runs; zeros also where that is not known."""
-        series = self._series.get(device)
-        return Sums() if series is None else series.sums_after(-inf if seconds is None else now - seconds)
-
-    def endpoint_down_seconds(self, device: str, now: float) -> float:
-        """Return how long the health endpoint has been seen down; 0 when it is up, and when the device is silent.
-
-        It is what samples show, up to the last good one: silence proves no outage.
+        Stretches are of whole cells, without the open one; devices count that ran the version from the first one on.
         """
-        series = self._series.get(device)
-        return series.down_seconds if series is not None and self._is_fresh(series, None, now) else 0.0
+        self._catch_up(now)
+        names, rows = self._running(devices, version)
+        return read_traffic(self._columns, names, rows, seconds, count)
+
+    def endpoints_down(self, devices: Collection[str], *, version: str | None, now: float) -> dict[str, float]:
+        """Return how long each device's health endpoint has been seen down, for those where it is, in seconds.
+
+        It is what samples show, up to the last good one; a silent device is left out, because silence proves no outage.
+        """
+        now = self._catch_up(now)
+        names, rows = self._running(devices, version)
+        down = self._columns.good_at[rows] - self._columns.down_since[rows]
+        heard = fresh(self._columns, rows, stale_after=self._stale_after, seconds=None, now=now)
+        return {names[index]: float(down[index]) for index in np.flatnonzero(heard & (down > 0)).tolist()}
+
+    def signals(self, devices: Collection[str]) -> frozenset[str]:
+        """Name what any of the devices shows of the version it runs, in the words of their ``info``."""
+        self._catch_up(self._now)
+        window = self.window(devices, version=None, seconds=None, now=self._now)
+        _, rows = self._rows(devices)
+        flags = np.bitwise_or.reduce(self._columns.flags[rows[rows != UNKNOWN]], initial=0)
+        shown = {name for flag, name in _SIGNALS if flags & flag}
+        cell = window.together
+        shown |= {"latency"} if cell.latency.counts or any(each.counts for each in cell.percentiles) else set()
+        return frozenset(shown | ({"quality"} if cell.means.keys() - {""} else set()))
 
     def last_seen(self, device: str) -> float | None:
         """Return when the device's last sample came that was neither late nor a duplicate."""
-        series = self._series.get(device)
-        return None if series is None else series.last_seen
+        self._fold_pending()
+        row = self._roster.find([device])[0]
+        return None if row == UNKNOWN else float(self._columns.last_at[row])
 
     def version_of(self, device: str) -> str | None:
         """Return the version that the device named last; None when it is not known."""
-        series = self._series.get(device)
-        return None if series is None else series.version
+        return self.versions_of([device])[device]
 
-    def group_of(self, device: str) -> str | None:
-        """Return the group of the device's last sample; None for a device without samples."""
-        return self._group_of.get(device)
-
-    def forget(self, device: str) -> None:
-        """Drop what is known of a device; what it gave to its group's history stays until it is too old."""
-        if self._series.pop(device, None) is not None:
-            del self._group_of[device]
-            # Reused, so that the history's masks stay short; two devices with one number are counted as one.
-            self._free_numbers.append(self._numbers.pop(device))
+    def versions_of(self, devices: Collection[str]) -> dict[str, str | None]:
+        """Return the version that each device named last; None where it is not known."""
+        self._fold_pending()
+        names, rows = self._rows(devices)
+        codes = np.where(rows == UNKNOWN, UNSAID, self._columns.version[rows])
+        return {name: self._versions.name(code) for name, code in zip(names, codes.tolist(), strict=True)}
 
     def baseline(
         self, group: str, *, now: float, seconds: float, excluding_version: str, min_samples: int
@@ -236,13 +248,41 @@ class Monitor:
         Returns:
             None when there are fewer than ``min_samples`` requests or fewer than ``min_samples`` samples.
         """
-        history = self._histories.get(group)
-        if history is None:
-            return None
+        now = self._catch_up(now)
+        history = self._histories.get(group) or GroupHistory(self._history_seconds)
         return history.baseline(
-            group, now=now, seconds=seconds, excluding_version=excluding_version, min_samples=min_samples
+            group,
+            self._newest(group, now),
+            now=now,
+            seconds=seconds,
+            excluding_version=excluding_version,
+            min_samples=min_samples,
+            device_count=self._count(group, excluding_version, history.start_of(now - seconds)),
         )
 
+    def _newest(self, group: str, now: float) -> Iterator[tuple[str, Cell]]:
+        """Yield what is normal in the group in the open cell, with the version."""
+        for cohort, cell in self._cohorts.open_cells(now):
+            place, version = self._places[cohort.place], self._versions.name(cohort.version)
+            if place.group == group and place.is_normal and version is not None:
+                yield version, cell
 
-def _latencies(all_series: Iterable[Series], moment: float) -> Iterable[Sketch]:
-    return (sketch for series in all_series for sketch in series.latencies_after(moment))
+    def _count(self, group: str, excluding_version: str, since: float) -> int:
+        columns, count = self._columns, len(self._roster)
+        version = columns.version[:count]
+        counts = np.isin(columns.place[:count], self._places.normal(group)) & (columns.last_at[:count] >= since)
+        return int((counts & (version != UNSAID) & (version != self._versions.find(excluding_version))).sum())
+
+    def _rows(self, devices: Collection[str]) -> tuple[list[str], Rows]:
+        names = sorted(set(devices))
+        return names, self._roster.find(names)
+
+    def _version(self, version: str | None) -> int | None:
+        return None if version is None else self._versions.find(version)
+
+    def _running(self, devices: Collection[str], version: str | None) -> tuple[list[str], Rows]:
+        """Return the devices that name the version they run, and that it is ``version``; None: any."""
+        names, rows = self._rows(devices)
+        runs = running(self._columns, rows, self._version(version)) & (self._columns.version[rows] != UNSAID)
+        which = np.flatnonzero(runs)
+        return [names[index] for index in which.tolist()], rows[which]

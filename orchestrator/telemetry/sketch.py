@@ -5,10 +5,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import add
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
-from schemas.messages import LatencySketch
+import numpy as np
+from numpy.typing import NDArray
 
 GAMMA: Final = 1.02
 """Ratio between the bounds of a bucket. Bucket ``i`` is for values in ``(GAMMA^(i-1), GAMMA^i]`` seconds."""
@@ -19,14 +19,28 @@ _LOG_GAMMA: Final = math.log(GAMMA)
 # A bound that floating point puts a hair above a bucket's own bound still belongs to that bucket.
 _SLACK: Final = 1e-6
 
+LOWEST: Final = math.ceil(math.log(_LOWEST_SECONDS) / _LOG_GAMMA)
+"""The first bucket; shorter latencies count as a microsecond."""
+BUCKETS: Final = math.ceil(math.log(_HIGHEST_SECONDS) / _LOG_GAMMA) - LOWEST + 1
+"""How many there are; the last ends above 1e9 seconds, the longest latency that the wire can name."""
 
-_LOWEST: Final = math.ceil(math.log(_LOWEST_SECONDS) / _LOG_GAMMA)
-_HIGHEST: Final = math.ceil(math.log(_HIGHEST_SECONDS) / _LOG_GAMMA)
+
+def buckets_of(log_seconds: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the buckets of values given by their natural logarithms, counted from ``LOWEST``, within the scale."""
+    buckets = np.ceil(log_seconds / _LOG_GAMMA - _SLACK) - LOWEST
+    found: NDArray[np.intp] = np.clip(buckets, 0, BUCKETS - 1).astype(np.intp)
+    return found
 
 
-def _index(log_seconds: float) -> int:
-    """Return the bucket of a value given by its natural logarithm, held to the ends of the scale."""
-    return min(max(math.ceil(log_seconds / _LOG_GAMMA - _SLACK), _LOWEST), _HIGHEST)
+class Wire(Protocol):
+    """A sketch as devices send it, see ``schemas.messages.LatencySketch``."""
+
+    @property
+    def gamma(self) -> float: ...  # noqa: D102 - see the class
+    @property
+    def offset(self) -> int: ...  # noqa: D102 - see the class
+    @property
+    def counts(self) -> tuple[int, ...]: ...  # noqa: D102 - see the class
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +48,11 @@ class Sketch:
     """A histogram with logarithmic buckets; merging is exact, associative and commutative.
 
     A quantile is never below the true one and above it by less than 2% (``GAMMA - 1``), for latencies between a
-    microsecond and 1e9 seconds, the longest the wire can name; shorter ones count as a microsecond. At most 1,746
-    buckets are held, whatever is merged.
+    microsecond and 1e9 seconds. At most 1,746 buckets are held, whatever is merged.
 
     Attributes:
         offset: The bucket of the first count.
-        counts: Without zeros at either end; as bytes where every count fits one, because thousands are kept.
+        counts: Without zeros at either end.
 
     Source:
         DDSketch (Masson, Rim, Lee; VLDB 2019), logarithmic mapping; the upper bound instead of the middle of a bucket,
@@ -47,39 +60,24 @@ class Sketch:
     """
 
     offset: int = 0
-    counts: bytes | tuple[int, ...] = b""
+    counts: tuple[int, ...] = ()
 
     @classmethod
-    def from_wire(cls, wire: LatencySketch) -> Self:
+    def from_wire(cls, wire: Wire) -> Self:
         """Read a device's sketch; one with another gamma is put into our buckets by its buckets' upper bounds."""
-        first, last = wire.offset, wire.offset + len(wire.counts) - 1
-        if math.isclose(wire.gamma, GAMMA, rel_tol=1e-9) and first >= _LOWEST and last <= _HIGHEST:
-            return cls._packed(first, wire.counts)
-        log_gamma = math.log(wire.gamma)
-        totals = [0] * (_HIGHEST - _LOWEST + 1)
-        for index, count in enumerate(wire.counts, first):
-            totals[_index(index * log_gamma) - _LOWEST] += count
-        return cls._packed(_LOWEST, totals)
+        totals = np.zeros(BUCKETS, dtype=np.int64)
+        bounds = (wire.offset + np.arange(len(wire.counts))) * math.log(wire.gamma)
+        np.add.at(totals, buckets_of(bounds), np.array(wire.counts, dtype=np.int64))
+        return cls.packed(LOWEST, totals)
 
     @classmethod
-    def of_one(cls, seconds: float) -> Self:
-        """Return the sketch of a single value; 0 counts as the shortest that is told apart."""
-        return cls(_index(math.log(max(seconds, _LOWEST_SECONDS))), b"\x01")
-
-    @classmethod
-    def _packed(cls, offset: int, counts: Sequence[int]) -> Self:
-        try:
-            packed = bytes(counts)
-        except ValueError:  # a count above 255
-            return cls._trimmed(offset, counts)
-        body = packed.lstrip(b"\0")
-        start = offset + len(packed) - len(body)
-        return cls(start, body.rstrip(b"\0")) if body else cls()
-
-    @classmethod
-    def _trimmed(cls, offset: int, counts: Sequence[int]) -> Self:
-        used = [index for index, count in enumerate(counts) if count]
-        return cls(offset + used[0], tuple(counts[used[0] : used[-1] + 1]))
+    def packed(cls, offset: int, counts: Sequence[int] | NDArray[Any]) -> Self:
+        """Return the sketch of counts from bucket ``offset`` on."""
+        table = np.asarray(counts)
+        used = np.flatnonzero(table)
+        if not len(used):
+            return cls()
+        return cls(offset + int(used[0]), tuple(table[used[0] : used[-1] + 1].tolist()))
 
     @property
     def count(self) -> int:
@@ -103,10 +101,8 @@ def merge(*sketches: Sketch) -> Sketch:
     filled = [sketch for sketch in sketches if sketch.counts]
     if len(filled) < 2:  # noqa: PLR2004 - nothing to add up
         return filled[0] if filled else Sketch()
-    low = min(sketch.offset for sketch in filled)
-    totals = [0] * (max(sketch.offset + len(sketch.counts) for sketch in filled) - low)
+    totals = np.zeros(BUCKETS, dtype=np.int64)
     for sketch in filled:
-        start = sketch.offset - low
-        end = start + len(sketch.counts)
-        totals[start:end] = map(add, totals[start:end], sketch.counts)
-    return Sketch._packed(low, totals)  # noqa: SLF001 - same module
+        start = sketch.offset - LOWEST
+        totals[start : start + len(sketch.counts)] += sketch.counts
+    return Sketch.packed(LOWEST, totals)

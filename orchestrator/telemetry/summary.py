@@ -44,7 +44,7 @@ def _summarize(group: str, devices: list[str], monitor: Monitor, now: float) -> 
     return GroupSummary(
         group=group,
         devices=window.device_count,
-        fresh=window.fresh_device_count,
+        fresh=len(window.fresh),
         healthy=window.healthy_count,
         requests=window.request_count,
         error_rate=window.error_rate,

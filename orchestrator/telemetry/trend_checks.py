@@ -23,35 +23,31 @@ def check_trend(check: Check, evidence: Evidence) -> CheckResult:
     """
     condition, seconds = check.threshold, check.window or TREND_WINDOW_SECONDS
     limit, noun = condition.limit_value(None), NOUNS[condition.metric]
-    growths, untold = read_growths(condition, evidence, seconds)
-    broken = [it for it in growths if it.is_certain and limit is not None and not condition.holds(it.amount, limit)]
-    readings = sum(it.slope.points for it in growths)
-    silent = evidence.window(evidence.deployed, seconds).silent
-    missing = doubts(check, limit, silent, readings, "readings")
-    if untold:
-        missing.append(f"too few readings of {noun} from {name_some(untold)} to tell a trend")
+    growths = read_growths(condition, evidence, seconds, must_hold=True)
+    missing = doubts(check, limit, evidence.window(evidence.deployed, seconds), growths.samples, "samples")
+    if growths.untold:
+        missing.append(f"too few readings of {noun} from {name_some(growths.untold)} to tell a trend")
     if not evidence.deployed:
         missing.append("no devices")
-    worst = max(broken or growths, key=lambda it: it.amount, default=None)
-    text = say_growth(condition, worst) if worst is not None and broken else ""
-    if not broken:
-        text = f"{noun} of {len(growths)} devices does not rise beyond the limit for certain"
+    worst = growths.broken[0] if growths.broken else growths.fastest
+    text = say_growth(condition, growths.broken[0]) if growths.broken else ""
+    if not growths.broken:
+        text = f"{noun} of {growths.told} devices does not rise beyond the limit for certain"
         text += f"; {say_growth(condition, worst)} at most" if worst is not None else ""
     return result(
         check,
-        is_broken=bool(broken),
+        is_broken=bool(growths.broken),
         doubts=missing,
         text=f"{text}, {limit_text(condition, limit, None)}",
         observed=None if worst is None else worst.amount,
         limit=limit,
-        samples=readings,
+        samples=growths.samples,
     )
 
 
 def say_growth(condition: Condition, growth: Growth) -> str:
     """Say how fast a device's level grows, and how long it was watched."""
     assert isinstance(condition.limit, GrowthPer), "the condition of a growth"
-    slope = growth.slope
     speed = f"{format_value(condition.metric, growth.amount)} per {exact_duration(condition.limit.per_seconds)}"
-    seen = f"{slope.points} readings over {format_duration(slope.span_seconds)}"
+    seen = f"{growth.points} readings over {format_duration(growth.span_seconds)}"
     return f"{NOUNS[condition.metric]} of {growth.device} grows {speed} ({seen})"

@@ -79,14 +79,14 @@ def judge_trigger(
 
 def _crash_loop(trigger: Trigger, scene: Scene) -> Found:
     """Each device that restarted too often."""
-    restarts = {device: sums.crashes for device, sums in scene.evidence.sums(trigger.window_seconds).items()}
-    return _single_devices(trigger, restarts, "{value} restarts of {device}")
+    window = scene.evidence.window(scene.evidence.deployed, trigger.window_seconds)
+    return _single_devices(trigger, window.restarts, "{value} restarts of {device}")
 
 
 def _endpoint_down(trigger: Trigger, scene: Scene) -> Found:
     """Each device whose health endpoint has been seen down for too long."""
     evidence = scene.evidence
-    down = {device: evidence.monitor.endpoint_down_seconds(device, evidence.now) for device in evidence.running()}
+    down = evidence.monitor.endpoints_down(evidence.deployed, version=evidence.version, now=evidence.now)
     return _single_devices(trigger, down, "health endpoint of {device} down for {value}")
 
 
@@ -96,8 +96,7 @@ def _single_devices(trigger: Trigger, values: Mapping[str, float], said: str) ->
     if limit is None:
         return
     for device, value in values.items():
-        # Zero is also what an unknown device has, and so it is no evidence.
-        if value and condition.holds(value, limit):
+        if condition.holds(value, limit):
             text = said.format(device=device, value=format_value(condition.metric, value))
             yield (device,), shown(trigger, text, observed=float(value), limit=limit, samples=1)
 

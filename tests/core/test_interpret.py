@@ -17,6 +17,7 @@ from orchestrator.core.inputs import (
     SampleReceived,
 )
 from orchestrator.core.interpret import Received, Refused, interpret
+from orchestrator.telemetry.sample import decode_sample
 from schemas.codec import encode, encode_msgpack
 from schemas.commands import VERBS, ListCommand, RolloutCommand
 from schemas.ids import shard_of
@@ -51,7 +52,7 @@ def test_what_devices_say_becomes_an_input_of_that_device() -> None:
     assert received("device/pi-1/availability", b"online") == PresenceSeen("pi-1", is_online=True)
     assert received("device/pi-1/availability", b"offline") == PresenceSeen("pi-1", is_online=False)
     for payload in (encode(SAMPLE), encode_msgpack(SAMPLE)):
-        assert interpret(TREE, Received(HEALTH_TOPIC, payload)) == SampleReceived("pi-1", SAMPLE)
+        assert interpret(TREE, Received(HEALTH_TOPIC, payload)) == SampleReceived("pi-1", decode_sample(payload))
 
 
 @pytest.mark.parametrize(

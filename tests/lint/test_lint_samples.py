@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.lint.numbers import points_to_tell
+from orchestrator.telemetry.readings import Readings
 from orchestrator.telemetry.trends import fit
 from tests.lint.lint_bench import REFERENCE, found, make_facts, make_group, make_policy
 
@@ -84,9 +86,14 @@ def test_a_lone_canary_that_can_never_send_enough_samples_is_an_error() -> None:
 @given(st.integers(1, 2000))
 def test_a_trend_is_told_from_exactly_so_many_points(series: int) -> None:
     points = points_to_tell(series)
-    straight = [fit([(float(at), float(at)) for at in range(count)]) for count in (points - 1, points)]
+    devices = tuple(map(str, range(series)))
 
-    assert [line is not None and line.can_tell(series) for line in straight] == [False, True]
+    def can_tell(count: int) -> bool:
+        times = np.arange(count, dtype=np.float64)
+        values = np.repeat(times[:, None], series, axis=1).astype(np.float32)
+        return bool(fit(Readings(devices, times, values, np.full(series, count))).can_tell().all())
+
+    assert [can_tell(count) for count in (points - 1, points)] == [False, True]
 
 
 def test_a_trend_that_too_few_samples_show_is_an_error_where_no_soak_helps() -> None:
@@ -99,7 +106,7 @@ def test_a_trend_that_too_few_samples_show_is_an_error_where_no_soak_helps() -> 
 
     assert (rare.severity, rare.where) == ("error", "health_gates.canary_gate.checks[1].window")
     assert rare.message == (
-        f"a trend of 3 devices in canary takes {needed} samples of each; in 30 min come 3, one in 10 min: "
+        f"a trend of 3 devices in canary takes {needed} readings of each; in 30 min come 3, one in 10 min: "
         "the verdict stays inconclusive"
     )
     assert [each.where for each in enough if each.where.startswith("health_gates")] == []

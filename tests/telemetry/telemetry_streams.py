@@ -4,13 +4,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import chain, pairwise, takewhile
 from statistics import median
 from typing import Any
 
 from hypothesis import strategies as st
 
 from orchestrator.telemetry.monitor import Monitor
+from orchestrator.telemetry.places import Place
+from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.sketch import GAMMA
 from schemas.messages import HealthSample, LatencySketch
 
@@ -36,6 +38,13 @@ def sample(
     return HealthSample.model_validate({"seq": seq, "boot_id": boot_id, "version": version, **known, **fields})
 
 
+def tell(
+    monitor: Monitor, device: str, group: str, new: HealthSample, at: float, *, wave: str = "", is_normal: bool = True
+) -> None:
+    """Let the monitor observe a sample."""
+    monitor.observe(device, Place(group, wave, is_normal), Sample.of(new), at)
+
+
 def feed(
     monitor: Monitor,
     device: str,
@@ -49,7 +58,7 @@ def feed(
     """Feed samples every 30 s and return the time of the last one; a callable field is called with ``seq``."""
     for seq in range(first, first + count):
         values = {name: value(seq) if callable(value) else value for name, value in fields.items()}
-        monitor.observe(device, group, sample(seq, **values), start + 30.0 * (seq - first))
+        tell(monitor, device, group, sample(seq, **values), start + 30.0 * (seq - first))
     return start + 30.0 * (count - 1)
 
 
@@ -82,7 +91,7 @@ def streams(draw: st.DrawFn) -> list[tuple[str, HealthSample, float]]:
         if sent and draw(st.integers(0, 5)) == 0:
             stream.append((device, draw(st.sampled_from(sent)), now))
             continue
-        boots[device] += bool(boots[device] < 6 and draw(st.integers(0, 7)) == 0)
+        boots[device] += bool(boots[device] < 3 and draw(st.integers(0, 7)) == 0)
         seqs[device] += draw(st.integers(1, 3))
         fields = {
             "requests_total": draw(_COUNTER),
@@ -173,9 +182,9 @@ def _last_step(values: list[int | None], *, new_boot: bool) -> int:
     return known[-1] - known[-2] if values[-1] is not None and len(known) > 1 else 0
 
 
-def stale_after(run: list[Brought]) -> float:
-    """Return three usual intervals of a run."""
-    gaps = [later.at - earlier.at for earlier, later in pairwise(run)][-8:]
+def stale_after(runs: list[list[Brought]]) -> float:
+    """Return three usual intervals of a device."""
+    gaps = [later.at - earlier.at for earlier, later in pairwise(chain.from_iterable(runs))][-5:]
     return max(3 * (median(gaps) if gaps else 30.0), 1.0)
 
 

@@ -7,7 +7,7 @@ from orchestrator.telemetry.triggers import EVIDENCE_MAX, TRIGGERS, Firing, judg
 from schemas.messages import CheckResult
 from schemas.policy import Trigger
 from schemas.policy_triggers import TRIGGER_METRICS
-from tests.telemetry.telemetry_streams import feed, sample, watched
+from tests.telemetry.telemetry_streams import feed, sample, tell, watched
 from tests.telemetry.test_telemetry_gates import baseline
 
 NOW = 300.0
@@ -83,7 +83,8 @@ def test_crash_loop_counts_reboots() -> None:
 def test_crash_loop_does_not_fire_when_the_restarts_are_older_than_the_window() -> None:
     monitor = Monitor()
     watched(monitor, "a", restarts_total=lambda seq: min(seq, 4))
-    assert judge(monitor, CRASH_LOOP, now=NOW + 31) is None
+    assert judge(monitor, CRASH_LOOP, now=NOW + 59) is not None, "the window begins with the cell of its first moment"
+    assert judge(monitor, CRASH_LOOP, now=NOW + 60) is None
 
 
 def test_crash_loop_of_another_version_does_not_fire() -> None:
@@ -220,7 +221,7 @@ def test_error_rate_spike_ignores_what_the_old_version_did() -> None:
     monitor = Monitor()
     now = watched(monitor, "a", version="1", errors_total=lambda seq: 90 * seq)
     for seq in range(11, 20):
-        monitor.observe("a", "g", sample(seq, errors_total=900), now + 30 * (seq - 10))
+        tell(monitor, "a", "g", sample(seq, errors_total=900), now + 30 * (seq - 10))
     assert judge(monitor, SPIKE, now=now + 270, window="30m") is None
 
 

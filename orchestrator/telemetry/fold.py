@@ -1,0 +1,233 @@
+"""One batch of samples into the columns: counters since boot become what was counted in each cell.
+
+Rules, in the order in which they apply to each sample:
+
+* A sample of an earlier boot, or with a lower ``seq`` in this boot, is late; the same ``seq`` is a duplicate. Neither
+  changes anything.
+* Another ``version`` starts all anew. Its first sample says how the device is, but brings no differences: its counters
+  and its latencies may hold what the version before did.
+* A sample without a version, after one with, is of an application that may be down, or of another one. Only its bad
+  news is believed: restarts, ill health, an endpoint that is down. Nothing good, no traffic, no latencies.
+* Inside one boot, the differences to the sample before are counted when the sample arrives.
+* The first sample of a new boot of the same version is compared with zero: counters are since boot, and that boot began
+  after the last sample we know. The boot itself is one restart, because a device that goes down with its software has
+  crashed as well. The very first sample of a device brings no differences: its boot may be days old.
+* What a device measures at a moment (memory, free disk, temperature) is kept of good samples that name the version.
+  Processor use, quality and latencies are of the interval before: a version's first sample has none.
+* Requests and errors count only together; requests whose errors nobody counted would dilute the rate. Where counters
+  are missing, the next ones are compared with the last known in this boot.
+* A counter that falls inside one boot, or that rises faster than any device can count, makes a bad sample: it is
+  counted, its restarts are counted if they rose, nothing else of it is believed, and its counters are what the next
+  sample is compared with.
+
+Source:
+    DECISIONS.md, 40.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.telemetry import columns as c
+from orchestrator.telemetry.batch import Batch
+from orchestrator.telemetry.columns import CELLS, NIBBLE, Columns, Floats, Rows
+from orchestrator.telemetry.compact import packed, packed_celsius
+from orchestrator.telemetry.medians import medians
+
+REQUESTS_PER_SECOND_MAX: Final = 1e7
+"""A counter of requests that rises faster is no counter."""
+
+STALE_INTERVALS: Final = 3
+STALE_SECONDS_MIN: Final = 1.0
+INTERVAL_SECONDS: Final = 30.0
+"""What is taken for the time between two samples while fewer than two have been seen: the wire's default."""
+
+_KIB: Final = 1024.0
+_LOG_MAX: Final = 255
+_Mask = NDArray[np.bool_]
+
+
+class SampleOutcome(StrEnum):
+    """What became of a sample."""
+
+    ACCEPTED = "accepted"
+    RESET = "reset"
+    """The first of the device or of a version: nothing to compare it with."""
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a batch brought: the samples that count for their version, and how many of each outcome there were.
+
+    Attributes:
+        requests: The differences; 0 where they are not known. ``errors`` likewise.
+    """
+
+    batch: Batch
+    requests: Floats
+    errors: Floats
+    outcomes: dict[SampleOutcome, int]
+
+
+def fold(columns: Columns, batch: Batch) -> Folded:
+    """Fold in samples in which each device stands once; all of them belong to the open cell."""
+    outcomes: dict[SampleOutcome, int] = {}
+    batch = _current(columns, batch, outcomes)
+    rows = batch.rows
+    columns.place[rows] = batch.places
+    is_new_boot = _note_boots(columns, batch)
+    _note_times(columns, batch)
+    switched = (batch.versions != c.UNSAID) & (batch.versions != columns.version[rows])
+    if switched.any():
+        columns.restart(rows[switched])
+        columns.version[rows[switched]] = batch.versions[switched]
+    is_attributed = batch.versions == columns.version[rows]
+    is_first = np.isnan(columns.first_at[rows])
+    columns.first_at[rows[is_first]] = batch.at[is_first]
+    rises = _rises(columns, batch, is_attributed, is_new_boot & ~is_first)
+    falls = np.any([rise < 0 for rise in rises.values()], axis=0)
+    gap = np.maximum(columns.gaps[0, rows].astype(np.float64), 1.0)
+    with np.errstate(invalid="ignore"):  # no gap yet
+        is_bad = ~is_first & (falls | (rises["requests"] > REQUESTS_PER_SECOND_MAX * gap))
+    is_accepted = ~is_first & ~is_bad
+    bad_news = (batch.number("healthy") == 0) | (batch.number("endpoint_up") == 0)
+    is_good = is_first | (is_accepted & (is_attributed | bad_news))
+    crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0) + is_new_boot)
+    counted = {name: np.where(is_accepted, np.nan_to_num(rise), 0) for name, rise in rises.items()}
+    _count(columns, rows, counted | {"restarts": crashes}, is_good, is_bad)
+    _measure(columns, batch, is_attributed & ~is_bad)
+    _believe(columns, batch, is_good)
+    outcomes[SampleOutcome.RESET] = int(is_first.sum())
+    outcomes[SampleOutcome.BAD] = int(is_bad.sum())
+    outcomes[SampleOutcome.ACCEPTED] = len(rows) - outcomes[SampleOutcome.RESET] - outcomes[SampleOutcome.BAD]
+    counts = np.flatnonzero(is_accepted & is_attributed)
+    return Folded(batch.take(counts), counted["requests"][counts], counted["errors"][counts], outcomes)
+
+
+def _current(columns: Columns, batch: Batch, outcomes: dict[SampleOutcome, int]) -> Batch:
+    """Leave out what is late or came before."""
+    rows = batch.rows
+    is_same_boot = columns.boots[0, rows] == batch.boots
+    is_repeated = is_same_boot & (batch.seq == columns.seq[rows])
+    is_late = np.where(
+        is_same_boot, batch.seq < columns.seq[rows], (columns.boots[1:, rows] == batch.boots).any(axis=0)
+    )
+    outcomes[SampleOutcome.DUPLICATE], outcomes[SampleOutcome.LATE] = int(is_repeated.sum()), int(is_late.sum())
+    dropped = is_repeated | is_late
+    batch = batch.take(~dropped) if dropped.any() else batch
+    columns.seq[batch.rows] = batch.seq
+    return batch
+
+
+def _note_boots(columns: Columns, batch: Batch) -> _Mask:
+    is_new: _Mask = columns.boots[0, batch.rows] != batch.boots
+    rows = batch.rows[is_new]
+    columns.boots[1:, rows] = columns.boots[:-1, rows]
+    columns.boots[0, rows] = batch.boots[is_new]
+    return is_new
+
+
+def _note_times(columns: Columns, batch: Batch) -> None:
+    """Note when each device was heard, and when it will be missed: after three of its usual intervals."""
+    rows = batch.rows
+    gap = batch.at - columns.last_at[rows]
+    gap[np.isinf(gap)] = np.nan
+    columns.last_at[rows] = batch.at
+    gaps = np.concatenate((gap[None], columns.gaps[:-1, rows]))
+    columns.gaps[:, rows] = np.minimum(gaps, 60_000)  # what half a float holds
+    usual = medians(gaps)
+    usual[np.isnan(usual)] = INTERVAL_SECONDS
+    columns.stale_after[rows] = np.maximum(STALE_INTERVALS * usual, STALE_SECONDS_MIN)
+
+
+def _rises(columns: Columns, batch: Batch, is_attributed: _Mask, from_zero: _Mask) -> dict[str, Floats]:
+    """Return by how much each counter rose, NaN where that is not known, and take the counters over."""
+    rows = batch.rows
+    requests, errors = batch.number("requests_total"), batch.number("errors_total")
+    is_known = is_attributed & ~np.isnan(requests) & ~np.isnan(errors)
+    found = {
+        "requests": np.where(is_known, requests, np.nan),
+        "errors": np.where(is_known, errors, np.nan),
+        "restarts": batch.number("restarts_total"),
+    }
+    for name, field in (("log_errors", "log_errors_total"), ("throttles", "throttle_events_total")):
+        numbers = batch.number(field)
+        if columns.has(name) or not np.isnan(numbers).all():
+            columns.need(name, "log_ring")
+            found[name] = numbers
+    rises: dict[str, Floats] = {}
+    for name, now in found.items():
+        column = getattr(columns, name)
+        before = np.where(from_zero, 0.0, column[rows])
+        column[rows] = np.where(np.isnan(now), before, now)
+        rises[name] = now - before
+    return rises
+
+
+def _count(columns: Columns, rows: Rows, counted: dict[str, Floats], is_good: _Mask, is_bad: _Mask) -> None:
+    place = columns.cell % CELLS
+    columns.open_requests[rows] += counted["requests"]
+    columns.open_errors[rows] += counted["errors"]
+    _add_halves(columns.sample_ring[place], rows, is_good, is_bad)
+    throttles = counted.get("throttles", np.zeros(len(rows)))
+    has_events = np.flatnonzero((counted["restarts"] > 0) | (throttles > 0))
+    _add_halves(columns.event_ring[place], rows[has_events], counted["restarts"][has_events], throttles[has_events])
+    if "log_errors" in counted:
+        cell = columns.log_ring[place]
+        cell[rows] = np.minimum(cell[rows] + counted["log_errors"], _LOG_MAX)
+
+
+def _add_halves(cell: NDArray[np.uint8], rows: Rows, low: NDArray[Any], high: NDArray[Any]) -> None:
+    held = cell[rows]
+    lower = np.minimum((held & NIBBLE) + low, NIBBLE).astype(np.uint8)
+    cell[rows] = lower | np.minimum((held >> 4) + high, NIBBLE).astype(np.uint8) << 4
+
+
+def _measure(columns: Columns, batch: Batch, is_of_version: _Mask) -> None:
+    place = columns.cell % CELLS
+    memory, disk = batch.number("memory_bytes"), batch.number("disk_free_bytes")
+    celsius = batch.number("temperature_celsius")
+    for ring, numbers in (("memory_ring", memory), ("disk_ring", disk)):
+        which = np.flatnonzero(is_of_version & ~np.isnan(numbers))
+        if len(which):
+            columns.need(ring)
+            # What is less than one KiB is one: 0 stands for none.
+            getattr(columns, ring)[place, batch.rows[which]] = packed(np.maximum(numbers[which] / _KIB, 1.0))
+    which = np.flatnonzero(is_of_version & ~np.isnan(celsius))
+    if len(which):
+        columns.need("temperature_ring")
+        columns.temperature_ring[place, batch.rows[which]] = packed_celsius(celsius[which])
+
+
+def _believe(columns: Columns, batch: Batch, is_good: _Mask) -> None:
+    """Take over what good samples say of the device as it is."""
+    which = np.flatnonzero(is_good)
+    rows = batch.rows[which]
+    columns.good_at[rows] = batch.at[which]
+    healthy, up = batch.number("healthy")[which], batch.number("endpoint_up")[which]
+
+    def says(*names: str) -> NDArray[np.uint16]:
+        said: NDArray[np.uint16] = np.all([~np.isnan(batch.number(name)[which]) for name in names], axis=0)
+        return said.astype(np.uint16)
+
+    flags = (healthy == 1) * c.HEALTHY
+    flags |= says("healthy") * c.SAYS_HEALTH
+    flags |= says("requests_total", "errors_total") * c.TRAFFIC
+    flags |= says("restarts_total") * c.RESTARTS
+    flags |= says("log_errors_total") * c.LOG_ERRORS
+    flags |= says("throttle_events_total") * c.THROTTLES
+    flags |= says("cpu_ratio") * c.CPU
+    flags |= says("memory_bytes") * c.MEMORY
+    flags |= says("disk_free_bytes") * c.DISK
+    flags |= says("temperature_celsius") * c.TEMPERATURE
+    columns.flags[rows] = flags
+    # Only an answer ends an outage; a sample that does not mention the endpoint is no answer.
+    down = columns.down_since[rows]
+    down = np.where((up == 0) & np.isnan(down), batch.at[which], down)
+    columns.down_since[rows] = np.where(up == 1, np.nan, down)

@@ -1,0 +1,201 @@
+"""What some devices did over a window: read from the columns and the cohorts, for all of them at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.telemetry import columns as c
+from orchestrator.telemetry.cells import Cell, merged
+from orchestrator.telemetry.cohorts import Cohort, Cohorts, codes_of
+from orchestrator.telemetry.columns import NIBBLE, Columns, Rows
+from orchestrator.telemetry.roster import UNKNOWN
+from orchestrator.telemetry.sketch import Sketch
+
+BAD_SAMPLES_MAX: Final = 2
+"""With more bad samples than this in a window, nothing can be said of a device for certain."""
+
+_Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What some devices did over a window while they ran one version; all names are sorted.
+
+    Attributes:
+        device_count: Devices that were asked about.
+        fresh: Devices with a fresh good sample of that version.
+        silent: The others. What is known of them within the window is still counted.
+        suspect: Devices with more than two bad samples in the window.
+        sample_count: Good samples.
+        request_count: Requests whose errors were counted as well.
+        restarts: How often each device restarted, or its application, for those that did.
+        log_errors: Errors in the log of each device that had some; ``throttles`` likewise.
+        healthy_count: Fresh devices that are healthy.
+        unhealthy: Fresh devices that are not.
+        undecided: Fresh devices that do not say.
+        without_traffic: Fresh devices that count no requests or no errors.
+        without_restarts: Fresh devices that count no restarts; log errors and throttle events likewise.
+        without_cpu: Fresh devices that do not measure their processors' use.
+        without_quality: Fresh devices that do not measure one of the application's own measures, by its name.
+        cells: What the devices of the same places did on the version, cell by cell; see ``cohorts``.
+    """
+
+    device_count: int
+    fresh: _Names
+    silent: _Names
+    suspect: _Names
+    sample_count: int
+    request_count: int
+    error_count: int
+    restarts: Mapping[str, int]
+    log_errors: Mapping[str, int]
+    throttles: Mapping[str, int]
+    healthy_count: int
+    unhealthy: _Names
+    undecided: _Names
+    without_traffic: _Names
+    without_restarts: _Names
+    without_log_errors: _Names
+    without_throttles: _Names
+    without_cpu: _Names
+    without_quality: Mapping[str, _Names]
+    cells: tuple[Cell, ...]
+
+    @property
+    def error_rate(self) -> float | None:
+        """Errors per request, 0..1; None without requests."""
+        return min(self.error_count / self.request_count, 1.0) if self.request_count else None
+
+    @property
+    def crash_count(self) -> int:
+        """Restarts of the applications and of the devices."""
+        return sum(self.restarts.values())
+
+    @cached_property
+    def together(self) -> Cell:
+        """What the devices measured together, merged when first asked for: most questions are not about it."""
+        return merged(self.cells)
+
+    @property
+    def latency(self) -> Sketch:
+        """All latencies of the devices that send sketches."""
+        return self.together.latency
+
+
+def running(columns: Columns, rows: Rows, version: int | None) -> NDArray[np.bool_]:
+    """Say which rows are of devices that run a version, given by its number; None: any."""
+    known: NDArray[np.bool_] = rows != UNKNOWN
+    return known if version is None else known & (columns.version[rows] == version)
+
+
+def fresh(
+    columns: Columns, rows: Rows, *, stale_after: float | None, seconds: float | None, now: float
+) -> NDArray[np.bool_]:
+    """Say which devices' last good sample is fresh, and later than ``now - seconds``."""
+    limit = columns.stale_after[rows].astype(np.float64) if stale_after is None else np.full(len(rows), stale_after)
+    age = now - columns.good_at[rows]
+    is_fresh: NDArray[np.bool_] = (age <= limit) & (age < (inf if seconds is None else seconds))
+    return is_fresh
+
+
+def read_window(
+    columns: Columns,
+    cohorts: Cohorts,
+    names: Sequence[str],
+    rows: Rows,
+    *,
+    version: int | None,
+    seconds: float | None,
+    stale_after: float | None,
+    now: float,
+) -> Window:
+    """Read the window that begins with the cell in which ``now - seconds`` lies; None: all cells that are kept.
+
+    Args:
+        columns: Turned to ``now``.
+        cohorts: Of the same samples.
+        names: Sorted, each once.
+        rows: Of these; unknown ones too.
+        version: The number of the version that counts; None: whatever each device runs.
+        seconds: At most what the columns keep.
+        stale_after: The age of a last good sample that is not fresh; None: each device's own.
+        now: Seconds.
+    """
+    since = None if seconds is None else now - seconds
+    places = columns.places(since)
+    is_found = running(columns, rows, version)
+    found = np.flatnonzero(is_found)
+    there = rows[found]
+    is_fresh = np.zeros(len(names), dtype=np.bool_)
+    is_fresh[found] = fresh(columns, there, stale_after=stale_after, seconds=seconds, now=now)
+
+    def named(mask: NDArray[Any]) -> _Names:
+        return tuple(names[index] for index in np.flatnonzero(mask).tolist())
+
+    def named_found(mask: NDArray[Any]) -> _Names:
+        return tuple(names[index] for index in found[mask].tolist())
+
+    def counted(numbers: NDArray[Any]) -> dict[str, int]:
+        some = np.flatnonzero(numbers)
+        return {names[found[index]]: int(numbers[index]) for index in some.tolist()}
+
+    flags, freshly = columns.flags[there], is_fresh[found]
+    is_down = ~np.isnan(columns.down_since[there])
+    is_healthy = ((flags & c.HEALTHY) != 0) & ~is_down
+    is_decided = is_down | ((flags & c.SAYS_HEALTH) != 0)
+    cells = columns.sample_ring[places[:, None], there]
+    events = columns.event_ring[places[:, None], there]
+    requests, errors = columns.traffic(there, places)
+
+    def without(flag: np.uint16) -> _Names:
+        return named_found(freshly & ((flags & flag) == 0))
+
+    return Window(
+        device_count=len(names),
+        fresh=named(is_fresh),
+        silent=named(~is_fresh),
+        suspect=named_found((cells >> 4).sum(axis=0) > BAD_SAMPLES_MAX),
+        sample_count=int((cells & NIBBLE).sum()),
+        request_count=round(float(requests.sum())),
+        error_count=round(float(errors.sum())),
+        restarts=counted((events & NIBBLE).sum(axis=0)),
+        log_errors=counted(_log_errors(columns, there, places)),
+        throttles=counted((events >> 4).sum(axis=0)),
+        healthy_count=int((freshly & is_healthy).sum()),
+        unhealthy=named_found(freshly & is_decided & ~is_healthy),
+        undecided=named_found(freshly & ~is_decided),
+        without_traffic=without(c.TRAFFIC),
+        without_restarts=without(c.RESTARTS),
+        without_log_errors=without(c.LOG_ERRORS),
+        without_throttles=without(c.THROTTLES),
+        without_cpu=without(c.CPU),
+        without_quality=_without_quality(columns, cohorts, there, lambda lacks: named_found(freshly & lacks)),
+        cells=tuple(cohorts.cells(_cohorts(columns, there), columns.start_of(since), now)),
+    )
+
+
+def _log_errors(columns: Columns, rows: Rows, places: NDArray[np.intp]) -> NDArray[Any]:
+    if not columns.has("log_ring"):
+        return np.zeros(len(rows), dtype=np.int64)
+    counts: NDArray[Any] = columns.log_ring[places[:, None], rows].sum(axis=0, dtype=np.int64)
+    return counts
+
+
+def _without_quality(
+    columns: Columns, cohorts: Cohorts, rows: Rows, named: Callable[[NDArray[Any]], _Names]
+) -> dict[str, _Names]:
+    if not columns.has("qualities"):
+        return {}
+    held = columns.qualities[rows]
+    return {name: named((held >> np.uint16(bit) & 1) == 0) for bit, name in enumerate(cohorts.qualities)}
+
+
+def _cohorts(columns: Columns, rows: Rows) -> list[Cohort]:
+    """Return the cohorts that devices belong to now."""
+    codes = np.unique(codes_of(columns.place[rows], columns.version[rows]))
+    return [Cohort.of_code(code) for code in codes.tolist()]
