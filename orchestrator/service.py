@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from orchestrator.core import events as e
 from orchestrator.core.answers import complete
-from orchestrator.core.connectivity import decide_lost
+from orchestrator.core.connectivity import decide_kept_out, decide_lost
 from orchestrator.core.context import Context
 from orchestrator.core.effects import (
     Effect,
@@ -30,6 +33,7 @@ from orchestrator.core.inputs import (
     HoldSeen,
     Input,
     SampleReceived,
+    SamplesSeen,
     Tick,
 )
 from orchestrator.core.interpret import Received, Refused, interpret
@@ -43,6 +47,7 @@ from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.core.silence import decide_frozen, observe_silence
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch
+from orchestrator.intake import Intake, Located
 from orchestrator.publishing import Outgoing, Publisher, published
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
 from orchestrator.telemetry.places import Place
@@ -125,6 +130,9 @@ class Engine:
         self._settle_seconds = settle_seconds
         self._blind_until = float("inf")
         self._ticked_at = 0.0
+        self._intake = Intake(context.monitor, tree, self._locate, self._refused)
+        self._situation: object = None
+        """What decides where all devices belong: whether anything is decided, and how far the rollouts are."""
 
     def start(self, now: float) -> list[Outgoing]:
         """Replay the journal, take over with a new epoch, and return what must be published again.
@@ -184,8 +192,6 @@ class Engine:
                 return []
             case Refused():
                 self._refused(given)
-                if given.device:
-                    self.context.monitor.refuse(given.device)
                 return []
             case _:
                 return self.handle(given, now)
@@ -194,8 +200,8 @@ class Engine:
         """Decide on one input; what is returned may be published, because it is in the journal."""
         match given:
             case SampleReceived():
-                self._fold(given, now)
-                outgoing = []
+                self.hear([given.device], np.array([given.shard], dtype=np.uint8), [given.payload], now)
+                return []
             case DeviceReady():
                 return self._answer_ready(given, now)
             case CommandReceived():
@@ -217,30 +223,50 @@ class Engine:
             case _:
                 outgoing = []
         observe(self.state, given, now)
+        if isinstance(given, Announced | DeviceReported):
+            self._intake.displace([given.device])
         return outgoing
 
-    def _refused(self, refused: Refused) -> None:
-        self.refused_total[refused.reason] += 1
-        if self._note_refusal is not None:
+    def hear(self, devices: Sequence[str], shards: NDArray[np.uint8], payloads: Sequence[bytes], now: float) -> None:
+        """Take what devices sent of their health, in the order in which it came, with the shard in each topic."""
+        observe(self.state, SamplesSeen(self._intake.take(devices, shards, payloads, now)), now)
+
+    def _refused(self, refused: Refused, count: int = 1) -> None:
+        self.refused_total[refused.reason] += count
+        if self._note_refusal is not None and refused.reason != "unknown_device":  # or a fleet elsewhere fills the log
             self._note_refusal(refused)
 
     def performed(self) -> None:
         """Note that everything returned so far has been handed to the broker."""
         self._journal.mark_performed(self.seq)
 
-    def _fold(self, given: SampleReceived, now: float) -> None:
-        device = self.state.devices.get(given.device)
+    def _locate(self, name: str) -> Located | None:
+        device = self.state.devices.get(name)
         if device is None or not device.is_known:
-            self.refused_total["unknown_device"] += 1
-            return
+            return None
         rollout = None if device.rollout is None else self.state.rollouts[device.rollout]
         wave, serves = "", True
         if rollout is not None and rollout.phase not in TERMINAL:
             wave = f"{rollout.id}/{rollout.members[device.id].wave}"
             serves = device.version != rollout.release.version and rollout.phase is not Phase.ROLLING_BACK
         is_normal = serves and not device.quarantine and not device.info.maintenance and not self.state.frozen
-        place = Place(device.info.group, wave, is_normal)
-        self.context.monitor.observe(device.id, place, given.sample, now)
+        return Located(Place(device.info.group, wave, is_normal), device.row)
+
+    def _displace(self, events: Sequence[e.AnyEvent]) -> None:
+        """Let devices be located anew where facts may have moved them."""
+        situation = self.state.frozen, [(each.id, each.phase) for each in self.state.active]
+        if situation != self._situation:
+            self._situation = situation
+            self._intake.displace(None)
+            return
+        for event in events:
+            match event:
+                case e.DevicesImported() | e.DevicesOrdered() | e.DevicesJoined():
+                    self._intake.displace(tuple(event.devices))
+                case e.DeviceAnnounced() | e.DeviceQuarantined() | e.DeviceReleased():
+                    self._intake.displace([event.device])
+                case _:
+                    pass
 
     def _tick(self, now: float) -> list[Outgoing]:
         if now < self._blind_until:
@@ -252,6 +278,7 @@ class Engine:
         if self.state.frozen:
             return outgoing
         outgoing += self._commit(decide_lost(self.state, now), now)
+        outgoing += self._commit(decide_kept_out(self.state, self._intake.troublemakers(now)), now)
         for rollout in self.state.watched:
             outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
         for rollout in self.state.active:
@@ -287,6 +314,7 @@ class Engine:
         for event in events:
             evolve(self.state, event, now)
             effects += react(self.state, event, now)
+        self._displace(events)
         return [
             *self._publisher.publish(self.state, effects, now),
             *(self._publisher.message(Kind.AUDIT, published(record)) for record in records),

@@ -15,6 +15,8 @@ from schemas.errors import TopicError
 ID_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}"
 SHARD_COUNT: Final = 64
+SHARDS: Final = {f"{number:02d}": number for number in range(SHARD_COUNT)}
+"""Shards by their names in topics."""
 
 _ID: Final = re.compile(ID_PATTERN)
 _NAME: Final = re.compile(NAME_PATTERN)

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from orchestrator.telemetry.sample import Sample
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.commands import Command
 from schemas.messages import Info, Ready, ReplyError, Reported
 
@@ -41,10 +43,18 @@ class DeviceReady:
 
 @dataclass(frozen=True, slots=True)
 class SampleReceived:
-    """A device sent a sample of its health; folded into telemetry, never journaled."""
+    """A device sent what is meant to be a sample of its health; folded into telemetry, never journaled."""
 
     device: str
-    sample: Sample
+    shard: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesSeen:
+    """Devices sent samples, by their rows in the inventory; one may stand in it several times."""
+
+    rows: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ Input = (
     | DeviceReported
     | DeviceReady
     | SampleReceived
+    | SamplesSeen
     | HoldSeen
     | CommandReceived
     | CommandRefused

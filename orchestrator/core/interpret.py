@@ -18,11 +18,10 @@ from orchestrator.core.inputs import (
     PresenceSeen,
     SampleReceived,
 )
-from orchestrator.telemetry.sample import decode_sample
 from schemas.codec import RETAINED, decode
 from schemas.commands import VERBS, parse_command
 from schemas.errors import DecodeError
-from schemas.ids import shard_of
+from schemas.ids import SHARDS
 from schemas.messages import Info, Ready, ReplyError, Reported
 from schemas.topics import Kind, TopicTree
 
@@ -44,16 +43,11 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message that says nothing, and why; ``reason`` is one of a few words, for counting.
-
-    Attributes:
-        device: Whose sample of health it was meant to be; empty for anything else.
-    """
+    """A message that says nothing, and why; ``reason`` is one of a few words, for counting."""
 
     topic: str
     reason: str
     detail: str = ""
-    device: str = ""
 
 
 def interpret(tree: TopicTree, received: Received) -> Input | Refused | None:
@@ -70,8 +64,7 @@ def interpret(tree: TopicTree, received: Received) -> Input | Refused | None:
     try:
         return _from_device(address.kind, address.ids.get("device", ""), address.ids.get("shard"), received)
     except DecodeError as error:
-        sender = address.ids["device"] if address.kind is Kind.HEALTH else ""
-        return Refused(received.topic, "undecodable", str(error)[:200], sender)
+        return Refused(received.topic, "undecodable", str(error)[:200])
 
 
 def _from_device(kind: Kind, device: str, shard: str | None, received: Received) -> Input | Refused:
@@ -85,10 +78,10 @@ def _from_device(kind: Kind, device: str, shard: str | None, received: Received)
             return DeviceReported(device, decode(Reported, payload, RETAINED))
         case Kind.READY if not received.retained:
             return DeviceReady(device, decode(Ready, payload, RETAINED))
-        case Kind.HEALTH if shard != shard_of(device):
-            return Refused(received.topic, "foreign_shard")
+        case Kind.HEALTH if not received.retained and shard in SHARDS:
+            return SampleReceived(device, SHARDS[shard], payload)
         case Kind.HEALTH if not received.retained:
-            return SampleReceived(device, decode_sample(payload))
+            return Refused(received.topic, "foreign_shard")
         case Kind.READY | Kind.HEALTH:
             return Refused(received.topic, "retained_event")
         case _:

@@ -1,7 +1,10 @@
 """What is only seen: presence, reports and holds, kept beside the journaled state and rebuilt from the bus."""
 
-from math import inf, isnan, nan
+from math import inf, nan
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.core.inputs import (
     Announced,
@@ -10,9 +13,9 @@ from orchestrator.core.inputs import (
     HoldSeen,
     Input,
     PresenceSeen,
-    SampleReceived,
+    SamplesSeen,
 )
-from orchestrator.core.inventory import Device
+from orchestrator.core.inventory import Device, Inventory
 from orchestrator.core.state import State
 from schemas.messages import Info
 from schemas.times import parse_timestamp
@@ -39,8 +42,8 @@ def observe(state: State, seen: Input, now: float) -> None:
             device.heard_at = now
             device.version = reported.installed_version or device.version
             device.is_asking = reported.observed_generation == device.generation and reported.state in _ASKING
-        case SampleReceived(device=name) if name in state.devices:
-            _note_sample(state.devices[name], now)
+        case SamplesSeen(rows=rows):
+            _note_samples(state.devices, rows, now)
         case DeviceReady(device=name) if name in state.devices:
             state.devices[name].heard_at = now
         case _:
@@ -54,13 +57,14 @@ def _note_info(device: Device, info: Info, now: float) -> None:
     device.sleeps_until = _moment(info.sleeping_until)
 
 
-def _note_sample(device: Device, now: float) -> None:
-    gap, known = now - device.sampled_at, device.interval_seconds
-    if isnan(known):
-        device.interval_seconds = nan if gap == inf else gap
-    else:
-        device.interval_seconds = known + _SMOOTHING * (gap - known)
-    device.heard_at = device.sampled_at = now
+def _note_samples(devices: Inventory, rows: NDArray[np.int32], now: float) -> None:
+    sampled_at = devices.column(Device.sampled_at)
+    intervals = devices.column(Device.interval_seconds)
+    gap, usual = now - sampled_at[rows], intervals[rows]
+    first = np.where(np.isinf(gap), nan, gap)
+    intervals[rows] = np.where(np.isnan(usual), first, usual + _SMOOTHING * (gap - usual))
+    sampled_at[rows] = now
+    devices.column(Device.heard_at)[rows] = now
 
 
 def _moment(text: str | None) -> float:

@@ -1,7 +1,7 @@
 """Samples side by side: a batch as arrays, as the fold takes it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, Self
@@ -24,8 +24,13 @@ VERSIONS_MAX: Final = 30_000
 """Versions that are told apart; a device that names one more is taken for one that names none."""
 
 _NEVER_SEEN: Final = -2
+_PLACES: Final = {name: place for place, name in enumerate(NUMBERS)}
 
-_take_numbers = attrgetter(*NUMBERS)
+_take_numbers = attrgetter(*NUMBERS, "seq")
+_take_boot = attrgetter("boot_id")
+_take_version = attrgetter("version")
+_take_latency = attrgetter("latency")
+_take_quality = attrgetter("quality")
 
 
 class Versions:
@@ -33,15 +38,19 @@ class Versions:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._codes: dict[str, int] = {}
+        self._codes: dict[str | None, int] = {None: UNSAID}
 
-    def code(self, version: str | None) -> int:
-        """Return a version's number, a new one where it is new; ``UNSAID`` for none, and for what is no version."""
-        if version is None:
-            return UNSAID
+    def codes(self, versions: Sequence[str | None]) -> NDArray[np.int16]:
+        """Return each version's number, a new one where it is new; ``UNSAID`` for none, and for what is no version."""
+        found = list(map(self._codes.get, versions))
+        if None in found:
+            found = list(map(self._code, versions))
+        return np.array(found, dtype=np.int16)
+
+    def _code(self, version: str | None) -> int:
         code = self._codes.get(version)
         if code is None:
-            if len(self.names) >= VERSIONS_MAX or not is_name(version):
+            if version is None or len(self.names) >= VERSIONS_MAX or not is_name(version):
                 return UNSAID
             code = self._codes[version] = len(self.names)
             self.names.append(version)
@@ -67,7 +76,7 @@ class Batch:
         boots: Fingerprints of their boots, never 0.
         versions: Their numbers.
         numbers: A row for each of ``NUMBERS``, a column for each sample.
-        samples: The samples themselves, for what is no number.
+        samples: The samples themselves where any of them says what is no number; else None.
     """
 
     rows: Rows
@@ -77,55 +86,77 @@ class Batch:
     boots: NDArray[np.uint32]
     versions: NDArray[np.int16]
     numbers: Floats
-    samples: NDArray[Any]
+    samples: NDArray[Any] | None
 
     @classmethod
     def of(
         cls, rows: Rows, places: NDArray[np.int32], at: Floats, samples: Sequence[Sample], versions: Versions
     ) -> Self:
         """Put samples side by side."""
-        count = len(samples)
-        held = np.empty(count, dtype=object)
-        held[:] = samples
+        table = _numbers(samples)
         return cls(
             rows,
             places,
             at,
-            np.fromiter((each.seq for each in samples), dtype=np.int64, count=count),
-            np.fromiter((hash(each.boot_id) & 0xFFFFFFFF or 1 for each in samples), dtype=np.uint32, count=count),
-            np.fromiter((versions.code(each.version) for each in samples), dtype=np.int16, count=count),
-            _numbers(samples),
-            held,
+            table[-1].astype(np.int64),
+            _boots(samples),
+            versions.codes(list(map(_take_version, samples))),
+            table[:-1],
+            _wordy(samples),
         )
 
     def take(self, which: NDArray[Any]) -> Self:
         """Return some of the samples."""
-        return type(self)(*(getattr(self, each.name)[..., which] for each in fields(self)))
+        return type(self)(
+            self.rows[which],
+            self.places[which],
+            self.at[which],
+            self.seq[which],
+            self.boots[which],
+            self.versions[which],
+            self.numbers[:, which],
+            None if self.samples is None else self.samples[which],
+        )
 
     def number(self, name: str) -> Floats:
         """Return one of ``NUMBERS``."""
-        found: Floats = self.numbers[NUMBERS.index(name)]
+        found: Floats = self.numbers[_PLACES[name]]
         return found
 
     def one_by_one(self) -> Iterator[Self]:
         """Yield parts in which each device stands once, in the order in which its samples came."""
         order = np.argsort(self.rows, kind="stable")
         in_order = self.rows[order]
-        starts = np.flatnonzero(np.diff(in_order, prepend=-1))
-        if len(starts) == len(order):
+        is_other = in_order[1:] != in_order[:-1]
+        if is_other.all():
             yield self
             return
+        starts = np.concatenate(([0], np.flatnonzero(is_other) + 1))
         turns = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
         for turn in range(int(turns.max()) + 1):
             yield self.take(np.sort(order[turns == turn]))
 
 
 def _numbers(samples: Sequence[Sample]) -> Floats:
-    count = len(samples) * len(NUMBERS)
-    flat = chain.from_iterable(map(_take_numbers, samples))
+    """Return a row for each of ``NUMBERS``, and one for ``seq``, which a float of this size holds exactly."""
+    width = len(NUMBERS) + 1
     try:
-        table = np.fromiter(flat, dtype=np.float64, count=count)
+        table = np.fromiter(
+            chain.from_iterable(map(_take_numbers, samples)), dtype=np.float64, count=len(samples) * width
+        )
     except TypeError:  # A device said null.
-        every = chain.from_iterable(map(_take_numbers, samples))
-        table = np.array(list(every), dtype=np.float64)
-    return table.reshape(len(samples), len(NUMBERS)).T
+        table = np.array(list(chain.from_iterable(map(_take_numbers, samples))), dtype=np.float64)
+    return np.ascontiguousarray(table.reshape(len(samples), width).T)
+
+
+def _boots(samples: Sequence[Sample]) -> NDArray[np.uint32]:
+    hashes = np.fromiter(map(hash, map(_take_boot, samples)), dtype=np.int64, count=len(samples))
+    return np.maximum(hashes.astype(np.uint32), 1)
+
+
+def _wordy(samples: Sequence[Sample]) -> NDArray[Any] | None:
+    if not any(map(_take_latency, samples)) and not any(map(_take_quality, samples)):
+        return None
+    held = np.empty(len(samples), dtype=object)
+    held[:] = samples
+    return held

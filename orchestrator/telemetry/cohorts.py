@@ -119,7 +119,7 @@ class Cohorts:
 
     def _add_qualities(self, codes: NDArray[np.intp], batch: Batch) -> tuple[Rows, NDArray[np.uint16]]:
         measured: dict[int, int] = {}
-        for place, sample in enumerate(batch.samples):
+        for place, sample in enumerate(() if batch.samples is None else batch.samples):
             for name, value in (sample.quality or {}).items():
                 which = self._quality(name)
                 if which is not None:
@@ -137,6 +137,8 @@ class Cohorts:
         return len(self.qualities) - 1
 
     def _add_latencies(self, codes: NDArray[np.intp], batch: Batch) -> None:
+        if batch.samples is None:
+            return
         told = [(code, each.latency) for code, each in zip(codes.tolist(), batch.samples, strict=True) if each.latency]
         if not told:
             return
@@ -154,7 +156,8 @@ class Cohorts:
         for place, name in enumerate(PERCENTILES):
             values = batch.number(name)
             known = np.flatnonzero(~np.isnan(values))
-            known = known[[batch.samples[each].latency is None for each in known]]
+            if batch.samples is not None:
+                known = known[[each.latency is None for each in batch.samples[known]]]
             if not len(known):
                 continue
             if not self._percentiles.shape[1]:

@@ -1,10 +1,12 @@
 """The fleet as its health samples show it: the one fold that gates, triggers and summaries ask."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, groupby
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.telemetry import columns as c
 from orchestrator.telemetry.baseline import Baseline
@@ -24,13 +26,33 @@ from orchestrator.telemetry.windows import Window, fresh, read_window, running
 LONGEST_SECONDS: Final = 1800.0
 """The longest window of the reference."""
 
-PENDING_MAX: Final = 4096
-"""Samples that wait to be folded in together; every question folds them in first."""
+WAITING_MAX: Final = 4096
+"""Samples that wait to be folded in together."""
 
 _SIGNALS: Final = (
     (c.TRAFFIC, "error_rate"), (c.LOG_ERRORS, "log_errors"), (c.THROTTLES, "throttle_events"), (c.CPU, "cpu"),
     (c.MEMORY, "memory"), (c.DISK, "disk"), (c.TEMPERATURE, "temperature"),
 )  # fmt: skip
+
+
+class _Waiting(NamedTuple):
+    """Samples that came together and are not folded in yet."""
+
+    rows: Rows
+    places: NDArray[np.int32]
+    samples: Sequence[Sample]
+    at: float
+
+
+def _together(parts: Sequence[_Waiting], versions: Versions) -> Batch:
+    rows, places, samples, times = zip(*parts, strict=True)
+    return Batch.of(
+        np.concatenate(rows),
+        np.concatenate(places),
+        np.repeat(times, list(map(len, rows))),
+        list(chain.from_iterable(samples)),
+        versions,
+    )
 
 
 class Monitor:
@@ -66,56 +88,68 @@ class Monitor:
         self._columns = Columns(longest_seconds / (CELLS - 1))
         self._cohorts = Cohorts()
         self._histories: dict[str, GroupHistory] = {}
-        self._pending: list[tuple[str, int, Sample, float]] = []
-        self._refused: list[str] = []
+        self._waiting: list[_Waiting] = []
+        self._waiting_count = 0
+        self._refused: list[Rows] = []
         self._slopes: dict[tuple[object, ...], Slopes] = {}
         self._now = 0.0
+        self._latest = 0.0
 
     # Samples.
 
-    def observe(self, device: str, place: Place, sample: Sample, received_at: float) -> None:
-        """Fold one sample in; the rules are in ``fold``."""
-        self._pending.append((device, self._places.code(place), sample, received_at))
-        if len(self._pending) >= PENDING_MAX:
-            self._fold_pending()
+    def find(self, devices: Sequence[str]) -> Rows:
+        """Return each device's row; ``UNKNOWN`` where it was never admitted."""
+        return self._roster.find(devices)
 
-    def refuse(self, device: str) -> None:
-        """Count a message of a device that is no sample: a bad one, if the device has been heard before."""
-        self._refused.append(device)
-        if len(self._refused) >= PENDING_MAX:
-            self._fold_pending()
+    def names(self, rows: Rows) -> list[str]:
+        """Return the devices of rows."""
+        return self._roster.names(rows)
+
+    def admit(self, devices: Sequence[str], places: Sequence[Place]) -> Rows:
+        """Note where devices belong from now on, and return their rows, new ones where they are new."""
+        rows = self._roster.add(devices)
+        self._columns.reserve(len(self._roster))
+        self._columns.place[rows] = list(map(self._places.code, places))
+        return rows
+
+    def observe(self, rows: Rows, samples: Sequence[Sample], received_at: float) -> None:
+        """Fold in samples of devices that were admitted, in the order in which they came; the rules are in ``fold``."""
+        self._latest = max(self._latest, received_at)
+        self._waiting.append(_Waiting(rows, self._columns.place[rows], samples, self._latest))
+        self._waiting_count += len(rows)
+        if self._waiting_count >= WAITING_MAX:
+            self.settle()
+
+    def refuse(self, rows: Rows) -> None:
+        """Count messages of devices that are no samples: bad ones."""
+        self._refused.append(rows)
+        if len(self._refused) >= WAITING_MAX:
+            self.settle()
+
+    def settle(self) -> None:
+        """Fold in what waits: samples wait for each other, because together they cost less; a question settles."""
+        waiting, self._waiting, self._waiting_count = self._waiting, [], 0
+        for cell, parts in groupby(waiting, lambda each: self._columns.cell_of(each.at)):
+            self._turn(cell)
+            self._fold(_together(list(parts), self._versions))
+        self._now = max(self._now, self._latest)
+        self._fold_refused()
 
     def cover(self, seconds: float) -> None:
         """Cut time so that a window of ``seconds`` can be asked for: longer cells are coarser, shorter ones sharper."""
         cell_seconds = seconds / (CELLS - 1)
         if cell_seconds != self._columns.cell_seconds:
-            self._fold_pending()
+            self.settle()
             self._cohorts.close(self._now, self._tell)
             self._columns.gauge(cell_seconds)
             self._slopes.clear()
 
     def _catch_up(self, now: float) -> float:
         """Fold in what waits, and turn to ``now``, which never falls."""
-        self._fold_pending()
+        self.settle()
         self._now = max(self._now, now)
         self._turn(self._columns.cell_of(self._now))
         return self._now
-
-    def _fold_pending(self) -> None:
-        pending, self._pending = self._pending, []
-        if pending:
-            names, places, samples, times = zip(*pending, strict=True)
-            at = np.maximum(np.array(times), self._now)
-            order = np.argsort(at, kind="stable")
-            rows = self._roster.add(names)
-            self._columns.reserve(len(self._roster))
-            batch = Batch.of(rows, np.array(places, dtype=np.int32), at, samples, self._versions).take(order)
-            self._now = float(batch.at[-1])
-            cells = batch.at // self._columns.cell_seconds
-            for part in np.split(np.arange(len(cells)), np.flatnonzero(np.diff(cells)) + 1):
-                self._turn(int(cells[part[0]]))
-                self._fold(batch.take(part) if len(part) < len(cells) else batch)
-        self._fold_refused()
 
     def _fold(self, batch: Batch) -> None:
         for each in batch.one_by_one():
@@ -128,11 +162,10 @@ class Monitor:
 
     def _fold_refused(self) -> None:
         refused, self._refused = self._refused, []
-        if not refused:
-            return
-        rows, counts = np.unique(self._roster.find(refused), return_counts=True)
-        self._columns.count_bad(rows[rows != UNKNOWN], counts[rows != UNKNOWN])
-        self.outcomes[SampleOutcome.BAD] += len(refused)
+        if refused:
+            rows, counts = np.unique(np.concatenate(refused), return_counts=True)
+            self._columns.count_bad(rows, counts)
+            self.outcomes[SampleOutcome.BAD] += int(counts.sum())
 
     def _turn(self, cell: int) -> None:
         columns = self._columns
@@ -222,7 +255,7 @@ class Monitor:
 
     def last_seen(self, device: str) -> float | None:
         """Return when the device's last sample came that was neither late nor a duplicate."""
-        self._fold_pending()
+        self.settle()
         row = self._roster.find([device])[0]
         return None if row == UNKNOWN else float(self._columns.last_at[row])
 
@@ -232,7 +265,7 @@ class Monitor:
 
     def versions_of(self, devices: Collection[str]) -> dict[str, str | None]:
         """Return the version that each device named last; None where it is not known."""
-        self._fold_pending()
+        self.settle()
         names, rows = self._rows(devices)
         codes = np.where(rows == UNKNOWN, UNSAID, self._columns.version[rows])
         return {name: self._versions.name(code) for name, code in zip(names, codes.tolist(), strict=True)}

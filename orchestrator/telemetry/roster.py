@@ -6,14 +6,13 @@ Source:
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN: Final = -1
 _SLOTS_MIN: Final = 1024
-_HASH_MASK: Final = (1 << 64) - 1
 
 _Hashes = NDArray[np.uint64]
 
@@ -53,8 +52,11 @@ class Roster:
         """Return each id's row, a new one where it is new."""
         hashes = _hashed(names)
         rows = self._find(hashes)
-        for index in np.flatnonzero(rows == UNKNOWN).tolist():
-            rows[index] = self._add(names[index], hashes[index : index + 1])
+        missing = np.flatnonzero(rows == UNKNOWN)
+        if len(missing):
+            firsts = np.sort(np.unique(hashes[missing], return_index=True)[1])  # One may stand twice.
+            self._append([names[index] for index in missing[firsts].tolist()], hashes[missing[firsts]])
+            rows[missing] = self._find(hashes[missing])
         return rows
 
     def _find(self, hashes: _Hashes) -> NDArray[np.intp]:
@@ -69,39 +71,33 @@ class Roster:
             pending = pending[(rows[pending] != UNKNOWN) & (self._hashes[found] != hashes[pending])]
         return rows
 
-    def _add(self, name: str, hashed: _Hashes) -> int:
-        row = int(self._find(hashed)[0])  # It may stand twice among the new ones.
-        if row != UNKNOWN:
-            return row
-        row = len(self)
-        self._text += name.encode()
-        self._ends.append(len(self._text))
-        if 2 * len(self) > len(self._hashes):
+    def _append(self, names: Sequence[str], hashes: _Hashes) -> None:
+        first = len(self)
+        for name in names:
+            self._text += name.encode()
+            self._ends.append(len(self._text))
+        while 2 * len(self) > len(self._hashes):
             self._grow()
-        self._place(int(hashed[0]), row)
-        return row
+        self._insert(hashes, np.arange(first, len(self)))
 
-    def _place(self, hashed: int, row: int) -> None:
-        mask = len(self._hashes) - 1
-        slot = hashed & mask
-        while self._rows[slot] != UNKNOWN:
-            slot = (slot + 1) & mask
-        self._hashes[slot], self._rows[slot] = hashed, row
-
-    def _grow(self) -> None:
-        used = self._rows != UNKNOWN
-        hashes, rows = self._hashes[used], self._rows[used]
-        size = 2 * len(self._hashes)
-        self._hashes, self._rows = np.zeros(size, dtype=np.uint64), np.full(size, UNKNOWN, dtype=np.int32)
-        pending, slots = np.arange(len(rows)), hashes & np.uint64(size - 1)
+    def _insert(self, hashes: _Hashes, rows: NDArray[Any]) -> None:
+        mask = np.uint64(len(self._hashes) - 1)
+        pending, slots = np.arange(len(rows)), hashes & mask
         while len(pending):
             # Of those that want the same slot one gets it; the others look on.
             free = pending[self._rows[slots[pending]] == UNKNOWN]
             self._rows[slots[free]] = rows[free]
             self._hashes[slots[free]] = hashes[free]
             pending = pending[self._rows[slots[pending]] != rows[pending]]
-            slots[pending] = (slots[pending] + np.uint64(1)) & np.uint64(size - 1)
+            slots[pending] = (slots[pending] + np.uint64(1)) & mask
+
+    def _grow(self) -> None:
+        used = self._rows != UNKNOWN
+        hashes, rows = self._hashes[used], self._rows[used]
+        size = 2 * len(self._hashes)
+        self._hashes, self._rows = np.zeros(size, dtype=np.uint64), np.full(size, UNKNOWN, dtype=np.int32)
+        self._insert(hashes, rows)
 
 
 def _hashed(names: Sequence[str]) -> _Hashes:
-    return np.fromiter((hash(name) & _HASH_MASK for name in names), dtype=np.uint64, count=len(names))
+    return np.fromiter(map(hash, names), dtype=np.int64, count=len(names)).view(np.uint64)

@@ -3,6 +3,7 @@
 ``schemas.messages.HealthSample`` is the definition; a test holds both together.
 """
 
+from collections.abc import Sequence
 from math import nan
 from sys import float_info
 from typing import Annotated, Final, Self
@@ -59,6 +60,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
 _MSGPACK: Final = msgspec.msgpack.Decoder(Sample)
 _JSON: Final = msgspec.json.Decoder(Sample)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_sample(payload: bytes) -> Sample:
@@ -71,7 +73,24 @@ def decode_sample(payload: bytes) -> Sample:
         raise DecodeError(f"{len(payload)} bytes, at most {HEALTH.bytes_max} are allowed, and more than none")
     try:
         return (_MSGPACK if is_msgpack_map(payload[0]) else _JSON).decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         text, _, place = str(error).partition(" - at `$")
         field = place.strip(".`") or "payload"
         raise DecodeError(f"{field}: {text}", field) from error
+
+
+def decode_samples(payloads: Sequence[bytes]) -> list[Sample | DecodeError]:
+    """Read many samples: each, or why it is none, see ``decode_sample``."""
+    if 0 < max(map(len, payloads), default=0) <= HEALTH.bytes_max:
+        try:
+            return list(map(_MSGPACK.decode, payloads))
+        except _UNREADABLE:
+            pass  # One is in JSON, or nothing.
+    return [_read(each) for each in payloads]
+
+
+def _read(payload: bytes) -> Sample | DecodeError:
+    try:
+        return decode_sample(payload)
+    except DecodeError as error:
+        return error

@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from orchestrator.intake import Intake
 from orchestrator.reporting.build import build_report
+from orchestrator.telemetry.places import Place
 from simulator import World, simulate
 from simulator.scenario import draw_scenario
 from tests.reporting.report_agrees import compare
@@ -40,6 +44,28 @@ def reports_agree(world: World) -> None:
 def test_no_invariant_breaks_when_everything_goes_wrong(first: int) -> None:
     for seed in SEEDS[first : first + CHUNK]:
         check(seed)
+
+
+def test_what_devices_do_counts_where_they_belong_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Intake.take
+    places: set[Place] = set()
+
+    def checked(intake: Intake, devices: Sequence[str], *message: Any) -> Any:  # noqa: ANN401 - as it is
+        homes = take(intake, devices, *message)
+        monitor = intake._monitor
+        for device, row in zip(devices, monitor.find(devices).tolist(), strict=True):
+            located = intake._locate(device)
+            if located is not None:
+                places.add(located.place)
+                assert located.place == monitor._places[monitor._columns.place[row]]
+        return homes
+
+    monkeypatch.setattr(Intake, "take", checked)
+    for seed in range(30):
+        simulate(seed, device_count=DEVICE_COUNT)
+    assert {(bool(place.wave), place.is_normal) for place in places} == {
+        (x, y) for x in (True, False) for y in (True, False)
+    }
 
 
 def test_everything_happens_in_some_seed() -> None:

@@ -42,7 +42,7 @@ def tell(
     monitor: Monitor, device: str, group: str, new: HealthSample, at: float, *, wave: str = "", is_normal: bool = True
 ) -> None:
     """Let the monitor observe a sample."""
-    monitor.observe(device, Place(group, wave, is_normal), Sample.of(new), at)
+    monitor.observe(monitor.admit([device], [Place(group, wave, is_normal)]), [Sample.of(new)], at)
 
 
 def feed(

@@ -299,8 +299,7 @@ def test_nothing_is_conclusive_of_a_device_whose_samples_contradict_each_other(
 def test_messages_that_are_no_samples_are_bad_samples_of_their_sender() -> None:
     monitor, deployed = fleet(2, 0)
     for _ in range(3):
-        monitor.refuse("well01")
-        monitor.refuse("never seen")
+        monitor.refuse(monitor.find(["well01"]))
     result = judge(monitor, "error_rate", "0.5", deployed=deployed)
     assert result.verdict == "inconclusive"
     assert "more than 2 bad samples from well01" in result.why

@@ -1,0 +1,158 @@
+"""From what devices send of their health to what is known of it: many messages at a time, and nothing lost unseen.
+
+Refused are, in this order and each counted: messages in another device's shard, those of devices that nobody knows,
+what is more than a device may send (before it is decoded, so that a flood costs the others nothing), and what is no
+sample. Floods and what is no sample count as bad samples of their device: three, and nothing is concluded from it.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from itertools import compress
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.core.interpret import Refused
+from orchestrator.telemetry.columns import Rows
+from orchestrator.telemetry.limiter import SAMPLES_PER_SECOND, Limiter
+from orchestrator.telemetry.monitor import Monitor
+from orchestrator.telemetry.offences import Offences
+from orchestrator.telemetry.places import Place
+from orchestrator.telemetry.roster import UNKNOWN
+from orchestrator.telemetry.sample import Sample, decode_samples
+from schemas.errors import DecodeError
+from schemas.ids import shard_of
+from schemas.topics import Kind, TopicTree
+
+FLOOD: Final = "flood"
+_GROWTH: Final = 1.25
+
+_Mask = NDArray[np.bool_]
+
+
+class Located(NamedTuple):
+    """Where a device belongs, and its row in the inventory."""
+
+    place: Place
+    row: int
+
+
+class Intake:
+    """Takes samples in; mutable.
+
+    Args:
+        monitor: What they are folded into.
+        tree: Names the topics of what is refused.
+        locate: Finds a device; None for one that nobody knows. Asked again only after ``displace``.
+        refuse: Told of each message that is refused; of many that a device sends too much, once.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        tree: TopicTree,
+        locate: Callable[[str], Located | None],
+        refuse: Callable[[Refused, int], None],
+    ) -> None:
+        self._monitor = monitor
+        self._tree = tree
+        self._locate = locate
+        self._refuse = refuse
+        self._limiter = Limiter()
+        self._offences = Offences()
+        # The last entry is nobody's: that of rows that are not known.
+        self._is_placed: _Mask = np.zeros(1, dtype=np.bool_)
+        self._shards: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
+        self._homes: NDArray[np.int32] = np.zeros(1, dtype=np.int32)
+
+    def displace(self, devices: Collection[str] | None) -> None:
+        """Forget where devices belong, because that may have changed; None: all."""
+        if devices is None:
+            self._is_placed[:] = False
+        elif devices:
+            rows = self._monitor.find(list(devices))
+            self._is_placed[rows[rows != UNKNOWN]] = False
+
+    def take(
+        self, devices: Sequence[str], shards: NDArray[np.uint8], payloads: Sequence[bytes], now: float
+    ) -> NDArray[np.int32]:
+        """Take messages in the order in which they came; return the inventory's rows of those that sent a sample."""
+        rows = self._rows(devices)
+        is_let_in = self._check(rows, devices, shards, now)
+        if not is_let_in.all():
+            rows, payloads = rows[is_let_in], list(compress(payloads, is_let_in.tolist()))
+        found = decode_samples(payloads)
+        samples = [each for each in found if type(each) is Sample]
+        if len(samples) < len(found):
+            rows = self._note_poison(rows, found, now)
+        if samples:
+            self._monitor.observe(rows, samples, now)
+        return self._homes[rows]
+
+    def troublemakers(self, now: float) -> list[str]:
+        """Name devices that have sent floods or what is no sample for long enough to be kept out; each once."""
+        return self._monitor.names(self._offences.over(now))
+
+    def _rows(self, devices: Sequence[str]) -> Rows:
+        """Return rows of devices, all of them placed; ``UNKNOWN`` for those that nobody knows."""
+        rows = self._monitor.find(devices)
+        lost = np.flatnonzero(~self._is_placed[rows])
+        if not len(lost):
+            return rows
+        found = {name: self._locate(name) for name in dict.fromkeys(devices[index] for index in lost.tolist())}
+        known = {name: located for name, located in found.items() if located is not None}
+        placed = self._monitor.admit(list(known), [each.place for each in known.values()])
+        self._reserve(placed)
+        self._is_placed[placed] = True
+        self._homes[placed] = [each.row for each in known.values()]
+        self._shards[placed] = [int(shard_of(name)) for name in known]
+        row_of = dict(zip(known, placed.tolist(), strict=True))
+        rows[lost] = [row_of.get(devices[index], UNKNOWN) for index in lost.tolist()]
+        return rows
+
+    def _check(self, rows: Rows, devices: Sequence[str], shards: NDArray[np.uint8], now: float) -> _Mask:
+        """Say which messages are decoded, and tell of the others."""
+        is_right: _Mask = (rows != UNKNOWN) & (self._shards[rows] == shards)
+        for index in np.flatnonzero(~is_right).tolist():
+            is_foreign = int(shard_of(devices[index])) != shards[index]
+            topic = f"{self._tree.root}/health/{shards[index]:02d}/{devices[index]}"
+            self._refuse(Refused(topic, "foreign_shard" if is_foreign else "unknown_device"), 1)
+        right = np.flatnonzero(is_right)
+        is_admitted = self._limiter.admit(rows[right], now)
+        if not is_admitted.all():
+            floods = rows[right[~is_admitted]]
+            is_right[right] = is_admitted
+            self._note_offences(floods, now)
+            many, counts = np.unique(floods, return_counts=True)
+            for device, count in zip(self._monitor.names(many), counts.tolist(), strict=True):
+                self._refuse(
+                    Refused(self._topic(device), FLOOD, f"more than {SAMPLES_PER_SECOND:g} in a second"), count
+                )
+        return is_right
+
+    def _note_poison(self, rows: Rows, found: Sequence[Sample | DecodeError], now: float) -> Rows:
+        """Tell of what is no sample; return the rows of the samples."""
+        is_sample = np.array([type(each) is Sample for each in found])
+        poisoned = rows[~is_sample]
+        self._note_offences(poisoned, now)
+        errors = [each for each in found if type(each) is not Sample]
+        for device, error in zip(self._monitor.names(poisoned), errors, strict=True):
+            self._refuse(Refused(self._topic(device), "undecodable", str(error)[:200]), 1)
+        kept: Rows = rows[is_sample]
+        return kept
+
+    def _note_offences(self, rows: Rows, now: float) -> None:
+        self._monitor.refuse(rows)
+        self._offences.note(rows, now)
+
+    def _topic(self, device: str) -> str:
+        return self._tree.build(Kind.HEALTH, device=device)
+
+    def _reserve(self, rows: Rows) -> None:
+        """Make room for rows."""
+        need, have = int(rows.max(initial=UNKNOWN)) + 2, len(self._homes)
+        if need > have:
+            more = max(need, int(_GROWTH * have)) - have
+            self._is_placed = np.pad(self._is_placed, (0, more))
+            self._shards = np.pad(self._shards, (0, more))
+            self._homes = np.pad(self._homes, (0, more))

@@ -1,0 +1,54 @@
+"""How many samples a device may send: a token bucket for each, asked for a whole batch before anything is decoded.
+
+Source:
+    The bucket as a time of arrival: ITU-T I.371, generic cell rate algorithm.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.telemetry.columns import Rows
+
+SAMPLES_PER_SECOND: Final = 10.0
+"""What a device may send for any length of time: three hundred times what the contract asks of it."""
+BURST_COUNT: Final = 50
+"""What it may send at once, after it was quiet for a while."""
+
+_GROWTH: Final = 1.25
+_INTERVAL_SECONDS: Final = 1 / SAMPLES_PER_SECOND
+
+
+class Limiter:
+    """The buckets of devices by row; mutable."""
+
+    def __init__(self) -> None:
+        self._free_at = np.full(0, -np.inf)
+        """When each bucket is full again: one interval later for each sample that was let through."""
+
+    def admit(self, rows: Rows, now: float) -> NDArray[np.bool_]:
+        """Say which samples are let through: of each device the first ones, as far as its bucket goes."""
+        self._reserve(rows)
+        turns = self._turns(rows)
+        full_at = np.maximum(self._free_at[rows], now)
+        admitted: NDArray[np.bool_] = full_at + turns * _INTERVAL_SECONDS <= now + (BURST_COUNT - 1) * _INTERVAL_SECONDS
+        self._free_at[rows] = full_at
+        np.add.at(self._free_at, rows[admitted], _INTERVAL_SECONDS)
+        return admitted
+
+    def _turns(self, rows: Rows) -> NDArray[np.intp]:
+        """Return how many samples of the same device stand before each."""
+        order = np.argsort(rows, kind="stable")
+        in_order = rows[order]
+        starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1])))
+        turns = np.empty(len(rows), dtype=np.intp)
+        turns[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+        return turns
+
+    def _reserve(self, rows: Rows) -> None:
+        need = int(rows.max(initial=-1)) + 1
+        have = len(self._free_at)
+        if need > have:
+            more = np.full(max(need, int(_GROWTH * have)) - have, -np.inf)
+            self._free_at = np.concatenate((self._free_at, more))
