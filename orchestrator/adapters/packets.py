@@ -1,7 +1,9 @@
-"""MQTT 5 as far as one connection of the orchestrator needs it: packets to bytes, bytes to packets, nothing kept.
+"""MQTT as far as the orchestrator's connections need it: packets to bytes, bytes to packets, nothing kept.
+
+All of it is version 5; what a reader of samples needs is 3.1.1 as well, where messages carry no properties.
 
 Source:
-    MQTT 5.0, chapters 2 and 3.
+    MQTT 5.0 and MQTT 3.1.1, chapters 2 and 3.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,7 +37,7 @@ _INTEGER_BYTES: Final = {
 _TEXTS: Final = frozenset({0x03, 0x08, 0x12, 0x15, 0x1A, 0x1C, 0x1F})
 _BINARIES: Final = frozenset({0x09, 0x16})
 _SUBSCRIPTION_IDENTIFIER, _USER_PROPERTY = 0x0B, 0x26
-_CONTINUES: Final = 0x80
+CONTINUES: Final = 0x80
 _VARINT_BYTES_MAX: Final = 4
 
 
@@ -64,9 +66,9 @@ def split(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     at, end = 0, len(data)
     while at + 1 < end:
         length, body = data[at + 1], at + 2
-        if length >= _CONTINUES:
+        if length >= CONTINUES:
             try:
-                length, body = _varint(data, at + 1)
+                length, body = read_varint(data, at + 1)
             except IndexError:
                 return
         if length > PACKET_BYTES_MAX:
@@ -82,9 +84,10 @@ def connect(
     *,
     keep_alive_seconds: int,
     receive_maximum: int,
-    will: tuple[str, bytes],
+    will: tuple[str, bytes] | None,
     user: str | None,
     password: str | None,
+    has_properties: bool = True,
 ) -> bytes:
     """Return CONNECT for a session that ends with its connection.
 
@@ -92,27 +95,31 @@ def connect(
         client_id: How the broker tells the user's connections apart.
         keep_alive_seconds: The broker ends a connection that says nothing for one and a half times as long.
         receive_maximum: How many messages may be unacknowledged towards us.
-        will: Topic and payload that the broker publishes, retained, when the connection is lost.
+        will: Topic and payload that the broker publishes, retained, when the connection is lost; None for nothing.
         user: The broker's user; None for nobody.
         password: Of the user.
+        has_properties: Speak MQTT 5; else 3.1.1, which knows nothing of the maximum.
     """
-    flags = 0x02 | 0x04 | 0x08 | 0x20 | (user is not None) << 7 | (password is not None) << 6
+    flags = 0x02 | (user is not None) << 7 | (password is not None) << 6 | (0x2C if will is not None else 0)
     properties = b"".join((
         bytes((RECEIVE_MAXIMUM,)), receive_maximum.to_bytes(2, "big"),
         bytes((MAXIMUM_PACKET_SIZE,)), PACKET_BYTES_MAX.to_bytes(4, "big"),
     ))  # fmt: skip
-    parts = [_text("MQTT"), bytes((5, flags)), keep_alive_seconds.to_bytes(2, "big"), _binary_varint(properties)]
-    topic, payload = will
-    parts += [_text(client_id), b"\0", _text(topic), len(payload).to_bytes(2, "big") + payload]
+    level, none = (5, b"\0") if has_properties else (4, b"")
+    parts = [_text("MQTT"), bytes((level, flags)), keep_alive_seconds.to_bytes(2, "big")]
+    parts += [_binary_varint(properties) if has_properties else b"", _text(client_id)]
+    if will is not None:
+        topic, payload = will
+        parts += [none, _text(topic), len(payload).to_bytes(2, "big") + payload]
     parts += [_text(each) for each in (user, password) if each is not None]
     return _framed(0x10, b"".join(parts))
 
 
-def subscribe(packet_id: int, filters: Iterable[tuple[str, int]]) -> bytes:
-    """Return SUBSCRIBE for filters with their QoS; what is retained is marked so whenever it comes."""
-    retain_as_published = 0x08
+def subscribe(packet_id: int, filters: Iterable[tuple[str, int]], *, has_properties: bool = True) -> bytes:
+    """Return SUBSCRIBE for filters with their QoS; in MQTT 5 what is retained is marked so whenever it comes."""
+    retain_as_published, none = (0x08, b"\0") if has_properties else (0, b"")
     wanted = b"".join(_text(each) + bytes((qos | retain_as_published,)) for each, qos in filters)
-    return _framed(0x82, packet_id.to_bytes(2, "big") + b"\0" + wanted)
+    return _framed(0x82, packet_id.to_bytes(2, "big") + none + wanted)
 
 
 def publish(topic: str, payload: bytes, packet_id: int, *, retain: bool, correlation: bytes | None = None) -> bytes:
@@ -131,8 +138,8 @@ def puback(packet_id: int) -> bytes:
     return b"\x40\x02" + packet_id.to_bytes(2, "big")
 
 
-def read_publish(head: int, body: bytes) -> Incoming:
-    """Read a PUBLISH.
+def read_publish(head: int, body: bytes, *, has_properties: bool = True) -> Incoming:
+    """Read a PUBLISH; in 3.1.1 it has no properties.
 
     Raises:
         ProtocolError: It is none.
@@ -143,6 +150,8 @@ def read_publish(head: int, body: bytes) -> Incoming:
         packet_id = 0
         if head & 0x06:
             packet_id, at = int.from_bytes(body[at : at + 2], "big"), at + 2
+        if not has_properties:
+            return Incoming(topic, body[at:], bool(head & 1), packet_id)
         if not body[at]:  # no properties: by far the most
             return Incoming(topic, body[at + 1 :], bool(head & 1), packet_id)
         properties, at = read_properties(body, at)
@@ -157,14 +166,14 @@ def read_answer(body: bytes) -> tuple[int, int]:
     return int.from_bytes(body[:2], "big"), body[2] if len(body) > 2 else 0  # noqa: PLR2004 - a left-out reason is 0
 
 
-def read_suback(body: bytes) -> bytes:
+def read_suback(body: bytes, *, has_properties: bool = True) -> bytes:
     """Read a SUBACK: a reason code for each filter.
 
     Raises:
         ProtocolError: It is none.
     """
     try:
-        return body[read_properties(body, 2)[1] :]
+        return body[read_properties(body, 2)[1] if has_properties else 2 :]
     except (IndexError, UnicodeDecodeError) as error:
         raise ProtocolError("an answer to SUBSCRIBE that cannot be read") from error
 
@@ -184,7 +193,7 @@ def read_connack(body: bytes) -> tuple[int, dict[int, Any]]:
 
 def read_properties(body: bytes, at: int) -> tuple[dict[int, Any], int]:
     """Return the properties that begin at ``at`` by their numbers, and where they end."""
-    size, at = _varint(body, at)
+    size, at = read_varint(body, at)
     end = at + size
     found: dict[int, Any] = {}
     while at < end:
@@ -196,7 +205,7 @@ def read_properties(body: bytes, at: int) -> tuple[dict[int, Any], int]:
             value, at = _sized(body, at)
             found[kind] = value.decode() if kind in _TEXTS else value
         elif kind == _SUBSCRIPTION_IDENTIFIER:
-            _, at = _varint(body, at)
+            _, at = read_varint(body, at)
         elif kind == _USER_PROPERTY:
             _, at = _sized(body, at)
             _, at = _sized(body, at)
@@ -210,12 +219,18 @@ def _sized(body: bytes, at: int) -> tuple[bytes, int]:
     return body[at + 2 : end], end
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the variable byte integer that begins at ``at``, and where it ends.
+
+    Raises:
+        IndexError: It ends behind the data.
+        ProtocolError: It is longer than it may be.
+    """
     value = 0
     for index in range(_VARINT_BYTES_MAX):
         byte = data[at + index]
-        value |= (byte & ~_CONTINUES) << (7 * index)
-        if byte < _CONTINUES:
+        value |= (byte & ~CONTINUES) << (7 * index)
+        if byte < CONTINUES:
             return value, at + index + 1
     raise ProtocolError("a length of more than four bytes")
 
@@ -228,8 +243,8 @@ def _binary_varint(data: bytes) -> bytes:
     """Return data with its length in front, as a variable byte integer."""
     size = len(data)
     length = bytearray()
-    while size >= _CONTINUES:
-        length.append(size & ~_CONTINUES & 0xFF | _CONTINUES)
+    while size >= CONTINUES:
+        length.append(size & ~CONTINUES & 0xFF | CONTINUES)
         size >>= 7
     length.append(size)
     return bytes(length) + data
