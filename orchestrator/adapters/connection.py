@@ -6,6 +6,7 @@ not acknowledged when a connection is lost stays with whoever sent it (``unackno
 
 import asyncio
 import contextlib
+import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +28,8 @@ _PATIENCE_SECONDS: Final = 15.0
 _FAREWELL_SECONDS: Final = 2.0
 _CROWD: Final = 200
 _PACKET_ID_MAX: Final = 0xFFFF
-_REFUSALS: Final = {
+RETRY_SECONDS_MAX: Final = 30.0
+REFUSALS: Final = {
     0x01: "it does not speak MQTT 5",
     0x84: "it does not speak MQTT 5",
     0x85: "it does not take our client id",
@@ -39,10 +41,16 @@ _REFUSALS: Final = {
     0x97: "its quota is exceeded",
     0x9F: "too many connections at a time",
 }
+"""Why a broker takes no connection, by its reason code."""
 
 
 class DisconnectedError(FleetError):
     """The world's fault: no connection, or it was lost. The text says why as far as it is known."""
+
+
+def retry_seconds(attempt: int) -> float:
+    """Return how long to wait before an attempt to connect again: longer each time, and never in step with others."""
+    return min(RETRY_SECONDS_MAX, 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
 
 class Connection(asyncio.Protocol):
@@ -126,7 +134,7 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             raise DisconnectedError(f"no MQTT 5 broker: {error}") from error
         if code:
-            raise DisconnectedError(f"the broker refused us: {_REFUSALS.get(code, f'reason {code:#x}')}")
+            raise DisconnectedError(f"the broker refused us: {REFUSALS.get(code, f'reason {code:#x}')}")
         self._window = min(IN_FLIGHT_MAX, properties.get(packets.RECEIVE_MAXIMUM, IN_FLIGHT_MAX))
         self._beat(properties.get(packets.SERVER_KEEP_ALIVE, KEEP_ALIVE_SECONDS) or KEEP_ALIVE_SECONDS)
 

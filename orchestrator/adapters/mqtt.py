@@ -1,18 +1,20 @@
-"""The orchestrator's connection to the broker: messages in, the engine's messages out, in order.
+"""The orchestrator's connections to the broker: messages in, the engine's messages out, in order.
 
-A new client for each connection, everything re-asserted after each connect, one outbox that survives a lost connection.
-Commands are taken only while we are connected: what nobody answers was not carried out.
+One is for all that is said and decided, another only reads the fleet's health. A new client for each connection,
+everything re-asserted after each connect, one outbox that survives a lost connection. Commands are taken only while we
+are connected: what nobody answers was not carried out.
 """
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
 from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
-from orchestrator.adapters.connection import Connection, DisconnectedError
+from orchestrator.adapters.connection import Connection, DisconnectedError, retry_seconds
+from orchestrator.adapters.fleet_stream import FleetStream
+from orchestrator.adapters.framing import Framed
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received, Refused
 from orchestrator.publishing import Outgoing
@@ -26,7 +28,6 @@ SUBSCRIPTIONS: Final = (
     Kind.AVAILABILITY,
     Kind.REPORTED,
     Kind.HOLD,
-    Kind.HEALTH,
     Kind.READY,
     Kind.COMMAND,
 )
@@ -35,7 +36,6 @@ BATCH_COUNT_MAX: Final = 20
 """Messages that are dealt with before it is the others' turn."""
 HEAD_START_SECONDS: Final = 2.0
 """For so long, what is to be sent may hold up what is to be read."""
-RETRY_SECONDS_MAX: Final = 30.0
 REFUSAL_LOG_SECONDS: Final = 60.0
 REFUSAL_TOPICS_MAX: Final = 10_000
 
@@ -96,6 +96,7 @@ class MqttBus:
         self._left: list[Outgoing] = []
         """What the connections before did not get acknowledged."""
         self._started = False
+        self._stream = FleetStream(broker, tree, self._hear)
 
     async def run(self, ready: Callable[[], Awaitable[None]]) -> None:
         """Connect and serve; ``ready`` is awaited once, when the first connection is up.
@@ -104,6 +105,18 @@ class MqttBus:
             BrokerUnavailableError: The first connection failed; later ones are retried for ever.
             FencedError: Another orchestrator took over; this one must stop.
         """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+
+                async def ready_to_hear() -> None:
+                    tasks.create_task(self._stream.run())
+                    await ready()
+
+                await self._run(ready_to_hear)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _run(self, ready: Callable[[], Awaitable[None]]) -> None:
         attempt = 0
         while True:
             try:
@@ -113,9 +126,9 @@ class MqttBus:
             except DisconnectedError as error:
                 if not self._started:
                     raise BrokerUnavailableError(f"{self._broker}: {error}; is the broker running?") from error
-                delay = min(RETRY_SECONDS_MAX, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+                delay = retry_seconds(attempt)
                 log.warning("broker lost, next attempt in %.1f s: %s", delay, error)
-                attempt = min(attempt + 1, 10)
+                attempt += 1
                 await asyncio.sleep(delay)
 
     async def _connect(self) -> Connection:
@@ -126,9 +139,7 @@ class MqttBus:
 
     async def _serve(self, connection: Connection, ready: Callable[[], Awaitable[None]]) -> None:
         try:
-            await connection.subscribe(
-                [(self._tree.filter(kind), 0 if kind is Kind.HEALTH else 1) for kind in SUBSCRIPTIONS]
-            )
+            await connection.subscribe([(self._tree.filter(kind), 1) for kind in SUBSCRIPTIONS])
             first = not self._started
             online = Outgoing(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"online", retain=True)
             said = self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock())
@@ -162,6 +173,12 @@ class MqttBus:
             connection.send(said)
             connection.take(messages)
             await asyncio.sleep(0)
+
+    def _hear(self, framed: Framed) -> None:
+        now = self._clock()
+        self._engine.hear(framed.devices, framed.shards, framed.payloads, now)
+        for each in framed.odd:
+            self._engine.receive(Received(each.topic, each.payload, each.retain), now)
 
     async def _tick(self, connection: Connection) -> None:
         while True:

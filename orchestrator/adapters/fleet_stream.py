@@ -1,0 +1,215 @@
+"""The reader of everybody's health: a connection of its own, read some hundred times a second, thousands at a time.
+
+A reader that wakes up for each packet makes itself and the broker slower, so it lets the messages of some milliseconds
+come together. What it has not read yet waits in the broker, as much as that is allowed to keep; at QoS 1 nothing is
+acknowledged before it was taken in.
+"""
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from orchestrator.adapters import packets
+from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.connection import REFUSALS, DisconnectedError, retry_seconds
+from orchestrator.adapters.framing import Framed, frame
+from orchestrator.adapters.packets import ProtocolError
+from schemas.topics import Kind, TopicTree
+
+log = logging.getLogger(__name__)
+
+BATCH_SECONDS: Final = 0.005
+"""For so long messages come together, when there are not more than can be read at once."""
+BUFFER_BYTES: Final = 2 * packets.PACKET_BYTES_MAX
+"""Read at once at most; the longest packet fits in when it has begun to come."""
+IN_FLIGHT_MAX: Final = 1000
+"""Unacknowledged at a time; more makes mosquitto slower."""
+KEEP_ALIVE_SECONDS: Final = 60
+_PATIENCE_SECONDS: Final = 15.0
+_WRONG_LEVEL: Final = frozenset({0x01, 0x84})
+
+
+class FleetStream:
+    """Reads the fleet's health until it is cancelled; after a lost connection it connects again.
+
+    Args:
+        broker: Where to connect.
+        tree: For the subscription.
+        take: Is given the messages of each turn; they are acknowledged when it returns.
+        qos: 0, or 1 for a broker that keeps what is unacknowledged.
+        shards: Those that are read; None for all.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerUrl,
+        tree: TopicTree,
+        take: Callable[[Framed], None],
+        *,
+        qos: int = 0,
+        shards: range | None = None,
+    ) -> None:
+        self._broker = broker
+        self._prefix = tree.filter(Kind.HEALTH).removesuffix("+/+").encode()
+        names = ["+"] if shards is None else [f"{shard:02d}" for shard in shards]
+        self._filters = [(f"{self._prefix.decode()}{name}/+", qos) for name in names]
+        self._take = take
+        self._has_properties = True
+
+    async def run(self) -> None:
+        """Read; a broker that does not speak MQTT 5 is asked for 3.1.1."""
+        attempt = 0
+        while True:
+            try:
+                connection = await self._connect()
+                attempt = 0
+                raise await connection.lost
+            except DisconnectedError as error:
+                delay = retry_seconds(attempt)
+                log.warning("health of the fleet is not read, next attempt in %.1f s: %s", delay, error)
+                attempt += 1
+                await asyncio.sleep(delay)
+
+    async def _connect(self) -> "_Reader":
+        url = self._broker
+        secured = ssl.create_default_context() if url.is_tls else None
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                _, reader = await asyncio.get_running_loop().create_connection(
+                    lambda: _Reader(self._prefix, self._take, has_properties=self._has_properties),
+                    url.host,
+                    url.port,
+                    ssl=secured,
+                )
+        except (OSError, TimeoutError) as error:
+            raise DisconnectedError(str(error) or "no answer in time") from error
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._introduce(reader)
+        except TimeoutError:
+            reader.end("no answer in time")
+            raise reader.lost.result() from None
+        except BaseException:
+            reader.end("given up")
+            raise
+        return reader
+
+    async def _introduce(self, reader: "_Reader") -> None:
+        hello = packets.connect(
+            f"tidegate-health-{secrets.token_hex(4)}",  # Another one may read it as well.
+            keep_alive_seconds=KEEP_ALIVE_SECONDS,
+            receive_maximum=IN_FLIGHT_MAX,
+            will=None,
+            user=self._broker.username,
+            password=self._broker.password,
+            has_properties=self._has_properties,
+        )
+        code, properties = packets.read_connack(await reader.ask(hello, packets.CONNACK))
+        if code in _WRONG_LEVEL and self._has_properties:
+            self._has_properties = False
+            raise DisconnectedError("it does not speak MQTT 5, so 3.1.1 is tried")
+        if code:
+            raise DisconnectedError(f"the broker refused us: {REFUSALS.get(code, f'reason {code:#x}')}")
+        reader.beat(properties.get(packets.SERVER_KEEP_ALIVE, KEEP_ALIVE_SECONDS) or KEEP_ALIVE_SECONDS)
+        wanted = packets.subscribe(1, self._filters, has_properties=self._has_properties)
+        reasons = packets.read_suback(await reader.ask(wanted, packets.SUBACK), has_properties=self._has_properties)
+        if any(reason >= packets.FAILURES_FROM for reason in reasons):
+            raise DisconnectedError(
+                f"the broker refused a subscription to {self._filters[0][0]}; may this user read it?"
+            )
+
+
+class _Reader(asyncio.BufferedProtocol):
+    """One connection. ``lost`` says why it ended."""
+
+    def __init__(self, prefix: bytes, take: Callable[[Framed], None], *, has_properties: bool) -> None:
+        self._prefix = prefix
+        self._take = take
+        self._has_properties = has_properties
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._held = 0
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[DisconnectedError] = self._loop.create_future()
+        self._asked: tuple[int, asyncio.Future[bytes]] | None = None
+        self._heard_at = self._loop.time()
+        self._pulse: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+
+    async def ask(self, packet: bytes, kind: int) -> bytes:
+        """Send a packet and return the body of its answer."""
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._asked = kind, answer
+        self._transport.write(packet)
+        waiting: list[asyncio.Future[Any]] = [answer, self.lost]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise self.lost.result()
+        return answer.result()
+
+    def beat(self, seconds: float) -> None:
+        """Show that we are there, and see whether the broker is: twice in the time that it allows."""
+        if self._loop.time() - self._heard_at > 1.5 * seconds:
+            self.end(f"the broker said nothing for {1.5 * seconds:g} s")
+            return
+        self._transport.write(packets.PINGREQ)
+        self._pulse = self._loop.call_later(seconds / 2, self.beat, seconds)
+
+    def end(self, why: str) -> None:
+        """End the connection, if it has not ended."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+        self._transport.abort()
+        if not self.lost.done():
+            self.lost.set_result(DisconnectedError(why))
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell why it ended."""
+        self.end(str(exc) if exc else "the broker closed the connection")
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - only a hint
+        """Return where what comes next is written to: behind the beginning of a packet."""
+        return memoryview(self._buffer)[self._held :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what came, and let the next messages come together."""
+        self._heard_at = started_at = self._loop.time()
+        self._held += nbytes
+        try:
+            self._read()
+        except ProtocolError as error:
+            self.end(str(error))
+            return
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._loop.call_at(started_at + BATCH_SECONDS, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _read(self) -> None:
+        framed = frame(bytes(memoryview(self._buffer)[: self._held]), self._prefix, has_properties=self._has_properties)
+        self._held -= framed.used
+        self._buffer[: self._held] = self._buffer[framed.used : framed.used + self._held]
+        for head, body in framed.others:
+            self._note(head, body)
+        if framed.payloads or framed.odd:
+            self._take(framed)
+        if framed.answers:
+            self._transport.write(framed.answers)
+
+    def _note(self, head: int, body: bytes) -> None:
+        kind = head >> 4
+        if kind == packets.DISCONNECT:
+            self.end(f"the broker ended the connection, reason {body[0] if body else 0:#x}")
+        elif self._asked is not None and kind == self._asked[0] and not self._asked[1].done():
+            self._asked[1].set_result(body)
