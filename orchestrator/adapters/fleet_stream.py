@@ -64,9 +64,12 @@ class FleetStream:
         attempt = 0
         while True:
             try:
-                connection = await self._connect()
+                reader = await self._connect()
                 attempt = 0
-                raise await connection.lost
+                try:
+                    raise await reader.lost
+                finally:
+                    reader.end("we left")
             except DisconnectedError as error:
                 delay = retry_seconds(attempt)
                 log.warning("health of the fleet is not read, next attempt in %.1f s: %s", delay, error)

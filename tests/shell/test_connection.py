@@ -1,8 +1,7 @@
 """The orchestrator's connection: against the embedded broker's codec byte by byte, and against the broker itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,6 @@ from embedded_broker.packets import (
     Connack,
     Connect,
     Packet,
-    Pingreq,
     Properties,
     Puback,
     Publish,
@@ -27,6 +25,7 @@ from orchestrator.adapters.brokers import Broker, BrokerUrl, open_broker
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.packets import Incoming, ProtocolError
 from orchestrator.publishing import Outgoing
+from tests.shell.scripted_broker import Peer, scripted
 
 WILL = ("orchestrator/availability", b"offline")
 NAMES = st.text(st.sampled_from("abz019_-/é€"), max_size=40)
@@ -143,63 +142,6 @@ def test_a_packet_larger_than_we_allow_ends_the_connection_before_it_is_kept() -
 
 
 # A scripted broker.
-
-Script = Callable[["Peer"], Awaitable[None]]
-
-
-class Peer:
-    """The broker's end of one connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        self._parser = Parser(Version.V5)
-        self._heard: list[Packet] = []
-
-    async def hear(self) -> Packet:
-        while not self._heard:
-            data = await self._reader.read(65536)
-            if not data:
-                raise ConnectionResetError
-            self._heard += [each for each in self._parser.feed(data) if not isinstance(each, Pingreq)]
-        return self._heard.pop(0)
-
-    async def say(self, *what: Packet | bytes) -> None:
-        self._writer.write(b"".join(x if isinstance(x, bytes) else encode(x, Version.V5) for x in what))
-        await self._writer.drain()
-
-    async def welcome(self, properties: Properties | None = None) -> None:
-        assert isinstance(await self.hear(), Connect)
-        await self.say(Connack(properties=properties or Properties()))
-
-
-@asynccontextmanager
-async def scripted(script: Script) -> AsyncIterator[BrokerUrl]:
-    """A broker that does as it is told, and then closes the connection."""
-    failed: list[BaseException] = []
-    serving: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await script(Peer(reader, writer))
-        except ConnectionError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - told to the test below
-            failed.append(error)
-        finally:
-            writer.close()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.ensure_future(serve(reader, writer)))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield BrokerUrl.parse(f"mqtt://me:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    finally:
-        server.close()
-        if serving:
-            await asyncio.wait(serving, timeout=10)
-    if failed:
-        raise failed[0]
 
 
 async def open_to(url: BrokerUrl, refused: list[tuple[str, int]] | None = None) -> Connection:
