@@ -146,8 +146,7 @@ class Publisher:
         if now - self._summarized_at < self._summary_seconds:
             return []
         self._summarized_at = now
-        group_of = {device.id: device.info.group for device in state.devices.values()}
-        summaries = summarize(group_of, self._monitor, now=now)
+        summaries = summarize(state.devices.count_by_group(), self._monitor, now=now)
         return [self.message(Kind.GROUP_SUMMARY, each, group=group) for group, each in summaries.items()]
 
     def _bytes(self, kind: Kind, payload: bytes, /, **ids: str) -> Outgoing:

@@ -41,6 +41,9 @@ class FleetStream:
         take: Is given the messages of each turn; they are acknowledged when it returns.
         qos: 0, or 1 for a broker that keeps what is unacknowledged.
         shards: Those that are read; None for all.
+
+    Attributes:
+        is_reading: Whether the broker has the subscription.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class FleetStream:
         self._filters = [(f"{self._prefix.decode()}{name}/+", qos) for name in names]
         self._take = take
         self._has_properties = True
+        self.is_reading = False
 
     async def run(self) -> None:
         """Read; a broker that does not speak MQTT 5 is asked for 3.1.1."""
@@ -65,10 +69,11 @@ class FleetStream:
         while True:
             try:
                 reader = await self._connect()
-                attempt = 0
+                attempt, self.is_reading = 0, True
                 try:
                     raise await reader.lost
                 finally:
+                    self.is_reading = False
                     reader.end("we left")
             except DisconnectedError as error:
                 delay = retry_seconds(attempt)

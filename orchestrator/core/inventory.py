@@ -106,6 +106,15 @@ class Inventory(Table[Device]):
             raise KeyError("a device that is not there")
         return rows[places]
 
+    def count_by_group(self) -> dict[str, int]:
+        """Return how many devices each group has."""
+        found: dict[str, int] = {}
+        counts = np.bincount(self.column(Device.info))
+        for code in np.flatnonzero(counts).tolist():
+            group = self.vocabularies["info"].values[code].group
+            found[group] = found.get(group, 0) + int(counts[code])
+        return found
+
     def in_order(self) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
         """Return all ids in ascending order, and the row of each; only devices that were added since are sorted in."""
         known = len(self._in_order[0])

@@ -6,7 +6,7 @@ is made of cohorts: a group, a wave, all that is deployed.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from math import log
 from typing import Final, NamedTuple, Self
@@ -197,6 +197,10 @@ class Cohorts:
             yield from (cell for cell in self._closed[code] if cell.end > since)
             if self._sums[2, code]:
                 yield self._open(code, end)
+
+    def members(self) -> Sequence[Cohort]:
+        """Return all cohorts that are kept."""
+        return self._members
 
     def forget_idle(self, since: float) -> None:
         """Let go of cohorts that have done nothing since, so that those of new rollouts have room."""

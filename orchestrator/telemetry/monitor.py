@@ -1,7 +1,7 @@
 """The fleet as its health samples show it: the one fold that gates, triggers and summaries ask."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ from orchestrator.telemetry.cells import Cell
 from orchestrator.telemetry.cohorts import Cohort, Cohorts
 from orchestrator.telemetry.columns import CELLS, UNSAID, Columns, Rows
 from orchestrator.telemetry.fold import SampleOutcome, fold
+from orchestrator.telemetry.group_windows import GroupWindow, read_group_windows
 from orchestrator.telemetry.history import GroupHistory
 from orchestrator.telemetry.places import Place, Places
 from orchestrator.telemetry.readings import Signal, Traffic, read_levels, read_traffic
@@ -204,6 +205,19 @@ class Monitor:
             names,
             rows,
             version=self._version(version),
+            seconds=seconds,
+            stale_after=self._stale_after,
+            now=now,
+        )
+
+    def groups(self, *, seconds: float, now: float) -> Mapping[str, GroupWindow]:
+        """Return what each group did over the last ``seconds``, for those that were heard at all."""
+        now = self._catch_up(now)
+        return read_group_windows(
+            self._columns,
+            len(self._roster),
+            self._cohorts,
+            self._places,
             seconds=seconds,
             stale_after=self._stale_after,
             now=now,

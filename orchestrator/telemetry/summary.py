@@ -5,13 +5,14 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.telemetry.group_windows import NOTHING, GroupWindow
 from orchestrator.telemetry.monitor import Monitor
 
 WINDOW_SECONDS: Final = 300.0
 
 
 class GroupSummary(BaseModel):
-    """One group over the last five minutes, each device with the version it runs; None: not known.
+    """One group over the last five minutes; None: not known.
 
     Attributes:
         fresh: Devices with a fresh sample.
@@ -31,24 +32,22 @@ class GroupSummary(BaseModel):
     latency_p99_seconds: float | None
 
 
-def summarize(group_of: Mapping[str, str], monitor: Monitor, *, now: float) -> dict[str, GroupSummary]:
-    """Summarize the devices given with their groups, by group."""
-    members: dict[str, list[str]] = {}
-    for device, group in group_of.items():
-        members.setdefault(group, []).append(device)
-    return {group: _summarize(group, devices, monitor, now) for group, devices in sorted(members.items())}
+def summarize(devices: Mapping[str, int], monitor: Monitor, *, now: float) -> dict[str, GroupSummary]:
+    """Summarize the groups, given with the number of their devices; all that they did counts, on any version."""
+    found = monitor.groups(seconds=WINDOW_SECONDS, now=now)
+    return {group: _summarize(group, count, found.get(group, NOTHING)) for group, count in sorted(devices.items())}
 
 
-def _summarize(group: str, devices: list[str], monitor: Monitor, now: float) -> GroupSummary:
-    window = monitor.window(devices, version=None, seconds=WINDOW_SECONDS, now=now)
+def _summarize(group: str, devices: int, did: GroupWindow) -> GroupSummary:
+    cell = did.together
     return GroupSummary(
         group=group,
-        devices=window.device_count,
-        fresh=len(window.fresh),
-        healthy=window.healthy_count,
-        requests=window.request_count,
-        error_rate=window.error_rate,
-        latency_p50_seconds=window.latency.quantile(0.50),
-        latency_p95_seconds=window.latency.quantile(0.95),
-        latency_p99_seconds=window.latency.quantile(0.99),
+        devices=devices,
+        fresh=did.fresh_count,
+        healthy=did.healthy_count,
+        requests=round(cell.requests),
+        error_rate=min(cell.errors / cell.requests, 1.0) if cell.requests else None,
+        latency_p50_seconds=cell.latency.quantile(0.50),
+        latency_p95_seconds=cell.latency.quantile(0.95),
+        latency_p99_seconds=cell.latency.quantile(0.99),
     )

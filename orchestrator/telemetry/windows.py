@@ -97,7 +97,7 @@ def fresh(
     columns: Columns, rows: Rows, *, stale_after: float | None, seconds: float | None, now: float
 ) -> NDArray[np.bool_]:
     """Say which devices' last good sample is fresh, and later than ``now - seconds``."""
-    limit = columns.stale_after[rows].astype(np.float64) if stale_after is None else np.full(len(rows), stale_after)
+    limit = columns.stale_after[rows] if stale_after is None else stale_after
     age = now - columns.good_at[rows]
     is_fresh: NDArray[np.bool_] = (age <= limit) & (age < (inf if seconds is None else seconds))
     return is_fresh
