@@ -125,16 +125,24 @@ class Batch:
 
     def one_by_one(self) -> Iterator[Self]:
         """Yield parts in which each device stands once, in the order in which its samples came."""
-        order = np.argsort(self.rows, kind="stable")
-        in_order = self.rows[order]
-        is_other = in_order[1:] != in_order[:-1]
-        if is_other.all():
+        turns = turns_of(self.rows)
+        if turns is None:
             yield self
             return
-        starts = np.concatenate(([0], np.flatnonzero(is_other) + 1))
-        turns = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
         for turn in range(int(turns.max()) + 1):
-            yield self.take(np.sort(order[turns == turn]))
+            yield self.take(np.flatnonzero(turns == turn))
+
+
+def turns_of(rows: Rows) -> NDArray[np.intp] | None:
+    """Return how often each row stands before each place; None, for never, where each stands once."""
+    ranked = np.sort(rows)
+    if (ranked[1:] != ranked[:-1]).all():
+        return None
+    order = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+    turns = np.empty(len(rows), dtype=np.intp)
+    turns[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+    return turns
 
 
 def _numbers(samples: Sequence[Sample]) -> Floats:

@@ -43,6 +43,11 @@ class Cohort(NamedTuple):
         """Return the cohort of a number that holds both, see ``codes_of``."""
         return cls(code >> 16, (code & 0xFFFF ^ 0x8000) - 0x8000)
 
+    @property
+    def code(self) -> int:
+        """The number that holds both."""
+        return self.place << 16 | self.version & 0xFFFF
+
 
 def codes_of(places: NDArray[np.int32], versions: NDArray[np.int16]) -> NDArray[np.int64]:
     """Return place and version in one number each."""
@@ -60,7 +65,8 @@ class Cohorts:
     def __init__(self) -> None:
         self.start = 0.0
         self.qualities: list[str] = []
-        self._codes: dict[Cohort, int] = {}
+        self._indexes: dict[int, int] = {}
+        """By the numbers of cohorts that hold place and version."""
         self._members: list[Cohort] = []
         self._versions_of: Counter[int] = Counter()
         self._closed: list[deque[Cell]] = []
@@ -86,18 +92,19 @@ class Cohorts:
 
     def _codes_of(self, batch: Batch) -> NDArray[np.intp]:
         both, inverse = np.unique(codes_of(batch.places, batch.versions), return_inverse=True)
-        return np.array([self._code(Cohort.of_code(each)) for each in both.tolist()], dtype=np.intp)[inverse]
+        return np.array([self._index(each) for each in both.tolist()], dtype=np.intp)[inverse]
 
-    def _code(self, cohort: Cohort) -> int:
-        code = self._codes.get(cohort)
-        if code is None:
+    def _index(self, code: int) -> int:
+        index = self._indexes.get(code)
+        if index is None:
+            cohort = Cohort.of_code(code)
             if len(self._members) >= COHORTS_MAX or self._versions_of[cohort.place] >= VERSIONS_MAX:
                 return -1
-            code = self._codes[cohort] = len(self._members)
+            index = self._indexes[code] = len(self._members)
             self._members.append(cohort)
             self._versions_of[cohort.place] += 1
             self._closed.append(deque(maxlen=CELLS - 1))
-        return code
+        return index
 
     def _reserve(self, count: int) -> None:
         have = self._sums.shape[-1]
@@ -169,7 +176,7 @@ class Cohorts:
     def close(self, end: float, tell: Callable[[Cohort, Cell], None]) -> None:
         """End the open cell, ``tell`` of each cohort that did something in it, and begin the next."""
         for cohort, cell in self.open_cells(end):
-            self._closed[self._codes[cohort]].append(cell)
+            self._closed[self._indexes[cohort.code]].append(cell)
             tell(cohort, cell)
         for array in (self._sums, self._means, self._latency, self._percentiles):
             array[:] = 0
@@ -193,7 +200,7 @@ class Cohorts:
 
     def cells(self, cohorts: Iterable[Cohort], since: float, end: float) -> Iterator[Cell]:
         """Yield the cells of cohorts that end after ``since``, at last the open one, which ends at ``end``."""
-        for code in (self._codes[each] for each in cohorts if each in self._codes):
+        for code in (self._indexes[each.code] for each in cohorts if each.code in self._indexes):
             yield from (cell for cell in self._closed[code] if cell.end > since)
             if self._sums[2, code]:
                 yield self._open(code, end)
@@ -210,7 +217,7 @@ class Cohorts:
         if len(kept) == len(self._members):
             return
         self._members, self._closed = [self._members[code] for code in kept], [self._closed[code] for code in kept]
-        self._codes = {cohort: code for code, cohort in enumerate(self._members)}
+        self._indexes = {cohort.code: index for index, cohort in enumerate(self._members)}
         self._versions_of = Counter(cohort.place for cohort in self._members)
         self._sums, self._means, self._latency = self._sums[:, kept], self._means[:, :, kept], self._latency[kept]
         if self._percentiles.shape[1]:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.telemetry import columns as c
-from orchestrator.telemetry.batch import Batch
+from orchestrator.telemetry.batch import NUMBERS, Batch
 from orchestrator.telemetry.columns import CELLS, NIBBLE, Columns, Floats, Rows
 from orchestrator.telemetry.compact import packed, packed_celsius
 from orchestrator.telemetry.medians import medians
@@ -45,6 +45,17 @@ STALE_SECONDS_MIN: Final = 1.0
 INTERVAL_SECONDS: Final = 30.0
 """What is taken for the time between two samples while fewer than two have been seen: the wire's default."""
 
+_REQUESTS, _ERRORS = np.uint16(1 << 14), np.uint16(1 << 15)
+_HALF_TRAFFIC: Final = _REQUESTS | _ERRORS
+"""Only both together are traffic."""
+_NO_FLAG: Final = np.uint16(0)
+_FLAGS: Final = {
+    "healthy": c.SAYS_HEALTH, "requests_total": _REQUESTS, "errors_total": _ERRORS, "restarts_total": c.RESTARTS,
+    "log_errors_total": c.LOG_ERRORS, "throttle_events_total": c.THROTTLES, "cpu_ratio": c.CPU,
+    "memory_bytes": c.MEMORY, "disk_free_bytes": c.DISK, "temperature_celsius": c.TEMPERATURE,
+}  # fmt: skip
+_SAYS: Final = np.array([_FLAGS.get(name, _NO_FLAG) for name in NUMBERS], dtype=np.uint16)[:, None]
+"""What a device says of its version when it gives each of the numbers."""
 _KIB: Final = 1024.0
 _LOG_MAX: Final = 255
 _Mask = NDArray[np.bool_]
@@ -91,7 +102,7 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     is_first = np.isnan(columns.first_at[rows])
     columns.first_at[rows[is_first]] = batch.at[is_first]
     rises = _rises(columns, batch, is_attributed, is_new_boot & ~is_first)
-    falls = np.any([rise < 0 for rise in rises.values()], axis=0)
+    falls = np.fmin.reduce(list(rises.values())) < 0
     gap = np.maximum(columns.gaps[0, rows].astype(np.float64), 1.0)
     with np.errstate(invalid="ignore"):  # no gap yet
         is_bad = ~is_first & (falls | (rises["requests"] > REQUESTS_PER_SECOND_MAX * gap))
@@ -99,7 +110,7 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     bad_news = (batch.number("healthy") == 0) | (batch.number("endpoint_up") == 0)
     is_good = is_first | (is_accepted & (is_attributed | bad_news))
     crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0) + is_new_boot)
-    counted = {name: np.where(is_accepted, np.nan_to_num(rise), 0) for name, rise in rises.items()}
+    counted = {name: np.fmax(rise, 0.0) * is_accepted for name, rise in rises.items()}
     _count(columns, rows, counted | {"restarts": crashes}, is_good, is_bad)
     _measure(columns, batch, is_attributed & ~is_bad)
     _believe(columns, batch, is_good)
@@ -212,20 +223,9 @@ def _believe(columns: Columns, batch: Batch, is_good: _Mask) -> None:
     columns.good_at[rows] = batch.at[which]
     healthy, up = batch.number("healthy")[which], batch.number("endpoint_up")[which]
 
-    def says(*names: str) -> NDArray[np.uint16]:
-        said: NDArray[np.uint16] = np.all([~np.isnan(batch.number(name)[which]) for name in names], axis=0)
-        return said.astype(np.uint16)
-
-    flags = (healthy == 1) * c.HEALTHY
-    flags |= says("healthy") * c.SAYS_HEALTH
-    flags |= says("requests_total", "errors_total") * c.TRAFFIC
-    flags |= says("restarts_total") * c.RESTARTS
-    flags |= says("log_errors_total") * c.LOG_ERRORS
-    flags |= says("throttle_events_total") * c.THROTTLES
-    flags |= says("cpu_ratio") * c.CPU
-    flags |= says("memory_bytes") * c.MEMORY
-    flags |= says("disk_free_bytes") * c.DISK
-    flags |= says("temperature_celsius") * c.TEMPERATURE
+    flags = np.bitwise_or.reduce(np.where(np.isnan(batch.numbers[:, which]), _NO_FLAG, _SAYS), axis=0)
+    flags = np.where(flags & _HALF_TRAFFIC == _HALF_TRAFFIC, flags | c.TRAFFIC, flags) & ~_HALF_TRAFFIC
+    flags |= (healthy == 1) * c.HEALTHY
     columns.flags[rows] = flags
     # Only an answer ends an outage; a sample that does not mention the endpoint is no answer.
     down = columns.down_since[rows]

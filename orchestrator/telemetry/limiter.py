@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.telemetry.batch import turns_of
 from orchestrator.telemetry.columns import Rows
 
 SAMPLES_PER_SECOND: Final = 10.0
@@ -24,31 +25,27 @@ class Limiter:
     """The buckets of devices by row; mutable."""
 
     def __init__(self) -> None:
-        self._free_at = np.full(0, -np.inf)
+        self._full_at = np.full(0, -np.inf)
         """When each bucket is full again: one interval later for each sample that was let through."""
 
     def admit(self, rows: Rows, now: float) -> NDArray[np.bool_]:
         """Say which samples are let through: of each device the first ones, as far as its bucket goes."""
         self._reserve(rows)
-        turns = self._turns(rows)
-        full_at = np.maximum(self._free_at[rows], now)
-        admitted: NDArray[np.bool_] = full_at + turns * _INTERVAL_SECONDS <= now + (BURST_COUNT - 1) * _INTERVAL_SECONDS
-        self._free_at[rows] = full_at
-        np.add.at(self._free_at, rows[admitted], _INTERVAL_SECONDS)
+        turns = turns_of(rows)
+        full_at = np.maximum(self._full_at[rows], now)
+        limit = now + (BURST_COUNT - 1) * _INTERVAL_SECONDS
+        if turns is None:
+            admitted: NDArray[np.bool_] = full_at <= limit
+            self._full_at[rows] = full_at + admitted * _INTERVAL_SECONDS
+            return admitted
+        admitted = full_at + turns * _INTERVAL_SECONDS <= limit
+        self._full_at[rows] = full_at
+        np.add.at(self._full_at, rows[admitted], _INTERVAL_SECONDS)
         return admitted
-
-    def _turns(self, rows: Rows) -> NDArray[np.intp]:
-        """Return how many samples of the same device stand before each."""
-        order = np.argsort(rows, kind="stable")
-        in_order = rows[order]
-        starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1])))
-        turns = np.empty(len(rows), dtype=np.intp)
-        turns[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
-        return turns
 
     def _reserve(self, rows: Rows) -> None:
         need = int(rows.max(initial=-1)) + 1
-        have = len(self._free_at)
+        have = len(self._full_at)
         if need > have:
             more = np.full(max(need, int(_GROWTH * have)) - have, -np.inf)
-            self._free_at = np.concatenate((self._free_at, more))
+            self._full_at = np.concatenate((self._full_at, more))
