@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from orchestrator.adapters import packets
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.adapters.fleet_stream import BATCH_SECONDS, IN_FLIGHT_MAX, FleetStream
+from orchestrator.adapters.fleet_stream import IN_FLIGHT_MAX, FleetStream
 from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.journal import Journal
 from orchestrator.core.context import Context
@@ -29,6 +29,7 @@ from schemas.topics import Kind, TopicTree
 
 TREE: Final = TopicTree()
 Reading = Literal["discard", "tidegate"]
+PEER_BATCH_SECONDS: Final = 0.005
 _QUIET_SECONDS: Final = 1.0
 """When nothing has come for so long, nothing more will."""
 
@@ -102,7 +103,7 @@ def reader(kind: Reading, port: int, devices: int, qos: int) -> Iterator[Reader]
 
 
 def _discard(pipe: Connection, port: int, _devices: int, qos: int) -> None:
-    """Read in turns of the same length as tidegate does, count bytes, and at QoS 1 acknowledge."""
+    """Read in the turns that suit mosquitto best, count bytes, and at QoS 1 acknowledge."""
     layout = Layout.of(qos)
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -121,10 +122,11 @@ def _discard(pipe: Connection, port: int, _devices: int, qos: int) -> None:
         if pipe.poll():
             tally = _obey(pipe, tally)
         try:
-            held += connection.recv_into(view[held:])
+            came = connection.recv_into(view[held:])
         except BlockingIOError:
-            time.sleep(BATCH_SECONDS)
+            time.sleep(PEER_BATCH_SECONDS)
             continue
+        held += came
         count = held // layout.packet_bytes
         if qos:
             connection.setblocking(True)
@@ -134,7 +136,7 @@ def _discard(pipe: Connection, port: int, _devices: int, qos: int) -> None:
         buffer[: held - used] = buffer[used:held]
         held -= used
         tally.add(count)
-        time.sleep(BATCH_SECONDS)
+        time.sleep(PEER_BATCH_SECONDS)
 
 
 def _answers(buffer: bytearray, count: int, layout: Layout) -> bytes:
