@@ -46,7 +46,7 @@ from orchestrator.core.reports import decide_announced, decide_proven, decide_re
 from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.core.silence import decide_frozen, observe_silence
 from orchestrator.core.state import State, evolve
-from orchestrator.core.stopping import watch
+from orchestrator.core.stopping import watch, watch_devices
 from orchestrator.intake import Intake, Located
 from orchestrator.publishing import Outgoing, Publisher, published
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
@@ -231,6 +231,16 @@ class Engine:
         """Take what devices sent of their health, in the order in which it came, with the shard in each topic."""
         observe(self.state, SamplesSeen(self._intake.take(devices, shards, payloads, now)), now)
 
+    def react(self, now: float) -> list[Outgoing]:
+        """Decide on the devices whose samples since the last time are alarming, without waiting for the next tick."""
+        alarmed = self.context.monitor.alarmed()
+        if not alarmed or now < self._blind_until or self.state.frozen:
+            return []
+        outgoing: list[Outgoing] = []
+        for rollout in self.state.active:
+            outgoing += self._commit(watch_devices(self.state, rollout, alarmed, self.context, now), now)
+        return outgoing
+
     def _refused(self, refused: Refused, count: int = 1) -> None:
         self.refused_total[refused.reason] += count
         if self._note_refusal is not None and refused.reason != "unknown_device":  # or a fleet elsewhere fills the log
@@ -273,6 +283,7 @@ class Engine:
             return []
         windows = [rollout.policy.longest_window_seconds for rollout in self.state.watched]
         self.context.monitor.cover(max((each for each in windows if each is not None), default=LONGEST_SECONDS))
+        self.context.monitor.alarmed()  # Everybody is looked at below.
         observe_silence(self.state, now)
         outgoing = self._commit(self._freeze_or_thaw(now), now)
         if self.state.frozen:

@@ -1,7 +1,7 @@
 """One simulated orchestrator process: the real engine on the real journal, with a connection that may break."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from embedded_broker.packets import NO_PROPERTIES, Properties, Publish
 from orchestrator.adapters.journal import FencedError, Journal, StoredEntry
@@ -13,6 +13,10 @@ from schemas.messages import AuditRecord
 
 if TYPE_CHECKING:
     from simulator.orchestrator import SimulatedOrchestrator
+
+
+_TOGETHER: Final = 7
+"""Messages after which the engine looks at what was alarming in them."""
 
 
 class CrashError(Exception):
@@ -82,6 +86,7 @@ class Process:
         self._is_started = False
         self._is_awake = True
         self._is_alive = True
+        self._taken = 0
         self.client = world.make_client(self)
         self.client.start()
         world.clock.after(world.tick_seconds, self._tick)
@@ -125,7 +130,14 @@ class Process:
         received = Received(
             packet.topic, packet.payload, packet.retain, properties.response_topic, properties.correlation_data
         )
-        self._run(lambda: self.engine.receive(received, self._world.clock.now))
+        self._run(lambda: self._take(received))
+
+    def _take(self, received: Received) -> list[Outgoing]:
+        """Let the engine have it; samples are looked at together now and then, as where many come at a time."""
+        now = self._world.clock.now
+        outgoing = self.engine.receive(received, now)
+        self._taken += 1
+        return outgoing if self._taken % _TOGETHER else [*outgoing, *self.engine.react(now)]
 
     def _tick(self) -> None:
         if not self._is_alive:

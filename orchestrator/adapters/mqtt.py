@@ -96,6 +96,8 @@ class MqttBus:
         self._left: list[Outgoing] = []
         """What the connections before did not get acknowledged."""
         self._started = False
+        self._connection: Connection | None = None
+        """The one that decisions may be sent over; None while there is none."""
         self._stream = FleetStream(broker, tree, self._hear)
 
     async def run(self, ready: Callable[[], Awaitable[None]]) -> None:
@@ -149,12 +151,14 @@ class MqttBus:
             self._left = []
             if first:
                 await ready()
+            self._connection = connection
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tick(connection))
                 tasks.create_task(self._read(connection))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         finally:
+            self._connection = None
             self._left = [*connection.unacknowledged(), *self._left]
             # A clean end fires no will, so we say it ourselves; without a connection the broker will.
             availability = self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY)
@@ -179,6 +183,8 @@ class MqttBus:
         self._engine.hear(framed.devices, framed.shards, framed.payloads, now)
         for each in framed.odd:
             self._engine.receive(Received(each.topic, each.payload, each.retain), now)
+        if self._connection is not None:
+            self._connection.send(self._engine.react(now))
 
     async def _tick(self, connection: Connection) -> None:
         while True:

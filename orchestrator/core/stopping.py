@@ -4,19 +4,20 @@ Source:
     Reference, "Trigger Definitions", "Canary Health Evaluation" and "Rollback Execution Order"; DECISIONS.md, 6 and 19.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.judging import current_gate, judge_now, judged
-from orchestrator.core.members import SETTLED, Member
-from orchestrator.core.orders import ORCHESTRATOR, deployed, may_run_it, order_back, order_hold
+from orchestrator.core.members import DEPLOYED, SETTLED, Member
+from orchestrator.core.orders import ORCHESTRATOR, deployed, groups_of, may_run_it, order_back, order_hold
 from orchestrator.core.overdue import fallen_silent, overdue
 from orchestrator.core.phases import judge_phase
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
-from orchestrator.telemetry.triggers import Firing, judge_trigger
-from schemas.conditions import exceeds_percent
+from orchestrator.telemetry.triggers import OF_SINGLE_DEVICES, TRIGGERS, Firing, judge_trigger
+from schemas.conditions import Metric, exceeds_percent
 from schemas.messages import CheckResult
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict
@@ -31,13 +32,29 @@ def watch(state: State, rollout: Rollout, context: Context, now: float) -> list[
     if rollout.phase in TERMINAL:
         return overdue(state, rollout, now)
     if rollout.phase is Phase.ROLLING_BACK:
-        return _fire_triggers(state, rollout, context, now) or overdue(state, rollout, now)
+        return _fire_triggers(state, rollout, context, now, devices=deployed(state, rollout)) or overdue(
+            state, rollout, now
+        )
     return (
-        _fire_triggers(state, rollout, context, now)
+        _fire_triggers(state, rollout, context, now, devices=deployed(state, rollout))
         or _watch_canary(state, rollout, context, now)
         or overdue(state, rollout, now)
         or fallen_silent(state, rollout, now)
     )
+
+
+def watch_devices(
+    state: State, rollout: Rollout, names: Iterable[str], context: Context, now: float
+) -> list[e.AnyEvent]:
+    """Look for reasons to stop that the samples of single devices give: it need not wait until all are looked at."""
+    if rollout.phase in TERMINAL:
+        return []
+    members = rollout.members
+    concerned = [name for name in names if name in members and members[name].progress in DEPLOYED]
+    if not concerned:
+        return []
+    devices = groups_of(state, concerned)
+    return _fire_triggers(state, rollout, context, now, devices=devices, metrics=OF_SINGLE_DEVICES)
 
 
 def judge_failures(state: State, rollout: Rollout) -> list[e.AnyEvent]:
@@ -117,14 +134,24 @@ def halt(state: State, rollout: Rollout, reason: str) -> list[e.AnyEvent]:
     return [e.RolloutHalted(rollout=rollout.id, reason=reason), *order_hold(state, rollout)]
 
 
-def _fire_triggers(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
-    devices = deployed(state, rollout)
+def _fire_triggers(
+    state: State,
+    rollout: Rollout,
+    context: Context,
+    now: float,
+    *,
+    devices: Mapping[str, str],
+    metrics: Collection[Metric] = TRIGGERS,
+) -> list[e.AnyEvent]:
+    """Judge the triggers of some metrics on devices, given with their groups; the first that leads to anything acts."""
     members = rollout.members
     rows = members.of_wave(rollout.wave)
     counted = members.column(Member.failed) & ~members.column(Member.excused)
     counted[: rows.start] = False
     failed = members.named(counted)
     for trigger in rollout.policy.rollback_triggers.all:
+        if trigger.condition.metric not in metrics:
+            continue
         in_scope = devices
         if trigger.scope == "current_wave":
             in_scope = {name: group for name, group in devices.items() if rollout.members[name].wave == rollout.wave}

@@ -78,11 +78,13 @@ class Folded:
 
     Attributes:
         requests: The differences; 0 where they are not known. ``errors`` likewise.
+        alarmed: Devices that restarted, or whose endpoint is down.
     """
 
     batch: Batch
     requests: Floats
     errors: Floats
+    alarmed: Rows
     outcomes: dict[SampleOutcome, int]
 
 
@@ -107,8 +109,8 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     with np.errstate(invalid="ignore"):  # no gap yet
         is_bad = ~is_first & (falls | (rises["requests"] > REQUESTS_PER_SECOND_MAX * gap))
     is_accepted = ~is_first & ~is_bad
-    bad_news = (batch.number("healthy") == 0) | (batch.number("endpoint_up") == 0)
-    is_good = is_first | (is_accepted & (is_attributed | bad_news))
+    is_down = batch.number("endpoint_up") == 0
+    is_good = is_first | (is_accepted & (is_attributed | is_down | (batch.number("healthy") == 0)))
     crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0) + is_new_boot)
     counted = {name: np.fmax(rise, 0.0) * is_accepted for name, rise in rises.items()}
     _count(columns, rows, counted | {"restarts": crashes}, is_good, is_bad)
@@ -118,7 +120,8 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     outcomes[SampleOutcome.BAD] = int(is_bad.sum())
     outcomes[SampleOutcome.ACCEPTED] = len(rows) - outcomes[SampleOutcome.RESET] - outcomes[SampleOutcome.BAD]
     counts = np.flatnonzero(is_accepted & is_attributed)
-    return Folded(batch.take(counts), counted["requests"][counts], counted["errors"][counts], outcomes)
+    alarmed = rows[(crashes > 0) | (is_down & is_good)]
+    return Folded(batch.take(counts), counted["requests"][counts], counted["errors"][counts], alarmed, outcomes)
 
 
 def _current(columns: Columns, batch: Batch, outcomes: dict[SampleOutcome, int]) -> Batch:

@@ -92,6 +92,7 @@ class Monitor:
         self._waiting: list[_Waiting] = []
         self._waiting_count = 0
         self._refused: list[Rows] = []
+        self._alarmed: list[Rows] = []
         self._slopes: dict[tuple[object, ...], Slopes] = {}
         self._now = 0.0
         self._latest = 0.0
@@ -136,6 +137,12 @@ class Monitor:
         self._now = max(self._now, self._latest)
         self._fold_refused()
 
+    def alarmed(self) -> list[str]:
+        """Name the devices that restarted or whose endpoint was down since this was asked last."""
+        self.settle()
+        alarmed, self._alarmed = self._alarmed, []
+        return self.names(np.unique(np.concatenate(alarmed))) if alarmed else []
+
     def cover(self, seconds: float) -> None:
         """Cut time so that a window of ``seconds`` can be asked for: longer cells are coarser, shorter ones sharper."""
         cell_seconds = seconds / (CELLS - 1)
@@ -156,6 +163,8 @@ class Monitor:
         for each in batch.one_by_one():
             folded = fold(self._columns, each)
             self.outcomes.update(folded.outcomes)
+            if len(folded.alarmed):
+                self._alarmed.append(folded.alarmed)
             rows, qualities = self._cohorts.add(folded)
             if len(rows):
                 self._columns.need("qualities")

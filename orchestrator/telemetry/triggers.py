@@ -146,3 +146,6 @@ TRIGGERS: Final[Mapping[Metric, Callable[[Trigger, Scene], Found]]] = {
     Metric.TEMPERATURE: watch_temperature,
 }
 """Where each trigger of the policy is defined, by the metric of its condition."""
+
+OF_SINGLE_DEVICES: Final = frozenset({Metric.DEVICE_RESTARTS, Metric.ENDPOINT_DOWN})
+"""Those that the samples of one device decide alone."""

@@ -6,7 +6,8 @@ import pytest
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
 from orchestrator.core.soaking import soak_required_seconds, soaked_seconds
-from tests.core.core_bench import CHECKS, Bench, make_fleet, make_policy
+from schemas.topics import Kind
+from tests.core.core_bench import CHECKS, TREE, Bench, make_fleet, make_policy
 
 ONE_WAVE = [{"name": "wave-1", "percentage": 100}]
 CANARY = "d-0001"
@@ -613,6 +614,35 @@ def test_a_trigger_of_a_device_sends_it_back_alone_and_the_rollout_goes_on() -> 
     assert bench.member(loops).progress is Progress.RETURNED
     bench.soak()
     assert bench.phase() is Phase.COMPLETED
+
+
+def test_what_the_samples_of_a_device_decide_alone_does_not_wait_for_the_next_tick() -> None:
+    bench = wave_bench(40, waves=[{**ONE_WAVE[0], "failure_threshold_percent": 10}])
+    loops, *others = bench.wave(1)
+    bench.install(loops, *others)
+    bench.devices[loops].crashes_per_sample = 2
+    ordered = []
+    for name in (loops, others[0], loops, loops):
+        bench.now += 1
+        bench.say(Kind.HEALTH, bench.devices[name].sample(), device=name)
+        ordered += [each.topic for each in bench.take(bench.engine.react(bench.now)) if "/desired" in each.topic]
+
+    assert ordered == [TREE.build(Kind.DESIRED, device=loops)]
+    assert bench.facts("rollback_ordered")[-1]["trigger"] == "crash_loop"
+    assert bench.phase() is Phase.DEPLOYING or bench.phase() is Phase.SOAKING
+
+
+def test_an_alarm_decides_nothing_before_the_orchestrator_has_settled() -> None:
+    bench = wave_bench(40)
+    loops = bench.wave(1)[0]
+    bench.install(*bench.wave(1))
+    bench.devices[loops].crashes_per_sample = 9
+    bench.take(bench.engine.reconnected(bench.now))
+    bench.say(Kind.HEALTH, bench.devices[loops].sample(), device=loops)
+
+    assert bench.take(bench.engine.react(bench.now)) == []
+    bench.advance(30)
+    assert bench.member(loops).progress is Progress.RETURNING, "but it is not forgotten"
 
 
 def test_devices_sent_back_alone_count_against_the_wave() -> None:
