@@ -23,6 +23,7 @@ import numpy as np
 from firehose import Firehose, Round, firehose
 from readers import Reader, Reading, Tally, reader
 from scene import machine
+from verdict import verdict_to_broker
 
 CONF: Final = """
 listener {port} 127.0.0.1
@@ -36,6 +37,7 @@ log_type error
 BARS: Final = {0: 0.95, 1: 0.85}
 INTERVAL_SECONDS: Final = 30
 SATURATED_COUNT: Final = 1_500_000
+LOOPERS: Final = 300
 MEETING_RATE: Final = 50_000.0
 
 
@@ -127,10 +129,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=SATURATED_COUNT, help="samples of each saturated run")
     parser.add_argument("--seconds", type=int, default=30, help="how long a paced fleet is watched")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=("qos0", "qos1", "fleet", "large", "flood"), action="append")
+    parser.add_argument("--only", choices=("qos0", "qos1", "fleet", "large", "flood", "verdict"), action="append")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    parts = options.only or ["qos0", "qos1", "fleet", "large", "flood"]
+    parts = options.only or ["qos0", "qos1", "fleet", "large", "flood", "verdict"]
     found: dict[str, Any] = {}
     for qos in (0, 1):
         if f"qos{qos}" in parts:
@@ -142,6 +144,10 @@ def main() -> None:
     if "large" in parts:
         found["large"] = paced(3 * options.devices, options.seconds)
         print(found["large"], file=sys.stderr)
+    if "verdict" in parts:
+        with mosquitto() as port:
+            found["verdict"] = verdict_to_broker(port, options.devices, options.devices / INTERVAL_SECONDS, LOOPERS)
+        print(found["verdict"], file=sys.stderr)
     if "flood" in parts:
         found["flood"] = paced(options.devices, options.seconds, 33)
         print(found["flood"], file=sys.stderr)

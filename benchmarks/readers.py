@@ -166,7 +166,7 @@ class _Judge:
         self._pipe, self._devices, self._qos = pipe, devices, qos
         self._layout = Layout.of(qos)
         self._tally = Tally()
-        self._engine = make_engine(devices)
+        self._engine = make_engine(devices, Journal(None))
         self._engine.start(time.monotonic())
         self._bytes_before = _resident_bytes()
 
@@ -201,10 +201,10 @@ def _resident_bytes() -> int:
         return int(file.read().split()[1]) * 4096
 
 
-def make_engine(devices: int) -> Engine:
-    """Return an engine that knows a fleet, with its journal in memory."""
+def make_engine(devices: int, journal: Journal, settle_seconds: float = 0.0) -> Engine:
+    """Return an engine that knows a fleet."""
     context = Context(Monitor(), {}, {}, "http://registry.example")
-    engine = Engine(Journal(None), context, lambda payload: payload, TREE)
+    engine = Engine(journal, context, lambda payload: payload, TREE, settle_seconds=settle_seconds)
     inventory = engine.state.devices
     rows = inventory.add([name_of(number) for number in range(devices)])
     for group in range(40):
