@@ -12,11 +12,11 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -35,10 +35,37 @@ log_type error
 """
 """As broker-config has it, without users: fifty connections stand for a million devices."""
 BARS: Final = {0: 0.95, 1: 0.85}
+PARTS: Final = ("qos0", "qos1", "fleet", "large", "flood", "verdict")
 INTERVAL_SECONDS: Final = 30
+FLOOD_PERCENT: Final = 33
 SATURATED_COUNT: Final = 1_500_000
 LOOPERS: Final = 300
 MEETING_RATE: Final = 50_000.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured, beside its bar; None where there is no bar."""
+
+    name: str
+    figure: float
+    bar: float | None
+    unit: str
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return it for machines."""
+        ratio = round(self.figure / self.bar, 3) if self.bar else None
+        return {
+            "name": self.name, "figure": round(self.figure, 3), "bar": self.bar, "ratio": ratio, "unit": self.unit,
+            **self.more,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        facts = self.facts()
+        bar = "" if self.bar is None else f", bar {self.bar:g}" + (f", ratio {facts['ratio']}" if self.bar else "")
+        more = f"  {dict(self.more)}" if self.more else ""
+        return f"{self.name}: {facts['figure']:g} {self.unit}".rstrip() + bar + more
 
 
 @contextmanager
@@ -82,10 +109,10 @@ def meet(hose: Firehose, taker: Reader, devices: int) -> None:
     measured(hose, taker, Round(devices, MEETING_RATE))
 
 
-def saturated(qos: int, devices: int, count: int, runs: int) -> dict[str, Any]:
+def saturated(qos: int, devices: int, count: int, runs: int) -> Iterator[Figure]:
     """Compare what both readers get of as much as the broker delivers."""
     rates: dict[Reading, list[float]] = {"discard": [], "tidegate": []}
-    lost: list[int] = []
+    costs_us, lost = [], 0
     with mosquitto() as port, firehose(port, devices, qos) as hose:
         for _ in range(runs):
             for kind, reached in rates.items():
@@ -94,18 +121,23 @@ def saturated(qos: int, devices: int, count: int, runs: int) -> dict[str, Any]:
                     tally = measured(hose, taker, Round(count))
                     reached.append(tally.rate)
                     if kind == "tidegate":
-                        lost.append(count - tally.received)
-                        cost_us = tally.cpu_seconds / tally.received * 1e6
-    figure = statistics.median(rates["tidegate"])
-    peer = statistics.median(rates["discard"])
-    return {
-        "name": f"ingest_saturated_qos{qos}", "figure": round(figure), "unit": "messages/s", "peer": round(peer),
-        "bar": BARS[qos], "ratio": round(figure / peer, 3), "lost": lost, "cpu_us_per_message": round(cost_us, 2),
-        "runs": {kind: [round(each) for each in rate] for kind, rate in rates.items()},
-    }  # fmt: skip
+                        lost += count - tally.received
+                        costs_us.append(tally.cpu_seconds / tally.received * 1e6)
+    ours, peer = statistics.median(rates["tidegate"]), statistics.median(rates["discard"])
+    name = f"saturated, QoS {qos}"
+    runs_of = {kind: [round(each) for each in rate] for kind, rate in rates.items()}
+    yield Figure(
+        f"{name}: of what a reader gets that discards",
+        ours / peer,
+        BARS[qos],
+        "",
+        more={"messages_per_second": runs_of},
+    )
+    yield Figure(f"{name}: messages lost", lost, 0, "")
+    yield Figure(f"{name}: processor time for each message", statistics.median(costs_us), None, "us")
 
 
-def paced(devices: int, seconds: int, flood_percent: int = 0) -> dict[str, Any]:
+def paced(name: str, devices: int, seconds: int, bars: Mapping[str, float], flood_percent: int = 0) -> Iterator[Figure]:
     """Let a fleet report every 30 s."""
     rate = devices / INTERVAL_SECONDS
     with mosquitto() as port, firehose(port, devices, 0) as hose, reader("tidegate", port, devices, 0) as taker:
@@ -113,45 +145,59 @@ def paced(devices: int, seconds: int, flood_percent: int = 0) -> dict[str, Any]:
         wanted = Round(int(rate * seconds), rate, flood_percent)
         tally = measured(hose, taker, wanted)
     ages = np.concatenate(tally.ages) / 1000
-    p50, p99 = np.percentile(ages, [50, 99])
-    return {
-        "rate": round(rate), "p50_ms": round(float(p50), 1), "p99_ms": round(float(p99), 1),
-        "worst_ms": round(float(ages.max()), 1), "lost": wanted.count - tally.received,
-        "cores": round(tally.cpu_seconds / (tally.last_at - tally.first_at), 3),
-        "bytes_per_device": round(tally.device_bytes),
-    }  # fmt: skip
+    p50, p99 = (float(each) for each in np.percentile(ages, [50, 99]))
+    name = f"{name}, {devices:,} devices, {round(rate):,} messages/s"
+    yield Figure(f"{name}: until it is evidence, p50", p50, bars.get("p50"), "ms")
+    yield Figure(f"{name}: until it is evidence, p99", p99, bars.get("p99"), "ms", more={"worst": float(ages.max())})
+    yield Figure(f"{name}: messages lost", wanted.count - tally.received, 0, "")
+    cores = tally.cpu_seconds / (tally.last_at - tally.first_at)
+    yield Figure(f"{name}: processor", cores, bars.get("cores"), "cores")
+    yield Figure(f"{name}: memory for each device", tally.device_bytes, bars.get("memory"), "bytes")
+
+
+def verdicts(devices: int) -> Iterator[Figure]:
+    """Let devices of a fleet crash, one after the other."""
+    with mosquitto() as port:
+        found = verdict_to_broker(port, devices, devices / INTERVAL_SECONDS, LOOPERS)
+    yield Figure("from the verdict to the rollback on the broker, p99", found.pop("p99_ms"), 50.0, "ms", more=found)
+    yield Figure("from the sample to the rollback on the broker, p99", found["from_sample_p99_ms"], None, "ms")
+
+
+def measure(parts: Sequence[str], options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield each figure as it comes."""
+    devices, seconds = options.devices, options.seconds
+    for qos in (0, 1):
+        if f"qos{qos}" in parts:
+            yield from saturated(qos, devices, options.count, options.runs)
+    if "fleet" in parts:
+        yield from paced("fleet", devices, seconds, {"p50": 10.0, "p99": 20.0, "cores": 0.25, "memory": 450.0})
+    if "large" in parts:
+        yield from paced("large fleet", 3 * devices, seconds, {"p99": 100.0})
+    if "flood" in parts:
+        yield from paced("fleet with a flood", devices, seconds, {"p99": 20.0}, FLOOD_PERCENT)
+    if "verdict" in parts:
+        yield from verdicts(devices)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--devices", type=int, default=1_000_000)
-    parser.add_argument("--count", type=int, default=SATURATED_COUNT, help="samples of each saturated run")
+    parser.add_argument("--count", type=int, default=SATURATED_COUNT, help="messages of each saturated run")
     parser.add_argument("--seconds", type=int, default=30, help="how long a paced fleet is watched")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=("qos0", "qos1", "fleet", "large", "flood", "verdict"), action="append")
+    parser.add_argument("--runs", type=int, default=3, help="of each reader where they are compared")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part; may be given several times")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    parts = options.only or ["qos0", "qos1", "fleet", "large", "flood", "verdict"]
-    found: dict[str, Any] = {}
-    for qos in (0, 1):
-        if f"qos{qos}" in parts:
-            found[f"qos{qos}"] = saturated(qos, options.devices, options.count, options.runs)
-            print(found, file=sys.stderr)
-    if "fleet" in parts:
-        found["fleet"] = paced(options.devices, options.seconds)
-        print(found["fleet"], file=sys.stderr)
-    if "large" in parts:
-        found["large"] = paced(3 * options.devices, options.seconds)
-        print(found["large"], file=sys.stderr)
-    if "verdict" in parts:
-        with mosquitto() as port:
-            found["verdict"] = verdict_to_broker(port, options.devices, options.devices / INTERVAL_SECONDS, LOOPERS)
-        print(found["verdict"], file=sys.stderr)
-    if "flood" in parts:
-        found["flood"] = paced(options.devices, options.seconds, 33)
-        print(found["flood"], file=sys.stderr)
-    print(json.dumps({**found, "machine": machine()}))
+    figures = []
+    if not options.json:
+        print(machine(), flush=True)
+    for figure in measure(options.only or PARTS, options):
+        figures.append(figure)
+        if not options.json:
+            print(figure, flush=True)
+    if options.json:
+        print(json.dumps({"name": "ingest", "figures": [each.facts() for each in figures], "machine": machine()}))
 
 
 if __name__ == "__main__":
