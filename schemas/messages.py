@@ -258,10 +258,12 @@ class CheckResult(Message):
     samples: Count
     verdict: VerdictWord
     why: Text
+    dry_run: bool = False
+    """It is only shown; the gate's verdict is that of the others."""
 
 
 class GateResult(Message):
-    """A gate's verdict: the worst of its checks. What the rollout does about it stands in ``decision``."""
+    """A gate's verdict: the worst of its checks without the dry runs. What the rollout does stands in ``decision``."""
 
     gate: Id
     verdict: VerdictWord

@@ -55,6 +55,8 @@ class Check(Block):
     """How much telemetry is judged; without it all that is kept since the version started, of a trend 30 minutes."""
     min_samples: Annotated[int, Field(ge=1)] = 20
     """Requests (rates and latencies) or samples (the others) below which it is inconclusive."""
+    dry_run: bool = False
+    """Judged and shown, and without a say in the gate: to see what a new check would make of a rollout."""
 
     @model_validator(mode="before")
     @classmethod
@@ -89,6 +91,13 @@ class Gate(Block):
     description: str = ""
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
     verdict: Literal["all_checks_pass"] = "all_checks_pass"
+
+    @field_validator("checks")
+    @classmethod
+    def _has_a_say(cls, checks: tuple[Check, ...]) -> tuple[Check, ...]:
+        if all(check.dry_run for check in checks):
+            raise ValueError("all checks are dry runs, so nothing could ever pass; let one of them count")
+        return checks
 
 
 def _gate(description: str, *checks: tuple[CheckType, object, str | None]) -> Gate:

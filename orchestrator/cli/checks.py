@@ -35,16 +35,24 @@ def check_table(checks: Sequence[CheckResult], *, width: int) -> Table:
             ),
             "MARGIN": words(margin_text(check), "red" if left is not None and left < 0 else ""),
             "SAMPLES": words(f"{check.samples:,}".replace(",", " ")),
-            "VERDICT": words(f"{mark} {check.verdict}", style),
+            "VERDICT": words(f"{mark} {verdict_text(check)}", style),
         }
         table.add_row(*(cells[name] for name in columns))
     return table
 
 
+def verdict_text(check: CheckResult) -> str:
+    """Write a check's verdict, and whether it is only shown."""
+    return f"{check.verdict} (dry run)" if check.dry_run else check.verdict
+
+
 def reasons_of(checks: Sequence[CheckResult]) -> list[Text]:
     """Say of each check that did not pass why not."""
     return [
-        words(f"  {VERDICT_MARKS[check.verdict][0]} {check.check}: {check.why}", VERDICT_MARKS[check.verdict][1])
+        words(
+            f"  {VERDICT_MARKS[check.verdict][0]} {check.check}{' (dry run)' * check.dry_run}: {check.why}",
+            VERDICT_MARKS[check.verdict][1],
+        )
         for check in checks
         if check.verdict != "pass"
     ]

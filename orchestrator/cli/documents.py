@@ -157,7 +157,7 @@ def _gate_text(wave: str, gate: GateResult) -> str:
     bad = [
         f"{check.check} {value_text(check, check.observed)} ({check.why})"
         for check in gate.checks
-        if check.verdict != "pass"
+        if check.verdict != "pass" and not check.dry_run
     ]
     why = f": {'; '.join(bad)}" if bad else ""
     return f"{gate.gate} after {wave} {gate.verdict}, {phase_words(gate.decision)}{why}"

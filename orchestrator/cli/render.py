@@ -153,7 +153,8 @@ def _gate_cell(documents: Documents, status: StatusDocument, wave: WaveStatus) -
     if wave.gate is not None:
         mark, style = VERDICT_MARKS[wave.gate]
         gate = documents.gates.get(wave.wave)
-        passed = f" ({sum(c.verdict == 'pass' for c in gate.checks)}/{len(gate.checks)} checks)" if gate else ""
+        counted = [check for check in gate.checks if not check.dry_run] if gate else []
+        passed = f" ({sum(each.verdict == 'pass' for each in counted)}/{len(counted)} checks)" if counted else ""
         return words(f"{mark} {wave.gate}{passed}", style)
     follows = [each.wave for each in status.waves]
     if status.phase == "awaiting_approval" and wave.wave in follows[1:] and wave.wave == _after(follows, status.wave):

@@ -55,6 +55,6 @@ def _compares(policy: Policy) -> bool:
     checks = [
         check for gate in (gates.canary_gate, gates.wave_gate, gates.completion_gate) if gate for check in gate.checks
     ]
-    conditions = [check.threshold for check in checks]
+    conditions = [check.threshold for check in checks if not check.dry_run]
     conditions += [trigger.condition for trigger in policy.rollback_triggers.all]
     return any(condition.needs_baseline for condition in conditions)

@@ -10,10 +10,11 @@ from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.evidence import share_holds
 from orchestrator.telemetry.gates import judge_gate
+from orchestrator.telemetry.judgement import verdict_of
 from schemas.messages import CheckResult
 from schemas.policy import Gate
 from schemas.policy_phases import CanaryPhase
-from schemas.verdicts import Verdict, worst
+from schemas.verdicts import Verdict
 
 COVERAGE: Final = "fleet_coverage"
 
@@ -47,14 +48,15 @@ def coverage(rollout: Rollout) -> tuple[int, int]:
 def is_covered(rollout: Rollout, gate: Gate) -> bool:
     """Say whether as many targets were reached as ``gate`` wants."""
     reached, total = coverage(rollout)
-    limits = [(check.threshold, check.threshold.limit_value(None)) for check in gate.checks if check.type == COVERAGE]
+    checks = [check for check in gate.checks if check.type == COVERAGE and not check.dry_run]
+    limits = [(check.threshold, check.threshold.limit_value(None)) for check in checks]
     return all(limit is not None and share_holds(it.operator, reached, total, limit) for it, limit in limits)
 
 
 def without_coverage(checks: tuple[CheckResult, ...]) -> Verdict:
     """Return the verdict of all checks but those on how many devices were reached; of none it is a pass."""
-    rest = [Verdict.from_word(each.verdict) for each in checks if each.check != COVERAGE]
-    return worst(rest) if rest else Verdict.PASS
+    rest = [each for each in checks if each.check != COVERAGE and not each.dry_run]
+    return verdict_of(rest) if rest else Verdict.PASS
 
 
 def judged(

@@ -22,12 +22,13 @@ from orchestrator.core.soaking import canary_phase, soaked_seconds
 from orchestrator.core.state import State
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.gates import judge_gate
+from orchestrator.telemetry.judgement import verdict_of
 from orchestrator.telemetry.measures import MEASURES
 from orchestrator.telemetry.monitor import Monitor
 from schemas.messages import CheckResult
 from schemas.policy import CHECK_METRICS, Check, CheckType, Gate
 from schemas.policy_phases import CanaryPhase
-from schemas.verdicts import Verdict, worst
+from schemas.verdicts import Verdict
 
 _SIGNALS: Final[Mapping[CheckType, str]] = {
     "error_rate": "error_rate",
@@ -95,7 +96,7 @@ def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *,
     ]
     results: tuple[CheckResult, ...] = ()
     if due:
-        gate = Gate(checks=tuple(due))
+        gate = Gate.model_construct(checks=tuple(due))  # Those that are due may all be dry runs.
         _, results = judge_gate(
             gate, devices, rollout.baselines, context.monitor, version=rollout.release.version, now=now
         )
@@ -103,7 +104,7 @@ def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *,
         own = {check.type for check in rollout.policy.rollout.canary.phases.soak.checks}
         results = tuple(_softened(each) if each.check in own else each for each in results)
     not_judged = tuple(f"{name}: {why}" for name, why in reasons.items() if why)
-    return PhaseVerdict(phase, worst(Verdict.from_word(each.verdict) for each in results), results, not_judged)
+    return PhaseVerdict(phase, verdict_of(results), results, not_judged)
 
 
 def _checks(rollout: Rollout, phase: CanaryPhase) -> Iterator[Check]:

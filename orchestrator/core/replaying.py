@@ -24,8 +24,9 @@ from orchestrator.core.soaking import phases_left, soaked_seconds
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import FAILURE_THRESHOLD, judge_failures
 from orchestrator.core.targets import plan_again
+from orchestrator.telemetry.judgement import verdict_of
 from schemas.messages import CheckResult, Ready
-from schemas.verdicts import Verdict, worst
+from schemas.verdicts import Verdict
 
 _OPERATOR: Final = re.compile(r"<=|>=|<|>")
 _HOLDS: Final[Mapping[str, Callable[[float, float], bool]]] = {
@@ -114,7 +115,7 @@ def _judged(state: State, entry: Recorded, rest: Sequence[Recorded]) -> str | No
     wrong = next((text for check in event.checks if (text := _check_again(check))), None)
     if wrong is not None:
         return wrong
-    verdict = worst(Verdict.from_word(check.verdict) for check in event.checks)
+    verdict = verdict_of(event.checks)
     if verdict.word != event.verdict:
         return f"the checks make it {verdict.word}, not {event.verdict}"
     if event.decision == "watch":
@@ -235,7 +236,7 @@ def _approved(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> str |
         return "it is for another plan"
     if rollout.policy.four_eyes and event.by == rollout.by:
         return f"{event.by} approved what {event.by} started"
-    if worst(Verdict.from_word(check.verdict) for check in event.checks) is not Verdict.PASS:
+    if verdict_of(event.checks) is not Verdict.PASS:
         return "the gate had not passed"
     return "it was approved before" if event.wave in rollout.approvals else None
 

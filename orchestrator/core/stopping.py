@@ -107,7 +107,7 @@ def fail_wave(
     not_judged: tuple[str, ...] = (),
 ) -> list[e.AnyEvent]:
     """Stop after a gate that failed: a canary and a wave with ``auto_rollback`` go back, others halt for a person."""
-    failing = tuple(check for check in checks if check.verdict == "fail")
+    failing = tuple(check for check in checks if check.verdict == "fail" and not check.dry_run)
     why = "; ".join(f"{check.check}: {check.why}" for check in failing)
     when = f"in the {phase.replace('_', '-')} phase of" if phase else "after"
     reason = f"{gate} failed {when} {rollout.wave_name}: {why}"

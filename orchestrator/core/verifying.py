@@ -86,7 +86,7 @@ def _compare(
     compared = [
         check.model_copy(update={"window": seconds})
         for check in rollout.policy.health_gates.canary_gate.checks
-        if check.type in _COMPARED
+        if check.type in _COMPARED and not check.dry_run
     ]
     assert rollout.rollback is not None, "only an order leads to rolling_back"
     if rollout.rollback.scope != "fleet" or not returned or not compared:

@@ -128,4 +128,5 @@ class Scene:
 
 def _placed(name: str, where: str, gate: Gate | None) -> Iterator[PlacedCheck]:
     for number, check in enumerate(gate.checks if gate is not None else ()):
-        yield PlacedCheck(name, f"{where}.checks[{number}]", check)
+        if not check.dry_run:
+            yield PlacedCheck(name, f"{where}.checks[{number}]", check)

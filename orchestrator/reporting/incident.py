@@ -120,7 +120,7 @@ def _first_evidence(report: Report, stop: Rollback) -> tuple[float, str]:
         (each.at, f"{check.check} is {check.verdict} in {each.gate}")
         for each in report.evaluations
         for check in each.checks
-        if each.wave == stop.wave and check.verdict in {"fail", "caution"}
+        if each.wave == stop.wave and check.verdict in {"fail", "caution"} and not check.dry_run
     ]
     signs += [
         (row.failed_at, f"{row.device} failed ({row.code})")

@@ -61,7 +61,8 @@ def _check(check: CheckResult) -> Html:
         value_text(check.limit_expr, value) for value in (check.observed, check.baseline, check.limit)
     )
     why = el("td", check.why, class_="w")
-    return tr(check.check, observed, baseline, limit, f"{check.samples:,}", _verdict(check.verdict), why)
+    name = f"{check.check} (dry run)" if check.dry_run else check.check
+    return tr(name, observed, baseline, limit, f"{check.samples:,}", _verdict(check.verdict), why)
 
 
 def _verdict(verdict: str) -> Html:

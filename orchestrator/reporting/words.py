@@ -66,7 +66,8 @@ def size_text(size_bytes: int) -> str:
 
 def check_text(check: CheckResult) -> str:
     """Write a check with what it found, as a part of a sentence."""
-    return f"{check.check}: {visible(check.why)}" if check.why else f"{check.check} {check.verdict}"
+    name = f"{check.check} (dry run)" if check.dry_run else check.check
+    return f"{name}: {visible(check.why)}" if check.why else f"{name} {check.verdict}"
 
 
 def name_some(names: tuple[str, ...], shown_max: int = 10) -> str:

@@ -11,7 +11,7 @@ from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.count_checks import check_count
 from orchestrator.telemetry.evidence import Evidence
 from orchestrator.telemetry.group_checks import check_groups
-from orchestrator.telemetry.judgement import Judge
+from orchestrator.telemetry.judgement import Judge, verdict_of
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.share_checks import (
     check_fleet_coverage,
@@ -21,7 +21,7 @@ from orchestrator.telemetry.share_checks import (
 from orchestrator.telemetry.trend_checks import check_trend
 from schemas.messages import CheckResult
 from schemas.policy import CheckType, Gate
-from schemas.verdicts import Verdict, worst
+from schemas.verdicts import Verdict
 
 CHECKS: Final[Mapping[CheckType, Judge]] = {
     "error_rate": check_groups,
@@ -53,7 +53,7 @@ def judge_gate(
     now: float,
     coverage: tuple[int, int] | None = None,
 ) -> tuple[Verdict, tuple[CheckResult, ...]]:
-    """Judge all devices that run the new version, given with their groups; the gate is the worst of its checks.
+    """Judge all devices that run the new version; the gate is the worst of its checks that are no dry runs.
 
     Args:
         gate: What must hold.
@@ -66,4 +66,4 @@ def judge_gate(
     """
     evidence = Evidence(deployed, baselines, monitor, version, now, coverage)
     results = tuple(CHECKS[check.type](check, evidence) for check in gate.checks)
-    return worst(Verdict.from_word(result.verdict) for result in results), results
+    return verdict_of(results), results

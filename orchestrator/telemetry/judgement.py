@@ -1,13 +1,13 @@
 """How every check ends: broken, in doubt or passed, with the numbers and the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from orchestrator.telemetry.evidence import Evidence, name_some
 from orchestrator.telemetry.windows import BAD_SAMPLES_MAX, Window
 from schemas.messages import CheckResult
 from schemas.policy import Check
-from schemas.verdicts import Verdict
+from schemas.verdicts import Verdict, worst
 
 Judge = Callable[[Check, Evidence], CheckResult]
 
@@ -49,4 +49,10 @@ def result(
         samples=samples,
         verdict=verdict.word,
         why="; ".join(parts)[:_WHY_MAX],
+        dry_run=check.dry_run,
     )
+
+
+def verdict_of(results: Iterable[CheckResult]) -> Verdict:
+    """Return the worst verdict of those that are no dry runs; inconclusive where there are none."""
+    return worst(Verdict.from_word(each.verdict) for each in results if not each.dry_run)

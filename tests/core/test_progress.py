@@ -767,3 +767,17 @@ def test_time_without_a_connection_is_no_soak() -> None:
 
     assert soaked_seconds(bench.rollout, bench.now) == 100
     assert bench.phase() is Phase.SOAKING
+
+
+def test_a_check_in_a_dry_run_is_in_the_verdict_and_stops_nothing() -> None:
+    gates = {"wave_gate": {"checks": [*CHECKS[1:], {**CHECKS[0], "dry_run": True}]}}
+    bench = wave_bench(6, gates=gates, triggers=[])
+    bench.install_wave(errors_per_sample=50)
+    bench.soak()
+
+    assert bench.phase() is Phase.COMPLETED
+    judged = bench.facts("gate_judged")[-1]
+    assert judged["verdict"] == "pass"
+    assert [(each["check"], each["verdict"]) for each in judged["checks"] if each["dry_run"]] == [
+        ("error_rate", "fail")
+    ]

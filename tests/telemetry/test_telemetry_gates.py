@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.evidence import share_holds
 from orchestrator.telemetry.gates import CHECKS, judge_gate
+from orchestrator.telemetry.judgement import verdict_of
 from orchestrator.telemetry.monitor import Monitor
 from schemas.conditions import Operator
 from schemas.messages import CheckResult
@@ -428,3 +429,26 @@ def test_why_stays_within_the_wire_when_many_devices_with_long_names_are_named()
         feed(monitor, name, healthy=(None, False)[number % 2])
     result = judge(monitor, "device_health", "all_healthy", deployed=dict.fromkeys(names, "g"))
     assert len(result.why) <= 1024
+
+
+# Dry runs.
+
+
+def test_a_dry_run_is_judged_and_shown_and_has_no_say() -> None:
+    monitor, deployed = fleet(1, 1)
+    checks = [
+        {"type": "crash_count", "threshold": 0, "min_samples": 5},
+        {"type": "application_health", "threshold": "all_healthy", "min_samples": 5, "dry_run": True},
+    ]
+    gate = Gate.model_validate({"checks": checks})
+    verdict, (counts, tried) = judge_gate(gate, deployed, {"g": baseline()}, monitor, version="2", now=NOW)
+
+    assert (verdict.word, counts.verdict, counts.dry_run) == ("pass", "pass", False)
+    assert (tried.verdict, tried.dry_run) == ("fail", True)
+
+
+def test_a_gate_of_dry_runs_alone_is_refused_because_nothing_could_ever_pass() -> None:
+    check = {"type": "application_health", "threshold": "all_healthy", "dry_run": True}
+    with pytest.raises(ValueError, match="let one of them count"):
+        Gate.model_validate({"checks": [check]})
+    assert verdict_of(()).word == "inconclusive"
