@@ -38,7 +38,8 @@ BARS: Final = {0: 0.95, 1: 0.85}
 PARTS: Final = ("qos0", "qos1", "fleet", "large", "flood", "verdict")
 INTERVAL_SECONDS: Final = 30
 FLOOD_PERCENT: Final = 33
-SATURATED_COUNT: Final = 1_500_000
+SATURATED_COUNT: Final = 900_000
+"""Fewer than mosquitto keeps for a reader, so that nothing is lost."""
 LOOPERS: Final = 300
 MEETING_RATE: Final = 50_000.0
 

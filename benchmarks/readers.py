@@ -42,7 +42,7 @@ class Tally:
         first_at: When the first message was read, by the monotonic clock; ``last_at`` likewise.
         cpu_seconds: Of the process, until the last one.
         ages: How old each sample was when its device could be judged by it, in microseconds.
-        device_bytes: By how much the process has grown for each device since it knew the fleet.
+        device_bytes: What is kept of each device, all windows being full.
     """
 
     received: int = 0
@@ -168,7 +168,6 @@ class _Judge:
         self._tally = Tally()
         self._engine = make_engine(devices, Journal(None))
         self._engine.start(time.monotonic())
-        self._bytes_before = _resident_bytes()
 
     async def run(self, port: int) -> None:
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._obey)
@@ -181,7 +180,7 @@ class _Judge:
             self._pipe.send("ready")
 
     def _obey(self) -> None:
-        self._tally.device_bytes = (_resident_bytes() - self._bytes_before) / self._devices
+        self._tally.device_bytes = self._engine.intake.nbytes / self._devices
         self._tally = _obey(self._pipe, self._tally)
 
     def _take(self, framed: Framed) -> None:
@@ -194,11 +193,6 @@ class _Judge:
         while True:
             await asyncio.sleep(1.0)
             self._engine.handle(Tick(), time.monotonic())
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm") as file:  # noqa: PTH123 - not a file
-        return int(file.read().split()[1]) * 4096
 
 
 def make_engine(devices: int, journal: Journal, settle_seconds: float = 0.0) -> Engine:

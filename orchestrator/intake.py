@@ -65,6 +65,18 @@ class Intake:
         self._shards: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
         self._homes: NDArray[np.int32] = np.zeros(1, dtype=np.int32)
 
+    @property
+    def nbytes(self) -> int:
+        """What is kept of devices takes so much memory, with what the monitor knows of them."""
+        own = self._is_placed.nbytes + self._shards.nbytes + self._homes.nbytes
+        return self._monitor.nbytes + self._limiter.nbytes + own
+
+    def expect(self, count: int) -> None:
+        """Make room for a fleet of ``count`` devices."""
+        self._monitor.reserve(count)
+        self._limiter.reserve(count)
+        self._reserve(count)
+
     def displace(self, devices: Collection[str] | None) -> None:
         """Forget where devices belong, because that may have changed; None: all."""
         if devices is None:
@@ -102,7 +114,7 @@ class Intake:
         found = {name: self._locate(name) for name in dict.fromkeys(devices[index] for index in lost.tolist())}
         known = {name: located for name, located in found.items() if located is not None}
         placed = self._monitor.admit(list(known), [each.place for each in known.values()])
-        self._reserve(placed)
+        self._reserve(int(placed.max(initial=UNKNOWN)) + 1)
         self._is_placed[placed] = True
         self._homes[placed] = [each.row for each in known.values()]
         self._shards[placed] = [int(shard_of(name)) for name in known]
@@ -148,9 +160,9 @@ class Intake:
     def _topic(self, device: str) -> str:
         return self._tree.build(Kind.HEALTH, device=device)
 
-    def _reserve(self, rows: Rows) -> None:
-        """Make room for rows."""
-        need, have = int(rows.max(initial=UNKNOWN)) + 2, len(self._homes)
+    def _reserve(self, count: int) -> None:
+        """Make room for ``count`` rows, and for nobody's."""
+        need, have = count + 1, len(self._homes)
         if need > have:
             more = max(need, int(_GROWTH * have)) - have
             self._is_placed = np.pad(self._is_placed, (0, more))

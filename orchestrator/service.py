@@ -105,6 +105,9 @@ class Engine:
         settle_seconds: How long after each connect nothing goes on, because the fleet has not spoken again yet.
         summary_seconds: How often the groups' summaries are published; ``inf`` for never.
         note_refusal: Told of every message that says nothing, after it was counted.
+
+    Attributes:
+        intake: What health goes through.
     """
 
     def __init__(
@@ -130,7 +133,7 @@ class Engine:
         self._settle_seconds = settle_seconds
         self._blind_until = float("inf")
         self._ticked_at = 0.0
-        self._intake = Intake(context.monitor, tree, self._locate, self._refused)
+        self.intake = Intake(context.monitor, tree, self._locate, self._refused)
         self._situation: object = None
         """What decides where all devices belong: whether anything is decided, and how far the rollouts are."""
 
@@ -143,6 +146,7 @@ class Engine:
         pending = self._replay(min(self.seq, self._journal.performed_seq))
         self._blind_until = now + self._settle_seconds
         self.state.listening_since = now
+        self.intake.expect(len(self.state.devices))
         epoch = self._journal.open_epoch(now)
         pending += self._replay(self.seq)  # What the one before wrote until it was fenced off.
         opened = self._commit([e.EpochOpened(epoch=epoch)], now)
@@ -224,12 +228,12 @@ class Engine:
                 outgoing = []
         observe(self.state, given, now)
         if isinstance(given, Announced | DeviceReported):
-            self._intake.displace([given.device])
+            self.intake.displace([given.device])
         return outgoing
 
     def hear(self, devices: Sequence[str], shards: NDArray[np.uint8], payloads: Sequence[bytes], now: float) -> None:
         """Take what devices sent of their health, in the order in which it came, with the shard in each topic."""
-        observe(self.state, SamplesSeen(self._intake.take(devices, shards, payloads, now)), now)
+        observe(self.state, SamplesSeen(self.intake.take(devices, shards, payloads, now)), now)
 
     def react(self, now: float) -> list[Outgoing]:
         """Decide on the devices whose samples since the last time are alarming, without waiting for the next tick."""
@@ -267,14 +271,14 @@ class Engine:
         situation = self.state.frozen, [(each.id, each.phase) for each in self.state.active]
         if situation != self._situation:
             self._situation = situation
-            self._intake.displace(None)
+            self.intake.displace(None)
             return
         for event in events:
             match event:
                 case e.DevicesImported() | e.DevicesOrdered() | e.DevicesJoined():
-                    self._intake.displace(tuple(event.devices))
+                    self.intake.displace(tuple(event.devices))
                 case e.DeviceAnnounced() | e.DeviceQuarantined() | e.DeviceReleased():
-                    self._intake.displace([event.device])
+                    self.intake.displace([event.device])
                 case _:
                     pass
 
@@ -289,7 +293,7 @@ class Engine:
         if self.state.frozen:
             return outgoing
         outgoing += self._commit(decide_lost(self.state, now), now)
-        outgoing += self._commit(decide_kept_out(self.state, self._intake.troublemakers(now)), now)
+        outgoing += self._commit(decide_kept_out(self.state, self.intake.troublemakers(now)), now)
         for rollout in self.state.watched:
             outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
         for rollout in self.state.active:

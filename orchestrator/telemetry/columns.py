@@ -141,7 +141,8 @@ class Columns:
 
     def _make(self, name: str) -> None:
         dtype, start, width = _COLUMNS[name]
-        made = np.full((width, self.capacity) if width else self.capacity, start, dtype=dtype)
+        shape = (width, self.capacity) if width else self.capacity
+        made = np.full(shape, start, dtype=dtype) if start else np.zeros(shape, dtype=dtype)  # untouched, it is free
         setattr(self, name, made)
         self.nbytes += made.nbytes
 

@@ -28,9 +28,14 @@ class Limiter:
         self._full_at = np.full(0, -np.inf)
         """When each bucket is full again: one interval later for each sample that was let through."""
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory."""
+        return self._full_at.nbytes
+
     def admit(self, rows: Rows, now: float) -> NDArray[np.bool_]:
         """Say which samples are let through: of each device the first ones, as far as its bucket goes."""
-        self._reserve(rows)
+        self.reserve(int(rows.max(initial=-1)) + 1)
         turns = turns_of(rows)
         full_at = np.maximum(self._full_at[rows], now)
         limit = now + (BURST_COUNT - 1) * _INTERVAL_SECONDS
@@ -43,9 +48,9 @@ class Limiter:
         np.add.at(self._full_at, rows[admitted], _INTERVAL_SECONDS)
         return admitted
 
-    def _reserve(self, rows: Rows) -> None:
-        need = int(rows.max(initial=-1)) + 1
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` rows."""
         have = len(self._full_at)
-        if need > have:
-            more = np.full(max(need, int(_GROWTH * have)) - have, -np.inf)
+        if count > have:
+            more = np.full(max(count, int(_GROWTH * have)) - have, -np.inf)
             self._full_at = np.concatenate((self._full_at, more))

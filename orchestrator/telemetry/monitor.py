@@ -99,6 +99,16 @@ class Monitor:
 
     # Samples.
 
+    @property
+    def nbytes(self) -> int:
+        """What is known of devices takes so much memory once all windows have filled."""
+        return self._columns.nbytes + self._roster.nbytes
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` devices at once: growing bit by bit takes time, and memory in between."""
+        self._roster.reserve(count)
+        self._columns.reserve(count)
+
     def find(self, devices: Sequence[str]) -> Rows:
         """Return each device's row; ``UNKNOWN`` where it was never admitted."""
         return self._roster.find(devices)

@@ -30,6 +30,12 @@ class Roster:
         self._text = bytearray()
         self._ends = array("Q")
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory."""
+        text = len(self._text) + self._ends.itemsize * len(self._ends)
+        return self._hashes.nbytes + self._rows.nbytes + text
+
     def __len__(self) -> int:
         return len(self._ends)
 
@@ -71,13 +77,17 @@ class Roster:
             pending = pending[(rows[pending] != UNKNOWN) & (self._hashes[found] != hashes[pending])]
         return rows
 
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` ids."""
+        while 2 * count > len(self._hashes):
+            self._grow()
+
     def _append(self, names: Sequence[str], hashes: _Hashes) -> None:
         first = len(self)
         for name in names:
             self._text += name.encode()
             self._ends.append(len(self._text))
-        while 2 * len(self) > len(self._hashes):
-            self._grow()
+        self.reserve(len(self))
         self._insert(hashes, np.arange(first, len(self)))
 
     def _insert(self, hashes: _Hashes, rows: NDArray[Any]) -> None:
