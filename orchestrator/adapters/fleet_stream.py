@@ -67,7 +67,7 @@ class FleetStream:
         self.is_reading = False
 
     async def run(self) -> None:
-        """Read; a broker that does not speak MQTT 5 is asked for 3.1.1."""
+        """Read; a broker that does not speak MQTT 5 is asked for 3.1.1. Ends only with what ``take`` raises."""
         attempt = 0
         while True:
             try:
@@ -134,7 +134,7 @@ class FleetStream:
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """One connection. ``lost`` says why it ended."""
+    """One connection. ``lost`` says why it ended, or raises what ended it."""
 
     def __init__(self, prefix: bytes, take: Callable[[Framed], None], *, has_properties: bool) -> None:
         self._prefix = prefix
@@ -199,6 +199,11 @@ class _Reader(asyncio.BufferedProtocol):
             self._read()
         except ProtocolError as error:
             self.end(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - a defect, or the end of this process: not asyncio's to log and forget
+            if not self.lost.done():
+                self.lost.set_exception(error)
+            self._transport.abort()
             return
         if not self._transport.is_closing():
             self._transport.pause_reading()

@@ -182,6 +182,20 @@ async def test_a_subscription_that_is_refused_is_tried_again_and_said(caplog: py
     assert "the broker refused a subscription to fleet/v1/health/+/+" in caplog.text
 
 
+async def test_what_goes_wrong_with_a_message_is_not_taken_for_a_lost_connection() -> None:
+    async def script(peer: Peer) -> None:
+        await subscribed(peer)
+        await peer.say(sample(1))
+        await asyncio.sleep(0.05)
+
+    def take(_framed: Framed) -> None:
+        raise ZeroDivisionError
+
+    async with scripted(script) as url:
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(FleetStream(url, TREE, take).run(), PATIENCE_SECONDS)
+
+
 async def test_only_the_shards_that_were_asked_for_are_read() -> None:
     async def script(peer: Peer) -> None:
         await subscribed(peer, ("fleet/v1/health/62/+", 0), ("fleet/v1/health/63/+", 0))
