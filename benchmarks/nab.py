@@ -32,6 +32,8 @@ SAMPLE_SECONDS: Final = 30.0
 PROBATION: Final = 0.15
 THERMAL_MARGIN: Final = 1.1
 """The thermal limit is so much above what was seen while the baseline was learnt."""
+STEP_CELSIUS: Final = 0.75
+"""As exactly as a temperature is kept."""
 DEPLOYED: Final = {"device": "group"}
 
 Values = NDArray[np.float64]
@@ -39,7 +41,14 @@ Values = NDArray[np.float64]
 
 def _trigger(name: str, condition: str, window: str) -> Trigger:
     return Trigger.model_validate(
-        {"name": name, "condition": condition, "scope": "all_deployed", "action": "rollback_all", "window": window}
+        {
+            "name": name,
+            "condition": condition,
+            "scope": "all_deployed",
+            "action": "rollback_all",
+            "window": window,
+            "min_samples": 5,
+        }
     )
 
 
@@ -61,17 +70,25 @@ class Rule:
     points: range
 
 
+def _lines(window: Values) -> Iterator[tuple[float, float]]:
+    """Yield slope and beginning of lines through the window: by least squares, and by the median of all slopes."""
+    at = np.arange(len(window))
+    slope, level = np.polyfit(at, window, 1)
+    yield float(slope), float(level)
+    earlier, later = np.triu_indices(len(window), 1)
+    slope = np.median((window[later] - window[earlier]) / (later - earlier))
+    yield float(slope), float(np.median(window - slope * at))
+
+
 def _growth(window: Values) -> float:
     """Return how much a line through the window rises in ten minutes, relative to where it begins."""
-    slope, level = np.polyfit(np.arange(len(window)), window, 1)
-    return float(slope * 600 / SAMPLE_SECONDS / max(abs(level), 1e-9))
+    return max(slope * 600 / SAMPLE_SECONDS / max(abs(level), 1e-9) for slope, level in _lines(window))
 
 
 def _expected(window: Values) -> float:
     """Return where a line through the window leads after another window, or where it is, if that is more."""
-    slope, level = np.polyfit(np.arange(len(window)), window, 1)
-    end = level + slope * len(window)
-    return float(max(end, end + slope * len(window), window[-1]))
+    ends = [(level + slope * len(window), slope * len(window)) for slope, level in _lines(window)]
+    return max(*(end + max(ahead, 0.0) for end, ahead in ends), float(window[-1]))
 
 
 _CPU: Final = Gate.model_validate({"checks": [{"type": "cpu", "threshold": "baseline + 20%", "window": "15m"}]})
@@ -87,7 +104,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "thermal_escalation": Rule(
         "temperature_celsius", 1.0,
         _trigger("thermal_escalation", "temperature trending toward thermal limit", "30m"),
-        lambda window, _, limit: _expected(window) >= limit, range(56, 65, 2),
+        lambda window, _, limit: _expected(window) >= limit - STEP_CELSIUS, range(56, 65, 2),
     ),
     "cpu": Rule(
         "cpu_ratio", 0.01, _CPU,
