@@ -34,6 +34,7 @@ THERMAL_MARGIN: Final = 1.1
 """The thermal limit is so much above what was seen while the baseline was learnt."""
 STEP_CELSIUS: Final = 0.75
 """As exactly as a temperature is kept."""
+CELL_SAMPLES: Final = 2
 DEPLOYED: Final = {"device": "group"}
 
 Values = NDArray[np.float64]
@@ -139,7 +140,7 @@ class Found:
         found: In how many of them it fired; ``plain_found`` likewise by the plain reading.
         after_samples: After how many samples of each, None where it did not; ``after_hours`` in the series' own time.
         outside: Stretches outside of anomalies in which it fired; ``plain_outside`` likewise by the plain reading.
-        unfounded: Samples after which it fired and the plain reading did not hold.
+        unfounded: Samples after which it fired and the plain reading did not hold, nor a cell before.
     """
 
     series: str
@@ -214,6 +215,14 @@ def _stretches(fired: NDArray[np.bool_]) -> int:
     return int((np.diff(fired.astype(np.int8), prepend=0) == 1).sum())
 
 
+def _late(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where it holds, or held a cell ago: a trend is taken from cells that have ended."""
+    late = holds.copy()
+    for samples in range(1, CELL_SAMPLES + 1):
+        late[samples:] |= holds[:-samples]
+    return late
+
+
 def judge(series: Series, name: str) -> Found:
     """Judge a series by a rule."""
     rule = RULES[name]
@@ -236,7 +245,7 @@ def judge(series: Series, name: str) -> Found:
         [None if first is None else round(first * series.minutes / 60, 1) for first in firsts],
         _stretches(fired & is_outside),
         _stretches(plain & is_outside),
-        int((fired & ~plain).sum()),
+        int((fired & ~_late(plain)).sum()),
     )
 
 
