@@ -258,8 +258,8 @@ class CheckResult(Message):
     samples: Count
     verdict: VerdictWord
     why: Text
-    dry_run: bool = False
-    """It is only shown; the gate's verdict is that of the others."""
+    dry_run: Annotated[bool, Field(exclude_if=lambda dry_run: not dry_run)] = False
+    """It is only shown; the gate's verdict is that of the others. Written only where it is so."""
 
 
 class GateResult(Message):
