@@ -88,7 +88,14 @@ class Intake:
     def take(
         self, devices: Sequence[str], shards: NDArray[np.uint8], payloads: Sequence[bytes], now: float
     ) -> NDArray[np.int32]:
-        """Take messages in the order in which they came; return the inventory's rows of those that sent a sample."""
+        """Take messages in the order in which they came; return the inventory's rows of those that sent a sample.
+
+        Args:
+            devices: As they stand in the topics; nobody has checked them.
+            shards: In whose topics they stand, one for each message.
+            payloads: Undecoded.
+            now: Seconds; never less than before.
+        """
         rows = self._rows(devices)
         is_let_in = self._check(rows, devices, shards, now)
         if not is_let_in.all():

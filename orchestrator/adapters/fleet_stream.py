@@ -103,6 +103,9 @@ class FleetStream:
         except TimeoutError:
             reader.end("no answer in time")
             raise reader.lost.result() from None
+        except ProtocolError as error:
+            reader.end(str(error))
+            raise DisconnectedError(str(error)) from error
         except BaseException:
             reader.end("given up")
             raise

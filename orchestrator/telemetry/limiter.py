@@ -34,7 +34,7 @@ class Limiter:
         return self._full_at.nbytes
 
     def admit(self, rows: Rows, now: float) -> NDArray[np.bool_]:
-        """Say which samples are let through: of each device the first ones, as far as its bucket goes."""
+        """Say which samples are let through: of each device the first ones, as far as its bucket goes; ``now`` in seconds."""
         self.reserve(int(rows.max(initial=-1)) + 1)
         turns = turns_of(rows)
         full_at = np.maximum(self._full_at[rows], now)

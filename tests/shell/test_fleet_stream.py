@@ -167,6 +167,27 @@ async def test_a_lost_connection_is_made_again_and_nothing_half_read_is_kept(far
     assert [device for device, _ in taken.messages[:3]] == ["d1", "d2", "d3"]
 
 
+@pytest.mark.parametrize("answers", [[b"\x20\x01\x00"], [encode(Connack(), Version.V5), b"\x90\x00"]])
+async def test_an_answer_that_cannot_be_read_is_a_lost_connection_and_not_the_end(answers: list[bytes]) -> None:
+    count = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            await subscribed(peer)
+            await peer.say(sample(1))
+            await asyncio.sleep(0.05)
+            return
+        for answer in answers:
+            await peer.hear()
+            await peer.say(answer)
+
+    taken = Taken()
+    async with scripted(script) as url, Reading(url, taken):
+        await taken.wait_for(1)
+
+
 async def test_a_subscription_that_is_refused_is_tried_again_and_said(caplog: pytest.LogCaptureFixture) -> None:
     tried = asyncio.Event()
 
