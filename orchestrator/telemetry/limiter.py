@@ -22,7 +22,7 @@ _INTERVAL_SECONDS: Final = 1 / SAMPLES_PER_SECOND
 
 
 class Limiter:
-    """The buckets of devices by row; mutable."""
+    """The buckets of devices by row; mutable. Times are in seconds, and never fall."""
 
     def __init__(self) -> None:
         self._full_at = np.full(0, -np.inf)
@@ -34,7 +34,7 @@ class Limiter:
         return self._full_at.nbytes
 
     def admit(self, rows: Rows, now: float) -> NDArray[np.bool_]:
-        """Say which samples are let through: of each device the first ones, as far as its bucket goes; ``now`` in seconds."""
+        """Say which samples are let through: of each device the first ones, as far as its bucket goes."""
         self.reserve(int(rows.max(initial=-1)) + 1)
         turns = turns_of(rows)
         full_at = np.maximum(self._full_at[rows], now)
