@@ -237,12 +237,14 @@ async def _until_ended(stage: _Stage, rollout: str, *, expected: str) -> None:
         return status is not None and status.phase in {*_TERMINAL, "halted"}
 
     await stage.observer.until(has_ended, seconds=90, what=f"{rollout} ends")
+    _expect(stage, rollout, expected)
+    stage.screen.say(f"{rollout}: {expected.replace('_', ' ')}", "bold green" if expected == "completed" else "bold")
+
+
+def _expect(stage: _Stage, rollout: str, phase: str) -> None:
     status = stage.observer.seen.status[rollout]
-    if status.phase != expected:
-        raise DemoError(f"{rollout} is {status.phase}, expected {expected}: {'; '.join(status.reasons)}")
-    stage.screen.say(
-        f"{rollout}: {status.phase.replace('_', ' ')}", "bold green" if expected == "completed" else "bold"
-    )
+    if status.phase != phase:
+        raise DemoError(f"{rollout} is {status.phase}, expected {phase}: {'; '.join(status.reasons)}")
 
 
 def _explain_rollback(stage: _Stage, rollout: str) -> None:
@@ -257,6 +259,7 @@ async def _approve(stage: _Stage, rollout: str) -> None:
         return status is not None and status.phase in {*_TERMINAL, "awaiting_approval", "halted"}
 
     await stage.observer.until(awaits, seconds=90, what=f"{rollout} awaits approval")
+    _expect(stage, rollout, "awaiting_approval")
     stage.screen.say(f"{rollout}: the canary passed its gate and a person is asked", "bold yellow")
     if not await _consents(stage):
         _ok(await stage.observer.command("reject", {"rollout": rollout, "reason": "demo: refused in the terminal"}))
