@@ -216,18 +216,21 @@ class Columns:
             requests[-1], errors[-1] = self.open_requests[rows], self.open_errors[rows]
         return requests, errors
 
-    def gauge(self, cell_seconds: float) -> None:
-        """Cut time into cells of another length, each old cell's contents into the one in which it ended."""
-        now = (self.cell + 1) * self.cell_seconds
+    def gauge(self, cell_seconds: float, now: float) -> None:
+        """Cut time into cells of another length, each old cell's contents into the one in which it ended.
+
+        The open cell ends ``now``, which lies in it; what it holds goes into the one that is open then.
+        """
         old_cell, old_seconds = self.cell, self.cell_seconds
         self._close(old_cell)
         rings = {name: getattr(self, name).copy() for name in self._made() if _COLUMNS[name][2] == CELLS}
         for name in rings:
             getattr(self, name)[:] = 0
         self.cell_seconds = cell_seconds
-        self.cell = self.cell_of(now - min(old_seconds, cell_seconds) / 2)
+        self.cell = self.cell_of(now)
         for cell in range(old_cell - CELLS + 1, old_cell + 1):
-            into = self.cell_of((cell + 1) * old_seconds - min(old_seconds, cell_seconds) / 2)
+            ended = (cell + 1) * old_seconds - min(old_seconds, cell_seconds) / 2
+            into = self.cell if cell == old_cell else min(self.cell_of(ended), self.cell)
             if self.cell - CELLS < into <= self.cell:
                 for name, ring in rings.items():
                     _add(name, getattr(self, name), into % CELLS, ring[cell % CELLS])

@@ -159,7 +159,7 @@ class Monitor:
         if cell_seconds != self._columns.cell_seconds:
             self.settle()
             self._cohorts.close(self._now, self._tell)
-            self._columns.gauge(cell_seconds)
+            self._columns.gauge(cell_seconds, self._now)
             self._slopes.clear()
 
     def _catch_up(self, now: float) -> float:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.telemetry.fold import SampleOutcome
 from orchestrator.telemetry.monitor import Monitor
+from orchestrator.telemetry.readings import Signal
 from orchestrator.telemetry.sketch import Sketch, merge
 from tests.telemetry.telemetry_streams import (
     Brought,
@@ -270,3 +271,16 @@ def test_memory_does_not_grow_when_samples_go_on() -> None:
             tell(monitor, f"d{seq % 3}", f"g{seq // 500}", new, float(seq))
         sizes.append(size_of(monitor))
     assert sizes[2] <= sizes[1] * 1.05
+
+
+@pytest.mark.parametrize("second", [0.1, 17.0, 59.9])
+def test_cells_that_become_shorter_are_told_apart_from_that_moment_on(second: float) -> None:
+    monitor, started_at = Monitor(), 100 * 60.0 + second
+    tell(monitor, "a", "g", sample(seq=0, memory_bytes=10**8), started_at)
+    monitor.cover(15.0)
+    for seq in range(1, 31):
+        tell(monitor, "a", "g", sample(seq=seq, memory_bytes=10**8), started_at + seq / 4)
+    found = monitor.slopes(["a"], Signal.MEMORY, version=None, seconds=7.5, now=started_at + 7.5)
+    assert found.points.tolist() == [15]
+    window = monitor.window(["a"], version=None, seconds=None, now=started_at + 7.5)
+    assert window.sample_count == 31
