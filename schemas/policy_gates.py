@@ -55,6 +55,11 @@ class Check(Block):
     """How much telemetry is judged; without it all that is kept since the version started, of a trend 30 minutes."""
     min_samples: Annotated[int, Field(ge=1)] = 20
     """Requests (rates and latencies) or samples (the others) below which it is inconclusive."""
+    consecutive_error_limit: Annotated[int, Field(ge=0, le=100)] | None = None
+    """So often in a row it may be inconclusive and have the soak extended; once more halts the rollout.
+
+    Without it only ``max_soak_extensions`` counts.
+    """
     dry_run: bool = False
     """Judged and shown, and without a say in the gate: to see what a new check would make of a rollout."""
 

@@ -4,15 +4,18 @@ Source:
     Reference, "Canary Health Evaluation" (verdict decision) and "Inter-Wave Health Verification".
 """
 
+from collections.abc import Iterable
+
 from orchestrator.core import events as e
 from orchestrator.core.judging import judged, without_coverage
 from orchestrator.core.orders import ORCHESTRATOR
-from orchestrator.core.phases import PhaseVerdict
+from orchestrator.core.phases import PhaseVerdict, phase_checks
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.soaking import phases_left, soak_step_seconds
 from orchestrator.core.state import State
 from orchestrator.core.stopping import fail_wave, halt
 from schemas.messages import CheckResult
+from schemas.policy import Check
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict
 
@@ -78,6 +81,16 @@ def _pass(rollout: Rollout, gate: str, checks: tuple[CheckResult, ...]) -> list[
     return [judged(rollout, gate, Verdict.PASS, "proceed", checks), next_wave(rollout)]
 
 
+def _over_limit(rollout: Rollout, rules: Iterable[Check], checks: tuple[CheckResult, ...]) -> str:
+    """Return which check has been inconclusive more often in a row than it may, in words; empty if none has."""
+    in_doubt = {each.check for each in checks if each.verdict == "inconclusive" and not each.dry_run}
+    for rule in rules:
+        limit, before = rule.consecutive_error_limit, rollout.inconclusive.get(rule.type, 0)
+        if limit is not None and rule.type in in_doubt and before >= limit:
+            return f", {rule.type} may be inconclusive {limit} times in a row"
+    return ""
+
+
 def _extend(
     state: State,
     rollout: Rollout,
@@ -92,9 +105,14 @@ def _extend(
     why = "; ".join(f"{check.check}: {check.why}" for check in checks if check.verdict == verdict.word)
     named = f"{gate} ({phase.replace('_', '-')} phase)" if phase else gate
     reason = f"{named} is {verdict.word}: {why or 'nothing can be judged'}"
-    if rollout.extensions >= rollout.policy.max_soak_extensions:
+    rules: Iterable[Check] = (
+        phase_checks(rollout, phase) if phase else getattr(rollout.policy.health_gates, gate).checks
+    )
+    over = _over_limit(rollout, rules, checks)
+    if over or rollout.extensions >= rollout.policy.max_soak_extensions:
         verdict_fact = judged(rollout, gate, verdict, "halt", checks, phase=phase, not_judged=not_judged)
-        return [verdict_fact, *halt(state, rollout, f"{reason} (after {rollout.extensions} extensions of the soak)")]
+        after = f"{rollout.extensions} extensions of the soak{over}"
+        return [verdict_fact, *halt(state, rollout, f"{reason} (after {after})")]
     return [
         judged(rollout, gate, verdict, "extend", checks, phase=phase, not_judged=not_judged),
         e.SoakExtended(

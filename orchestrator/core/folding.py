@@ -28,10 +28,14 @@ def evolve_rollout(rollout: Rollout, event: e.AnyEvent, at: float) -> None:
         case e.CanaryPhaseStarted():
             rollout.canary_phase, rollout.phase_since_seconds = event.phase, event.soaked_seconds
             rollout.soaked_seconds, rollout.soak_since, rollout.soak_until_seconds = event.soaked_seconds, at, None
+            rollout.inconclusive = {}
             rollout.reason = rollout.reason_by = ""
         case e.GateJudged():
             rollout.gates[event.wave], rollout.gates_at[event.wave] = event, at
             rollout.phase = _PHASE_AFTER.get(event.decision, rollout.phase)
+            if event.decision == "extend":
+                in_doubt = [each.check for each in event.checks if each.verdict == "inconclusive"]
+                rollout.inconclusive = {check: rollout.inconclusive.get(check, 0) + 1 for check in in_doubt}
         case e.RolloutApproved():
             rollout.approvals[event.wave] = event
         case e.RolloutPaused():
@@ -70,7 +74,7 @@ def _start_wave(rollout: Rollout, event: e.WaveStarted, at: float) -> None:
         rollout.soaks[event.wave - 1] = rollout.soaked_seconds
     rollout.phase, rollout.wave, rollout.wave_started_at = Phase.DEPLOYING, event.wave, at
     rollout.soaked_seconds, rollout.extensions, rollout.soak_until_seconds = 0.0, 0, None
-    rollout.phase_since_seconds = 0.0
+    rollout.phase_since_seconds, rollout.inconclusive = 0.0, {}
     rollout.reason = rollout.reason_by = ""
 
 
@@ -123,7 +127,7 @@ def _resume(rollout: Rollout, event: e.RolloutResumed, at: float) -> None:
         was = rollout.halted_from
         # A rollback that ended is not taken up again: who goes on after it goes on with the wave.
         rollout.phase = Phase.DEPLOYING if was in {None, Phase.ROLLING_BACK} else was
-        rollout.extensions, rollout.soak_until_seconds = 0, None
+        rollout.extensions, rollout.soak_until_seconds, rollout.inconclusive = 0, None, {}
         rollout.soaked_seconds, rollout.phase_since_seconds, rollout.soak_since = 0.0, 0.0, at
     rollout.paused, rollout.halted_from = False, None
     rollout.reason = rollout.reason_by = ""

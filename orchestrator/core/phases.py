@@ -86,7 +86,7 @@ def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *,
     devices = deployed(state, rollout)
     declared = frozenset(signal for name in devices for signal in state.devices[name].info.signals)
     seen = _Seen(devices, declared, rollout.baselines, context.monitor)
-    checks = tuple(_checks(rollout, phase))
+    checks = tuple(phase_checks(rollout, phase))
     reasons = {check.type: _nothing_to_see(check, seen) for check in checks}
     watched = soaked_seconds(rollout, now) - rollout.phase_since_seconds
     due = [
@@ -107,7 +107,7 @@ def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *,
     return PhaseVerdict(phase, verdict_of(results), results, not_judged)
 
 
-def _checks(rollout: Rollout, phase: CanaryPhase) -> Iterator[Check]:
+def phase_checks(rollout: Rollout, phase: CanaryPhase) -> Iterator[Check]:
     """Yield what is judged in a phase: its own checks, and in the soak the short-term ones that it does not replace."""
     phases = rollout.policy.rollout.canary.phases
     own = phases.gate(phase).checks

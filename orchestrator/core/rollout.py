@@ -64,6 +64,8 @@ class Rollout:
     phase_since_seconds: float = 0.0
     """At how much soak that phase began."""
     extensions: int = 0
+    inconclusive: dict[str, int] = field(default_factory=dict)
+    """How many extensions in a row each check caused by being inconclusive."""
     soak_until_seconds: float | None = None
     soaks: dict[int, float] = field(default_factory=dict)
     """How long each wave that is over was watched."""

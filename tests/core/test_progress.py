@@ -489,6 +489,45 @@ def test_without_evidence_the_soak_is_extended_and_then_a_person_is_asked() -> N
     assert bench.kinds().count("rollout_halted") == 1
 
 
+def gates_with(**rule: object) -> dict[str, Any]:
+    return {"wave_gate": {"checks": [CHECKS[0], {**CHECKS[1], **rule}]}}
+
+
+def silence_one(bench: Bench) -> None:
+    bench.devices["d-0006"].is_silent = True
+
+
+def test_a_check_that_was_inconclusive_too_often_in_a_row_halts_before_the_extensions_are_used_up() -> None:
+    bench = wave_bench(6, gates=gates_with(consecutive_error_limit=1), triggers=[])
+    bench.install_wave()
+    silence_one(bench)
+    bench.advance(2 * 120)
+    assert bench.rollout.extensions == 1
+    bench.advance(120)
+
+    assert bench.phase() is Phase.HALTED
+    assert "application_health may be inconclusive 1 times in a row" in bench.rollout.reason
+
+
+def test_a_check_that_may_never_be_inconclusive_is_forgotten_when_a_person_resumes() -> None:
+    bench = wave_bench(6, gates=gates_with(consecutive_error_limit=0), triggers=[])
+    bench.install_wave()
+    silence_one(bench)
+    bench.advance(130)
+    assert (bench.phase(), bench.rollout.extensions) == (Phase.HALTED, 0)
+
+    bench.command("resume", rollout="r-001")
+    assert (bench.phase(), bench.rollout.inconclusive) == (Phase.SOAKING, {})
+
+
+def test_a_dry_run_may_be_inconclusive_as_often_as_it_likes() -> None:
+    bench = wave_bench(6, gates=gates_with(consecutive_error_limit=0, min_samples=10**6, dry_run=True), triggers=[])
+    bench.install_wave()
+    bench.soak()
+
+    assert bench.phase() is Phase.COMPLETED
+
+
 def test_evidence_that_comes_back_ends_the_extension_well() -> None:
     bench = Bench()
     bench.start()
