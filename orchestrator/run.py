@@ -10,6 +10,7 @@ from typing import Final
 
 from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private, load_public
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
@@ -75,9 +76,9 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
             settings.folder / "releases", settings.registry_host, settings.registry_port
         ) as local_url:
             url = settings.registry_url or local_url
-            context = Context(
-                Monitor(), Releases(store), Policies(settings.folder / "policies"), url, settings.enrolment
-            )
+            monitor, histories = Monitor(), KeptHistories(settings.folder / HISTORY_NAME)
+            monitor.remember(histories.load(), started_at)
+            context = Context(monitor, Releases(store), Policies(settings.folder / "policies"), url, settings.enrolment)
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)
             engine = Engine(
@@ -116,14 +117,19 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 greet=greet,
                 together=journal.together,
             )
-            keeping = asyncio.create_task(_keep_snapshots(engine, kept))
+            keeping = [
+                asyncio.create_task(_keep_snapshots(engine, kept)),
+                asyncio.create_task(_keep_histories(monitor, histories)),
+            ]
             try:
                 await bus.run(ready)
             except asyncio.CancelledError:
                 kept.write(kept.make(engine.state, engine.seq))  # After an error nobody knows what the state is worth.
+                histories.write(monitor.histories())
                 raise
             finally:
-                keeping.cancel()
+                for each in keeping:
+                    each.cancel()
     finally:
         journal.close()
 
@@ -136,3 +142,9 @@ async def _keep_snapshots(engine: Engine, kept: Snapshots) -> None:
         if engine.seq - kept_seq >= EACH_ENTRIES:
             kept_seq = engine.seq
             await asyncio.to_thread(kept.write, kept.make(engine.state, kept_seq))
+
+
+async def _keep_histories(monitor: Monitor, histories: KeptHistories) -> None:
+    while True:
+        await asyncio.sleep(WRITTEN_EACH_SECONDS)
+        await asyncio.to_thread(histories.write, monitor.histories())

@@ -4,19 +4,16 @@ A snapshot is a cache. It is used only if it is whole, was made by this very pro
 journal holds; otherwise the journal is folded from its beginning, which takes longer and ends in the same state.
 """
 
-import contextlib
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import orchestrator
 import schemas
+from orchestrator.adapters.caches import Cache
 from orchestrator.adapters.journal import JournalReader
 from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.core.state import State
@@ -26,6 +23,8 @@ log = logging.getLogger(__name__)
 SNAPSHOT_NAME: Final = "state.snapshot"
 EACH_ENTRIES: Final = 10_000
 """A snapshot is due when the journal has grown by so much: that is what a restart has to fold at most."""
+
+Made = tuple[dict[str, Any], bytes]
 
 
 class Snapshots:
@@ -37,58 +36,31 @@ class Snapshots:
     """
 
     def __init__(self, path: Path, journal: JournalReader) -> None:
-        self._path = path
+        self._cache = Cache(path, "the journal is folded")
         self._journal = journal
-        self._writing = Lock()
 
     def load(self) -> tuple[State, int] | None:
         """Return the state and the last entry that it holds; None if there is none that can be used."""
-        try:
-            head, _, data = self._path.read_bytes().partition(b"\n")
-        except FileNotFoundError:
+        read = self._cache.read()
+        if read is None:
             return None
-        except OSError as error:
-            log.warning("snapshot not read, the journal is folded: %s", error)
-            return None
+        about, data = read
         try:
-            about = json.loads(head)
-            is_whole = about["sha256"] == hashlib.sha256(data).hexdigest()
-            is_ours = about["program"] == program() and self._journal.hash_at(about["seq"]) == about["hash"]
-            if is_whole and is_ours:
+            if about["program"] == program() and self._journal.hash_at(about["seq"]) == about["hash"]:
                 return thaw(data), int(about["seq"])
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("snapshot not used, the journal is folded: %s", error)
+            self._cache.refuse(error)
             return None
-        log.info("snapshot not used, the journal is folded: %s", "damaged" if not is_whole else "of another program")
+        log.info("snapshot not used, the journal is folded: of another program")
         return None
 
-    def make(self, state: State, seq: int) -> bytes:
-        """Return the file of a state that holds all entries up to ``seq``."""
-        data = freeze(state)
-        about = {
-            "program": program(),
-            "seq": seq,
-            "hash": self._journal.hash_at(seq),
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        return json.dumps(about).encode() + b"\n" + data
+    def make(self, state: State, seq: int) -> Made:
+        """Return what is kept of a state that holds all entries up to ``seq``."""
+        return {"program": program(), "seq": seq, "hash": self._journal.hash_at(seq)}, freeze(state)
 
-    def write(self, made: bytes) -> None:
-        """Put a file from ``make`` in the place of the one before; if the disk refuses, only a restart takes longer.
-
-        Any thread may call it; one is written at a time.
-        """
-        new = self._path.with_suffix(".new")
-        try:
-            with self._writing, new.open("wb") as file:
-                file.write(made)
-                file.flush()
-                os.fsync(file.fileno())
-                new.replace(self._path)
-        except OSError as error:
-            log.warning("snapshot not written: %s", error)
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
+    def write(self, made: Made) -> None:
+        """Keep what ``make`` returned; any thread may call it. If the disk refuses, only a restart takes longer."""
+        self._cache.write(*made)
 
 
 @cache

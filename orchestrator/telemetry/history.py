@@ -15,7 +15,9 @@ _VERSIONS_MAX: Final = 16
 
 
 @dataclass(slots=True)
-class _Interval:
+class Interval:
+    """What a group did in one interval, by version."""
+
     start: float
     versions: dict[str, Cell] = field(default_factory=dict)
 
@@ -27,16 +29,20 @@ class GroupHistory:
     cannot fill the memory.
     """
 
-    def __init__(self, history_seconds: float) -> None:
+    def __init__(self, history_seconds: float, kept: Iterable[Interval] = ()) -> None:
         self._interval_seconds = history_seconds / INTERVALS
         # One more than asked for, because the window's ends lie within intervals.
-        self._intervals: deque[_Interval] = deque(maxlen=INTERVALS + 1)
+        self._intervals: deque[Interval] = deque(kept, maxlen=INTERVALS + 1)
+
+    def intervals(self) -> tuple[Interval, ...]:
+        """Return what is held, oldest first; what is counted later does not change it."""
+        return tuple(Interval(each.start, dict(each.versions)) for each in self._intervals)
 
     def add(self, version: str, cell: Cell) -> None:
         """Count what devices of one version did in a cell of time."""
         start = self.start_of(cell.start)
         if not self._intervals or self._intervals[-1].start != start:
-            self._intervals.append(_Interval(start))
+            self._intervals.append(Interval(start))
         versions = self._intervals[-1].versions
         if version in versions or len(versions) < _VERSIONS_MAX:
             versions[version] = merged([versions[version], cell]) if version in versions else cell

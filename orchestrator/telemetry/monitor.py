@@ -1,7 +1,7 @@
 """The fleet as its health samples show it: the one fold that gates, triggers and summaries ask."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ from orchestrator.telemetry.cohorts import Cohort, Cohorts
 from orchestrator.telemetry.columns import CELLS, UNSAID, Columns, Rows
 from orchestrator.telemetry.fold import SampleOutcome, fold
 from orchestrator.telemetry.group_windows import GroupWindow, read_group_windows
-from orchestrator.telemetry.history import GroupHistory
+from orchestrator.telemetry.history import GroupHistory, Interval
 from orchestrator.telemetry.places import Place, Places
 from orchestrator.telemetry.readings import Signal, Traffic, read_levels, read_traffic
 from orchestrator.telemetry.roster import UNKNOWN, Roster
@@ -208,6 +208,16 @@ class Monitor:
             self._histories = {name: kept for name, kept in self._histories.items() if not kept.is_older_than(oldest)}
             self._histories[place.group] = GroupHistory(self._history_seconds)
         self._histories[place.group].add(version, cell)
+
+    def histories(self) -> dict[str, tuple[Interval, ...]]:
+        """Return what baselines are taken from, by group, up to the last closed cell; see ``remember``."""
+        return {group: history.intervals() for group, history in self._histories.items()}
+
+    def remember(self, histories: Mapping[str, Iterable[Interval]], now: float) -> None:
+        """Take up what an earlier monitor had counted, before any sample comes; what lies after ``now`` is left out."""
+        for group, kept in histories.items():
+            past = [each for each in kept if each.start <= now]
+            self._histories[group] = GroupHistory(self._history_seconds, past)
 
     # Questions.
 
