@@ -175,7 +175,7 @@ class _Judge:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stream.run())
             tasks.create_task(self._tick())
-            while not stream.is_reading:  # noqa: ASYNC110 - it is said to nobody else
+            while not stream.reads:  # noqa: ASYNC110 - it is said to nobody else
                 await asyncio.sleep(0.05)
             self._pipe.send("ready")
 

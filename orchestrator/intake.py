@@ -7,7 +7,7 @@ sample. Floods and what is no sample count as bad samples of their device: three
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import compress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from orchestrator.core.interpret import Refused
 from orchestrator.telemetry.columns import Rows
 from orchestrator.telemetry.limiter import SAMPLES_PER_SECOND, Limiter
-from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.offences import Offences
 from orchestrator.telemetry.places import Place
 from orchestrator.telemetry.roster import UNKNOWN
 from orchestrator.telemetry.sample import Sample, decode_samples
+from orchestrator.telemetry.sample_table import SampleTable
 from schemas.errors import DecodeError
-from schemas.ids import shard_of
+from schemas.ids import SHARD_COUNT, shard_of
 from schemas.topics import Kind, TopicTree
 
 FLOOD: Final = "flood"
+BAD_COUNT_MAX: Final = 15
+"""Bad messages of a device that count at a time: more than a window tells apart."""
 _GROWTH: Final = 1.25
 
 _Mask = NDArray[np.bool_]
@@ -37,11 +39,24 @@ class Located(NamedTuple):
     row: int
 
 
+class Collector(Protocol):
+    """What samples are given to: the monitor that folds them, or what hands them on; see ``Monitor``."""
+
+    @property
+    def nbytes(self) -> int: ...  # noqa: D102 - see the class
+    def reserve(self, count: int) -> None: ...  # noqa: D102 - see the class
+    def find(self, devices: Sequence[str]) -> Rows: ...  # noqa: D102 - see the class
+    def names(self, rows: Rows) -> list[str]: ...  # noqa: D102 - see the class
+    def admit(self, devices: Sequence[str], places: Sequence[Place]) -> Rows: ...  # noqa: D102 - see the class
+    def observe(self, rows: Rows, samples: Sequence[Sample] | SampleTable, received_at: float) -> None: ...  # noqa: D102 - see the class
+    def refuse(self, rows: Rows) -> None: ...  # noqa: D102 - see the class
+
+
 class Intake:
     """Takes samples in; mutable.
 
     Args:
-        monitor: What they are folded into.
+        monitor: What they are given to.
         tree: Names the topics of what is refused.
         locate: Finds a device; None for one that nobody knows. Asked again only after ``displace``.
         refuse: Told of each message that is refused; of many that a device sends too much, once.
@@ -49,7 +64,7 @@ class Intake:
 
     def __init__(
         self,
-        monitor: Monitor,
+        monitor: Collector,
         tree: TopicTree,
         locate: Callable[[str], Located | None],
         refuse: Callable[[Refused, int], None],
@@ -106,6 +121,42 @@ class Intake:
             rows = self._note_poison(rows, found, now)
         if samples:
             self._monitor.observe(rows, samples, now)
+        return self._homes[rows]
+
+    def take_read(
+        self,
+        devices: Sequence[str],
+        table: SampleTable,
+        bad: Sequence[tuple[str, int]],
+        shards: Collection[int],
+        now: float,
+    ) -> NDArray[np.int32]:
+        """Take samples that an evaluator has checked; return the inventory's rows of those that are taken.
+
+        Args:
+            devices: Who sent them.
+            table: The samples, in their order.
+            bad: How many messages of devices were floods, or no samples.
+            shards: Those that the evaluator may speak for.
+            now: Seconds; never less than before.
+        """
+        allowed = np.isin(np.arange(SHARD_COUNT), list(shards))
+        rows = self._rows(devices)
+        is_right: _Mask = (rows != UNKNOWN) & allowed[self._shards[rows]]
+        if not is_right.all():
+            for index in np.flatnonzero(~is_right).tolist():
+                device, is_known = devices[index], rows[index] != UNKNOWN
+                topic = f"{self._tree.root}/health/{shard_of(device)}/{device}"  # Nobody has checked the name.
+                self._refuse(Refused(topic, "foreign_shard" if is_known else "unknown_device"), 1)
+            which = np.flatnonzero(is_right)
+            rows, table = rows[which], table.take(which)
+        if len(rows):
+            self._monitor.observe(rows, table, now)
+        if bad:
+            culprits = self._rows([device for device, _ in bad])
+            counts = np.array([min(count, BAD_COUNT_MAX) for _, count in bad])
+            is_known = (culprits != UNKNOWN) & allowed[self._shards[culprits]]
+            self._note_offences(np.repeat(culprits[is_known], counts[is_known]), now)
         return self._homes[rows]
 
     def troublemakers(self, now: float) -> list[str]:

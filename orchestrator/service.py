@@ -26,14 +26,17 @@ from orchestrator.core.effects import (
 from orchestrator.core.grants import Wait, decide_grant
 from orchestrator.core.inputs import (
     Announced,
+    BundleReceived,
     CommandReceived,
     CommandRefused,
     DeviceReady,
     DeviceReported,
+    EvaluatorLost,
     HoldSeen,
     Input,
     SampleReceived,
     SamplesSeen,
+    ShardsUnread,
     Tick,
 )
 from orchestrator.core.interpret import Received, Refused, interpret
@@ -47,6 +50,7 @@ from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.core.silence import decide_frozen, observe_silence
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch, watch_devices
+from orchestrator.evaluators import Evaluators
 from orchestrator.intake import Intake, Located
 from orchestrator.publishing import Outgoing, Publisher, published
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
@@ -108,6 +112,7 @@ class Engine:
 
     Attributes:
         intake: What health goes through.
+        evaluators: Who else reads health.
     """
 
     def __init__(
@@ -133,7 +138,10 @@ class Engine:
         self._settle_seconds = settle_seconds
         self._blind_until = float("inf")
         self._ticked_at = 0.0
+        self._watched_at = 0.0
+        """When everybody's health was read last."""
         self.intake = Intake(context.monitor, tree, self._locate, self._refused)
+        self.evaluators = Evaluators(self.intake, tree, self._refused)
         self._situation: object = None
         """What decides where all devices belong: whether anything is decided, and how far the rollouts are."""
 
@@ -205,6 +213,12 @@ class Engine:
         match given:
             case SampleReceived():
                 self.hear([given.device], np.array([given.shard], dtype=np.uint8), [given.payload], now)
+                return []
+            case BundleReceived():
+                observe(self.state, SamplesSeen(self.evaluators.take(given, now)), now)
+                return self.react(now)
+            case EvaluatorLost(worker=worker):
+                self.evaluators.lose(worker)
                 return []
             case DeviceReady():
                 return self._answer_ready(given, now)
@@ -283,13 +297,14 @@ class Engine:
                     pass
 
     def _tick(self, now: float) -> list[Outgoing]:
+        let = self.evaluators.let(self.state.epoch, now)
         if now < self._blind_until:
-            return []
+            return let
         windows = [rollout.policy.longest_window_seconds for rollout in self.state.watched]
         self.context.monitor.cover(max((each for each in windows if each is not None), default=LONGEST_SECONDS))
         self.context.monitor.alarmed()  # Everybody is looked at below.
         observe_silence(self.state, now)
-        outgoing = self._commit(self._freeze_or_thaw(now), now)
+        outgoing = [*let, *self._watch_shards(now), *self._commit(self._freeze_or_thaw(now), now)]
         if self.state.frozen:
             return outgoing
         outgoing += self._commit(decide_lost(self.state, now), now)
@@ -299,6 +314,16 @@ class Engine:
         for rollout in self.state.active:
             outgoing += self._commit(decide_joined(self.state, rollout), now)
         return [*outgoing, *self._settle(now)]
+
+    def _watch_shards(self, now: float) -> list[Outgoing]:
+        """Note whose health nobody reads: while there is anybody, no soak goes on."""
+        before = self.state.unread
+        observe(self.state, ShardsUnread(self.evaluators.unread(now)), now)
+        stops = bool(before) != bool(self.state.unread)
+        outgoing = self._commit(stop_soaks(self.state, self._watched_at), now) if stops else []
+        if not self.state.unread:
+            self._watched_at = now
+        return outgoing
 
     def _freeze_or_thaw(self, now: float) -> list[e.AnyEvent]:
         events = decide_frozen(self.state, now)

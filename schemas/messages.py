@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.ids import Id, Name, Nonce, Sha256
+from schemas.ids import SHARD_COUNT, Id, Name, Nonce, Sha256
 from schemas.times import Timestamp
 from schemas.topics import Kind
 from schemas.verdicts import VerdictWord
@@ -361,6 +361,13 @@ class StatusDocument(Message):
     waves: Annotated[tuple[WaveStatus, ...], Field(strict=False)] = ()
     frozen: bool = False
     """The orchestrator suspects itself or the broker and decides nothing."""
+
+
+class ShardLease(Message):
+    """The shards that one evaluator reads for now, and under which term it says so."""
+
+    term: Label
+    shards: Annotated[tuple[Annotated[int, Field(ge=0, lt=SHARD_COUNT)], ...], Field(max_length=SHARD_COUNT)]
 
 
 class OrchestratorInfo(Message):

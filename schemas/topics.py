@@ -43,6 +43,9 @@ class Kind(StrEnum):
     REPLY = "reply"
     ORCHESTRATOR_AVAILABILITY = "orchestrator_availability"
     ORCHESTRATOR_INFO = "orchestrator_info"
+    EVALUATOR_AVAILABILITY = "evaluator_availability"
+    EVALUATOR_SAMPLES = "evaluator_samples"
+    EVALUATOR_LEASE = "evaluator_lease"
     AUDIT = "audit"
 
 
@@ -87,6 +90,9 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.REPLY: Rule("ops/{actor}/reply/{verb}", Sender.ORCHESTRATOR, retained=False),
     Kind.ORCHESTRATOR_AVAILABILITY: Rule("orchestrator/availability", Sender.ORCHESTRATOR, retained=True),
     Kind.ORCHESTRATOR_INFO: Rule("orchestrator/info", Sender.ORCHESTRATOR, retained=True),
+    Kind.EVALUATOR_AVAILABILITY: Rule("evaluator/{worker}/availability", Sender.EVALUATOR, retained=True),
+    Kind.EVALUATOR_SAMPLES: Rule("evaluator/{worker}/samples", Sender.EVALUATOR, retained=False),
+    Kind.EVALUATOR_LEASE: Rule("evaluator/{worker}/lease", Sender.ORCHESTRATOR, retained=True),
     Kind.AUDIT: Rule("audit", Sender.ORCHESTRATOR, retained=False),
 }
 

@@ -1,7 +1,8 @@
 """Users, passwords and the access list of a broker that tidegate starts itself.
 
 The access list is ``broker-config/acl``, the same file that a production mosquitto uses, with one copy of its operator
-block for each operator. Passwords are made up once and kept in ``credentials.json``, readable by its owner only.
+block for each operator and one of its evaluator block for each further evaluator. Passwords are made up once and kept
+in ``credentials.json``, readable by its owner only.
 
 ``python -m orchestrator.adapters.access FOLDER --operator NAME... --device ID...`` does the same for a mosquitto that
 somebody else starts.
@@ -27,6 +28,8 @@ SERVICES: Final = ("orchestrator", "evaluator", "viewer")
 """The roles whose user is named like the role."""
 OPERATOR: Final = "operator"
 """The role that has a block for each person."""
+EVALUATOR: Final = "evaluator"
+"""The role that has a block for each process, beside that of the service of its name."""
 _CREDENTIALS: Final = "credentials.json"
 _SALT_BYTES: Final = 12  # what mosquitto 2.0 expects
 _ITERATIONS: Final = 101  # mosquitto's default; the passwords are 144 random bits, which no guessing finds
@@ -57,36 +60,45 @@ def find_broker_config() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "broker-config"
 
 
-def create_access(folder: Path, *, operators: Iterable[str], devices: Iterable[str]) -> Access:
+def create_access(
+    folder: Path, *, operators: Iterable[str], devices: Iterable[str], evaluators: Iterable[str] = ()
+) -> Access:
     """Write what a broker in ``folder`` needs for these users; who was there before keeps the password.
 
     Raises:
         AccessError: A name is not allowed or used twice, or the folder cannot be written.
     """
-    people, things = tuple(operators), tuple(devices)
-    users = (*SERVICES, *people, *things)
+    people, workers, things = tuple(operators), tuple(evaluators), tuple(devices)
+    users = (*SERVICES, *people, *workers, *things)
     _check_names(users)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         passwords = _keep_passwords(folder / _CREDENTIALS, users)
         access = Access(passwords, folder / "acl", folder / "passwords")
-        _write_private(access.acl_file, write_acl((find_broker_config() / "acl").read_text(), people))
+        _write_private(access.acl_file, write_acl((find_broker_config() / "acl").read_text(), people, workers))
         _write_private(access.password_file, "".join(map(_hash_line, passwords, passwords.values())))
     except OSError as error:
         raise AccessError(f"{error.filename}: {error.strerror}; choose a folder that is writable") from error
     return access
 
 
-def write_acl(template: str, operators: Iterable[str]) -> str:
-    """Return ``template`` with its operator block once for each of ``operators``."""
+def write_acl(template: str, operators: Iterable[str], evaluators: Iterable[str] = ()) -> str:
+    """Return ``template`` with its operator block once for each of ``operators``, and further evaluators' blocks."""
+    named = {OPERATOR: tuple(operators), EVALUATOR: (EVALUATOR, *evaluators)}
     head, *blocks = re.split(r"^(?=user )", template, flags=re.MULTILINE)
     parts = [head]
     for block in blocks:
-        if block.startswith(f"user {OPERATOR}\n"):
-            parts += [re.sub(rf"(?<=[ /]){OPERATOR}(?=[/\n])", name, block) for name in operators]
+        role = block.removeprefix("user ").partition("\n")[0]
+        if role in named:
+            parts += [_renamed(block, role, name) for name in named[role]]
         else:
             parts.append(block)
     return "".join(parts)
+
+
+def _renamed(block: str, role: str, name: str) -> str:
+    """Return the block with the name in place of the role's; a level of the topic tree that is named like it stays."""
+    return re.sub(rf"(?<=[ /]){role}(?=[/\n])(?!/{role}/)", name, block)
 
 
 def _check_names(users: tuple[str, ...]) -> None:
@@ -132,10 +144,13 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--operator", action="append", default=[], metavar="NAME", help="a person; repeat it for more")
+    parser.add_argument(
+        "--evaluator", action="append", default=[], metavar="NAME", help="an evaluator process; repeat it for more"
+    )
     parser.add_argument("--device", action="append", default=[], metavar="ID", help="a device; repeat it for more")
     options = parser.parse_args(arguments)
     try:
-        create_access(options.folder, operators=options.operator, devices=options.device)
+        create_access(options.folder, operators=options.operator, devices=options.device, evaluators=options.evaluator)
     except AccessError as error:
         parser.exit(1, f"error: {error}\n")
 

@@ -211,8 +211,13 @@ class Connection(asyncio.Protocol):
                     await self._arrived.wait()
         self._had_head_start = self._is_crowded()
 
+    @property
+    def under_way(self) -> int:
+        """How many messages the broker has not acknowledged, with those that wait for others."""
+        return len(self._waiting) + len(self._in_flight)
+
     def _is_crowded(self) -> bool:
-        return len(self._waiting) + len(self._in_flight) > _CROWD
+        return self.under_way > _CROWD
 
     def unacknowledged(self) -> list[Outgoing]:
         """Return what was to be sent and is not known to have reached the broker, in order."""

@@ -10,14 +10,15 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections.abc import Callable, Collection
+from typing import Any, Final, NoReturn, cast
 
 from orchestrator.adapters import packets
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.connection import REFUSALS, DisconnectedError, retry_seconds
 from orchestrator.adapters.framing import Framed, frame
 from orchestrator.adapters.packets import ProtocolError
+from orchestrator.core.leases import ALL_SHARDS
 from schemas.topics import Kind, TopicTree
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,11 @@ class FleetStream:
         tree: For the subscription.
         take: Is given the messages of each turn; they are acknowledged when it returns.
         qos: 0, or 1 for a broker that keeps what is unacknowledged.
-        shards: Those that are read; None for all.
+        shards: Those that are read at first; see ``read``.
+        is_full: Says whether nothing more can be taken for now; the broker keeps it meanwhile.
 
     Attributes:
-        is_reading: Whether the broker has the subscription.
+        reads: The shards that the broker sends, because they are subscribed.
     """
 
     def __init__(
@@ -56,15 +58,24 @@ class FleetStream:
         take: Callable[[Framed], None],
         *,
         qos: int = 0,
-        shards: range | None = None,
+        shards: Collection[int] = ALL_SHARDS,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._broker = broker
         self._prefix = tree.filter(Kind.HEALTH).removesuffix("+/+").encode()
-        names = ["+"] if shards is None else [f"{shard:02d}" for shard in shards]
-        self._filters = [(f"{self._prefix.decode()}{name}/+", qos) for name in names]
+        self._qos = qos
+        self._wanted = frozenset(shards)
+        self._changed = asyncio.Event()
         self._take = take
+        self._is_full = is_full
         self._has_properties = True
-        self.is_reading = False
+        self.reads: frozenset[int] = frozenset()
+
+    def read(self, shards: frozenset[int]) -> None:
+        """Read these shards from now on; ``reads`` says when it is so."""
+        if shards != self._wanted:
+            self._wanted = shards
+            self._changed.set()
 
     async def run(self) -> None:
         """Read; a broker that does not speak MQTT 5 is asked for 3.1.1. Ends only with what ``take`` raises."""
@@ -72,11 +83,11 @@ class FleetStream:
         while True:
             try:
                 reader = await self._connect()
-                attempt, self.is_reading = 0, True
+                attempt = 0
                 try:
-                    raise await reader.lost
+                    await self._follow(reader)
                 finally:
-                    self.is_reading = False
+                    self.reads = frozenset()
                     reader.end("we left")
             except DisconnectedError as error:
                 delay = retry_seconds(attempt)
@@ -90,7 +101,7 @@ class FleetStream:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 _, reader = await asyncio.get_running_loop().create_connection(
-                    lambda: _Reader(self._prefix, self._take, has_properties=self._has_properties),
+                    lambda: _Reader(self._prefix, self._take, self._is_full, has_properties=self._has_properties),
                     url.host,
                     url.port,
                     ssl=secured,
@@ -128,20 +139,62 @@ class FleetStream:
         if code:
             raise DisconnectedError(f"the broker refused us: {REFUSALS.get(code, f'reason {code:#x}')}")
         reader.beat(properties.get(packets.SERVER_KEEP_ALIVE, KEEP_ALIVE_SECONDS) or KEEP_ALIVE_SECONDS)
-        wanted = packets.subscribe(1, self._filters, has_properties=self._has_properties)
+        shards = self._wanted
+        await self._subscribe(reader, self._filters(shards))
+        self.reads = shards
+
+    async def _follow(self, reader: "_Reader") -> NoReturn:
+        """Subscribe to what is wanted and to nothing else, until the connection is lost."""
+        have = self._filters(self.reads)
+        while True:
+            changed = asyncio.ensure_future(self._changed.wait())
+            either: list[asyncio.Future[Any]] = [changed, reader.lost]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+            if reader.lost.done():
+                raise reader.lost.result()
+            self._changed.clear()
+            shards = self._wanted
+            want = self._filters(shards)
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await self._subscribe(reader, want - have)  # First, so that none is missed between.
+                    self.reads = shards
+                    await self._unsubscribe(reader, have - want)
+            except (ProtocolError, TimeoutError) as error:
+                raise DisconnectedError(str(error) or "no answer in time") from error
+            have = want
+
+    def _filters(self, shards: frozenset[int]) -> frozenset[str]:
+        names = ["+"] if shards == ALL_SHARDS else [f"{shard:02d}" for shard in shards]
+        return frozenset(f"{self._prefix.decode()}{name}/+" for name in names)
+
+    async def _subscribe(self, reader: "_Reader", filters: frozenset[str]) -> None:
+        if not filters:
+            return
+        wanted = packets.subscribe(
+            1, [(each, self._qos) for each in sorted(filters)], has_properties=self._has_properties
+        )
         reasons = packets.read_suback(await reader.ask(wanted, packets.SUBACK), has_properties=self._has_properties)
-        if any(reason >= packets.FAILURES_FROM for reason in reasons):
-            raise DisconnectedError(
-                f"the broker refused a subscription to {self._filters[0][0]}; may this user read it?"
-            )
+        for each, reason in zip(sorted(filters), reasons, strict=False):
+            if reason >= packets.FAILURES_FROM:
+                raise DisconnectedError(f"the broker refused a subscription to {each}; may this user read it?")
+
+    async def _unsubscribe(self, reader: "_Reader", filters: frozenset[str]) -> None:
+        if filters:
+            unwanted = packets.unsubscribe(2, sorted(filters), has_properties=self._has_properties)
+            await reader.ask(unwanted, packets.UNSUBACK)
 
 
 class _Reader(asyncio.BufferedProtocol):
     """One connection. ``lost`` says why it ended, or raises what ended it."""
 
-    def __init__(self, prefix: bytes, take: Callable[[Framed], None], *, has_properties: bool) -> None:
+    def __init__(
+        self, prefix: bytes, take: Callable[[Framed], None], is_full: Callable[[], bool], *, has_properties: bool
+    ) -> None:
         self._prefix = prefix
         self._take = take
+        self._is_full = is_full
         self._has_properties = has_properties
         self._buffer = bytearray(BUFFER_BYTES)
         self._held = 0
@@ -213,7 +266,9 @@ class _Reader(asyncio.BufferedProtocol):
             self._loop.call_at(started_at + BATCH_SECONDS, self._read_on)
 
     def _read_on(self) -> None:
-        if not self._transport.is_closing():
+        if self._is_full():
+            self._loop.call_later(BATCH_SECONDS, self._read_on)
+        elif not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _read(self) -> None:

@@ -30,6 +30,8 @@ SUBSCRIPTIONS: Final = (
     Kind.HOLD,
     Kind.READY,
     Kind.COMMAND,
+    Kind.EVALUATOR_AVAILABILITY,
+    Kind.EVALUATOR_SAMPLES,
 )
 CLIENT_ID: Final = "tidegate-orchestrator"
 BATCH_COUNT_MAX: Final = 20
@@ -189,6 +191,8 @@ class MqttBus:
     async def _tick(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(self._tick_seconds)
+            self._stream.read(self._engine.evaluators.own())
+            self._engine.evaluators.reads = self._stream.reads
             connection.send(self._engine.handle(Tick(), self._clock()))
 
 

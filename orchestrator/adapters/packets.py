@@ -16,6 +16,7 @@ CONNACK: Final = 2
 PUBLISH: Final = 3
 PUBACK: Final = 4
 SUBACK: Final = 9
+UNSUBACK: Final = 11
 DISCONNECT: Final = 14
 PINGREQ: Final = b"\xc0\x00"
 FAREWELL: Final = b"\xe0\x00"
@@ -120,6 +121,13 @@ def subscribe(packet_id: int, filters: Iterable[tuple[str, int]], *, has_propert
     retain_as_published, none = (0x08, b"\0") if has_properties else (0, b"")
     wanted = b"".join(_text(each) + bytes((qos | retain_as_published,)) for each, qos in filters)
     return _framed(0x82, packet_id.to_bytes(2, "big") + none + wanted)
+
+
+def unsubscribe(packet_id: int, filters: Iterable[str], *, has_properties: bool = True) -> bytes:
+    """Return UNSUBSCRIBE."""
+    return _framed(
+        0xA2, packet_id.to_bytes(2, "big") + (b"\0" if has_properties else b"") + b"".join(map(_text, filters))
+    )
 
 
 def publish(topic: str, payload: bytes, packet_id: int, *, retain: bool, correlation: bytes | None = None) -> bytes:

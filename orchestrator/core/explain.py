@@ -80,6 +80,8 @@ def _awaited(state: State, rollout: Rollout, now: float) -> Awaited | None:
         return Awaited(text="the fleet to be heard again")
     if rollout.phase is Phase.ROLLING_BACK:
         return _outcomes(rollout, Progress.RETURNING)
+    if state.unread and rollout.phase in {Phase.SOAKING, Phase.AWAITING_DEVICES}:
+        return Awaited(text=f"the end of this: {state.unread}")
     if rollout.paused:
         return Awaited(text="a person who resumes it")
     if rollout.phase is Phase.HALTED:

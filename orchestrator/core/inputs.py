@@ -58,6 +58,28 @@ class SamplesSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleReceived:
+    """An evaluator handed samples on, or only showed that it is alive."""
+
+    worker: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorLost:
+    """An evaluator left, or the broker lost it."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsUnread:
+    """Nobody reads the health of the devices in these shards at present; none is good."""
+
+    shards: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class HoldSeen:
     """The emergency brake was set or released."""
 
@@ -108,6 +130,9 @@ Input = (
     | DeviceReady
     | SampleReceived
     | SamplesSeen
+    | BundleReceived
+    | EvaluatorLost
+    | ShardsUnread
     | HoldSeen
     | CommandReceived
     | CommandRefused

@@ -9,10 +9,12 @@ from difflib import get_close_matches
 
 from orchestrator.core.inputs import (
     Announced,
+    BundleReceived,
     CommandReceived,
     CommandRefused,
     DeviceReady,
     DeviceReported,
+    EvaluatorLost,
     HoldSeen,
     Input,
     PresenceSeen,
@@ -61,6 +63,8 @@ def interpret(tree: TopicTree, received: Received) -> Input | Refused | None:
         return HoldSeen(is_held=bool(received.payload))  # Any brake counts, also one we cannot read.
     if not received.payload:
         return None
+    if "worker" in address.ids:
+        return _from_evaluator(address.kind, address.ids["worker"], received)
     try:
         return _from_device(address.kind, address.ids.get("device", ""), address.ids.get("shard"), received)
     except DecodeError as error:
@@ -84,6 +88,20 @@ def _from_device(kind: Kind, device: str, shard: str | None, received: Received)
             return Refused(received.topic, "foreign_shard")
         case Kind.READY | Kind.HEALTH:
             return Refused(received.topic, "retained_event")
+        case _:
+            return Refused(received.topic, "unexpected_kind")
+
+
+def _from_evaluator(kind: Kind, worker: str, received: Received) -> Input | Refused | None:
+    match kind:
+        case Kind.EVALUATOR_SAMPLES if not received.retained:
+            return BundleReceived(worker, received.payload)
+        case Kind.EVALUATOR_SAMPLES:
+            return Refused(received.topic, "retained_event")
+        case Kind.EVALUATOR_AVAILABILITY:
+            return (
+                EvaluatorLost(worker) if received.payload == b"offline" else None
+            )  # Its bundles say that it is there.
         case _:
             return Refused(received.topic, "unexpected_kind")
 

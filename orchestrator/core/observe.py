@@ -14,10 +14,12 @@ from orchestrator.core.inputs import (
     Input,
     PresenceSeen,
     SamplesSeen,
+    ShardsUnread,
 )
 from orchestrator.core.inventory import Device, Inventory
 from orchestrator.core.state import State
 from schemas.messages import Info
+from schemas.shards import format_shards
 from schemas.times import parse_timestamp
 
 EARLY_PRESENCE_MAX: Final = 100_000
@@ -42,6 +44,8 @@ def observe(state: State, seen: Input, now: float) -> None:
             device.heard_at = now
             device.version = reported.installed_version or device.version
             device.is_asking = reported.observed_generation == device.generation and reported.state in _ASKING
+        case ShardsUnread(shards=shards):
+            state.unread = f"nobody reads the health of shards {format_shards(shards)}" if shards else ""
         case SamplesSeen(rows=rows):
             _note_samples(state.devices, rows, now)
         case DeviceReady(device=name) if name in state.devices:

@@ -71,6 +71,8 @@ def _order_members(state: State, rollout: Rollout, now: float) -> list[e.AnyEven
 def _go_on(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
     if rollout.phase is Phase.DEPLOYING:
         return _start_soak(rollout, now)
+    if state.unread:
+        return []
     if rollout.phase is Phase.AWAITING_DEVICES:
         return _complete(state, rollout, context, now)
     if rollout.phase is not Phase.SOAKING:
@@ -104,7 +106,7 @@ def _is_away(rollout: Rollout, now: float) -> Mask:
 def _watch_on(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
     """A pause keeps the next wave waiting, not the watch: a canary that passed a phase enters the next."""
     soaked = soaked_seconds(rollout, now)
-    if rollout.phase is not Phase.SOAKING or soaked < step_end_seconds(rollout):
+    if state.unread or rollout.phase is not Phase.SOAKING or soaked < step_end_seconds(rollout):
         return []
     shown = judge_phase(state, rollout, context, now, is_over=True)
     if shown is None or shown.verdict is not Verdict.PASS:

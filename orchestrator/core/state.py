@@ -41,6 +41,8 @@ class State:
     thawed_at: float = 0.0
     listening_since: float = 0.0
     """Since when this process hears the bus without a break; volatile."""
+    unread: str = ""
+    """Whose health nobody reads, so that no gate passes meanwhile; empty while everybody's is read; volatile."""
     is_held: bool = False
     early_presence: dict[str, bool] = field(default_factory=dict)
     """Presence of devices that have not announced themselves yet; bounded."""

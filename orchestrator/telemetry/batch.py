@@ -2,35 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.telemetry.columns import UNSAID, Floats, Rows
-from orchestrator.telemetry.sample import Sample
+from orchestrator.telemetry.sample_table import NUMBERS, SampleTable
 from schemas.ids import is_name
-
-NUMBERS: Final = (
-    "requests_total", "errors_total", "restarts_total", "log_errors_total", "throttle_events_total",
-    "memory_bytes", "disk_free_bytes", "temperature_celsius", "cpu_ratio",
-    "latency_p50_seconds", "latency_p95_seconds", "latency_p99_seconds", "healthy", "endpoint_up",
-)  # fmt: skip
-"""What a batch holds of each sample as a number; yes is 1, no is 0, what is not known NaN."""
 
 VERSIONS_MAX: Final = 30_000
 """Versions that are told apart; a device that names one more is taken for one that names none."""
 
 _NEVER_SEEN: Final = -2
 _PLACES: Final = {name: place for place, name in enumerate(NUMBERS)}
-
-_take_numbers = attrgetter(*NUMBERS, "seq")
-_take_boot = attrgetter("boot_id")
-_take_version = attrgetter("version")
-_take_latency = attrgetter("latency")
-_take_quality = attrgetter("quality")
 
 
 class Versions:
@@ -76,7 +61,7 @@ class Batch:
         boots: Fingerprints of their boots, never 0.
         versions: Their numbers.
         numbers: A row for each of ``NUMBERS``, a column for each sample.
-        samples: The samples themselves where any of them says what is no number; else None.
+        samples: What has their latencies and qualities, where any of them has one; else None.
     """
 
     rows: Rows
@@ -89,20 +74,17 @@ class Batch:
     samples: NDArray[Any] | None
 
     @classmethod
-    def of(
-        cls, rows: Rows, places: NDArray[np.int32], at: Floats, samples: Sequence[Sample], versions: Versions
-    ) -> Self:
-        """Put samples side by side."""
-        table = _numbers(samples)
+    def of(cls, rows: Rows, places: NDArray[np.int32], at: Floats, table: SampleTable, versions: Versions) -> Self:
+        """Say whose the samples of a table are, and when they came."""
         return cls(
             rows,
             places,
             at,
-            table[-1].astype(np.int64),
-            _boots(samples),
-            versions.codes(list(map(_take_version, samples))),
-            table[:-1],
-            _wordy(samples),
+            table.numbers[_PLACES["seq"]].astype(np.int64),
+            _boots(table.boots),
+            versions.codes(table.versions),
+            table.numbers,
+            table.wordy,
         )
 
     def take(self, which: NDArray[Any]) -> Self:
@@ -145,26 +127,6 @@ def turns_of(rows: Rows) -> NDArray[np.intp] | None:
     return turns
 
 
-def _numbers(samples: Sequence[Sample]) -> Floats:
-    """Return a row for each of ``NUMBERS``, and one for ``seq``, which a float of this size holds exactly."""
-    width = len(NUMBERS) + 1
-    try:
-        table = np.fromiter(
-            chain.from_iterable(map(_take_numbers, samples)), dtype=np.float64, count=len(samples) * width
-        )
-    except TypeError:  # A device said null.
-        table = np.array(list(chain.from_iterable(map(_take_numbers, samples))), dtype=np.float64)
-    return np.ascontiguousarray(table.reshape(len(samples), width).T)
-
-
-def _boots(samples: Sequence[Sample]) -> NDArray[np.uint32]:
-    hashes = np.fromiter(map(hash, map(_take_boot, samples)), dtype=np.int64, count=len(samples))
+def _boots(boots: Sequence[str]) -> NDArray[np.uint32]:
+    hashes = np.fromiter(map(hash, boots), dtype=np.int64, count=len(boots))
     return np.maximum(hashes.astype(np.uint32), 1)
-
-
-def _wordy(samples: Sequence[Sample]) -> NDArray[Any] | None:
-    if not any(map(_take_latency, samples)) and not any(map(_take_quality, samples)):
-        return None
-    held = np.empty(len(samples), dtype=object)
-    held[:] = samples
-    return held

@@ -32,10 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.telemetry import columns as c
-from orchestrator.telemetry.batch import NUMBERS, Batch
+from orchestrator.telemetry.batch import Batch
 from orchestrator.telemetry.columns import CELLS, NIBBLE, Columns, Floats, Rows
 from orchestrator.telemetry.compact import packed, packed_celsius
 from orchestrator.telemetry.medians import medians
+from orchestrator.telemetry.sample_table import NUMBERS
 
 REQUESTS_PER_SECOND_MAX: Final = 1e7
 """A counter of requests that rises faster is no counter."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from orchestrator.telemetry.places import Place, Places
 from orchestrator.telemetry.readings import Signal, Traffic, read_levels, read_traffic
 from orchestrator.telemetry.roster import UNKNOWN, Roster
 from orchestrator.telemetry.sample import Sample
+from orchestrator.telemetry.sample_table import SampleTable
 from orchestrator.telemetry.trends import Slopes, fit
 from orchestrator.telemetry.windows import Window, fresh, read_window, running
 
@@ -41,7 +42,7 @@ class _Waiting(NamedTuple):
 
     rows: Rows
     places: NDArray[np.int32]
-    samples: Sequence[Sample]
+    samples: Sequence[Sample] | SampleTable
     at: float
 
 
@@ -51,9 +52,18 @@ def _together(parts: Sequence[_Waiting], versions: Versions) -> Batch:
         np.concatenate(rows),
         np.concatenate(places),
         np.repeat(times, list(map(len, rows))),
-        list(chain.from_iterable(samples)),
+        SampleTable.joined(list(_tables(samples))),
         versions,
     )
+
+
+def _tables(parts: Iterable[Sequence[Sample] | SampleTable]) -> Iterator[SampleTable]:
+    """Yield the parts as tables, those made of samples that follow each other as one."""
+    for is_table, alike in groupby(parts, key=lambda each: isinstance(each, SampleTable)):
+        if is_table:
+            yield from cast("Iterator[SampleTable]", alike)
+        else:
+            yield SampleTable.of(list(chain.from_iterable(cast("Iterator[Sequence[Sample]]", alike))))
 
 
 class Monitor:
@@ -124,7 +134,7 @@ class Monitor:
         self._columns.place[rows] = list(map(self._places.code, places))
         return rows
 
-    def observe(self, rows: Rows, samples: Sequence[Sample], received_at: float) -> None:
+    def observe(self, rows: Rows, samples: Sequence[Sample] | SampleTable, received_at: float) -> None:
         """Fold in samples of devices that were admitted, in the order in which they came; the rules are in ``fold``."""
         self._latest = max(self._latest, received_at)
         self._waiting.append(_Waiting(rows, self._columns.place[rows], samples, self._latest))

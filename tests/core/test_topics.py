@@ -12,7 +12,7 @@ from schemas.topics import LEVEL_COUNT_MAX, RULES, Address, Kind, Sender, TopicT
 TREE = TopicTree()
 IDS = {
     "device": "pi-0042", "kind": "crash", "group": "vision", "rollout": "r-042", "wave": "canary", "scope": "device",
-    "actor": "alice", "verb": "start", "shard": "17",
+    "actor": "alice", "verb": "start", "shard": "17", "worker": "evaluator-1",
 }  # fmt: skip
 TOPICS = {
     Kind.AVAILABILITY: "device/pi-0042/availability",
@@ -36,6 +36,9 @@ TOPICS = {
     Kind.REPLY: "ops/alice/reply/start",
     Kind.ORCHESTRATOR_AVAILABILITY: "orchestrator/availability",
     Kind.ORCHESTRATOR_INFO: "orchestrator/info",
+    Kind.EVALUATOR_AVAILABILITY: "evaluator/evaluator-1/availability",
+    Kind.EVALUATOR_SAMPLES: "evaluator/evaluator-1/samples",
+    Kind.EVALUATOR_LEASE: "evaluator/evaluator-1/lease",
     Kind.AUDIT: "audit",
 }
 HOSTILE = ["", "+", "#", "a/b", "a\x00", "a\n", "\na", "a.b", "-a", "_a", "é", "a b", "a" * 65, "$SYS", "\ud800"]
@@ -67,6 +70,7 @@ def test_retained_is_state_and_nothing_else() -> None:
     assert retained == {
         Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.GROUP_SUMMARY, Kind.HOLD, Kind.PLAN,
         Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ORCHESTRATOR_AVAILABILITY, Kind.ORCHESTRATOR_INFO,
+        Kind.EVALUATOR_AVAILABILITY, Kind.EVALUATOR_LEASE,
     }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ NOT_AUTHORIZED = 135
 IDS = {
     "device": ("pi-1", "pi-2", "alice", "viewer"), "actor": ("alice", "bob", "pi-1"), "kind": ("crash",),
     "shard": ("00",), "group": ("vision",), "rollout": ("r-1",), "wave": ("canary",), "scope": ("fleet",),
-    "verb": ("approve",),
+    "verb": ("approve",), "worker": ("evaluator", "alice"),
 }  # fmt: skip
 
 
@@ -45,15 +45,15 @@ def all_topics() -> list[str]:
 
 MAY_WRITE = {
     "orchestrator": r"device/(pi-1|pi-2|alice|viewer)/(desired|grant)|all/sync|rollout/.*|group/vision/summary"
-    r"|evaluator/orchestrator/summary|ops/.*|orchestrator/.*|audit",
-    "evaluator": r"rollout/r-1/rollback/fleet|evaluator/evaluator/summary|group/vision/summary",
+    r"|evaluator/.*/lease|ops/.*|orchestrator/.*|audit",
+    "evaluator": r"evaluator/evaluator/(availability|samples)",
     "viewer": r"",
     "alice": r"ops/alice/cmd/approve|all/hold",
     "pi-1": r"device/pi-1/(availability|info|reported|ready|event/crash)|health/00/pi-1",
 }
 MAY_READ = {
     "orchestrator": r".*(?<!other)",
-    "evaluator": r"health/.*|device/.*/(info|reported)|rollout/.*|orchestrator/.*|all/.*",
+    "evaluator": r"health/.*|evaluator/evaluator/lease|all/.*",
     "viewer": r"all/.*|rollout/.*|group/.*|health/00/(?!viewer).*|orchestrator/.*"
     r"|device/(pi-1|pi-2|alice)/(availability|info|reported|event/crash)",
     "alice": r"all/.*|ops/alice/reply/approve|rollout/.*|group/.*|health/00/(?!alice).*|audit|orchestrator/.*"
@@ -145,7 +145,7 @@ def test_every_kind_of_message_has_somebody_who_may_send_and_hear_it() -> None:
 @pytest.mark.parametrize("user", USERS)
 def test_user_hears_exactly_what_the_role_hears(broker: Broker, user: str) -> None:
     topics = {f"{TOPIC_ROOT}/{topic}" for topic in all_topics()}
-    last = f"{TOPIC_ROOT}/all/sync" if user.startswith("pi-") else f"{TOPIC_ROOT}/orchestrator/info"
+    last = f"{TOPIC_ROOT}/all/sync" if user in {"pi-1", "evaluator"} else f"{TOPIC_ROOT}/orchestrator/info"
     with connected(broker, user, client_id="listener") as listener, contextlib.ExitStack() as stack:
         listener.subscribe(["fleet/v1/#", "#", *sorted(topics)])
         said: set[str] = set()

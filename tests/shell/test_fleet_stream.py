@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import aiomqtt
@@ -14,6 +14,7 @@ from orchestrator.adapters import fleet_stream
 from orchestrator.adapters.brokers import Broker, BrokerUrl, open_broker
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
+from orchestrator.core.leases import ALL_SHARDS
 from schemas.topics import TopicTree
 from tests.shell.scripted_broker import Peer, scripted
 
@@ -50,12 +51,13 @@ class Reading:
     """A stream that reads while the block lasts."""
 
     def __init__(
-        self, url: BrokerUrl, take: Callable[[Framed], None], *, qos: int = 0, shards: range | None = None
+        self, url: BrokerUrl, take: Callable[[Framed], None], *, qos: int = 0, shards: Collection[int] = ALL_SHARDS
     ) -> None:
         self._stream = FleetStream(url, TREE, take, qos=qos, shards=shards)
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> FleetStream:
         self._task = asyncio.create_task(self._stream.run())
+        return self._stream
 
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()

@@ -12,7 +12,9 @@ HOUR = 3600.0
 
 def watched() -> tuple[Monitor, float]:
     monitor = Monitor()
-    now = feed(monitor, "a", "g", version="1", count=400, latency=sketch_of([0.02, 0.08, 0.3]), quality={"accuracy": 0.9})
+    now = feed(
+        monitor, "a", "g", version="1", count=400, latency=sketch_of([0.02, 0.08, 0.3]), quality={"accuracy": 0.9}
+    )
     now = feed(monitor, "b", "h", start=now, version="1", count=400, latency_p50_seconds=0.1, cpu_ratio=0.25)
     assert monitor.baseline("g", now=now, seconds=24 * HOUR, excluding_version="2", min_samples=20) is not None
     return monitor, now

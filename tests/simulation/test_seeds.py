@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.intake import Intake
 from orchestrator.reporting.build import build_report
+from orchestrator.telemetry.monitor import Monitor
 from simulator import World, simulate
 from simulator.scenario import draw_scenario
 from tests.reporting.report_agrees import compare
@@ -52,6 +53,7 @@ def test_what_devices_do_counts_where_they_belong_at_that_moment(monkeypatch: py
     def checked(intake: Intake, devices: Sequence[str], *message: Any) -> Any:  # noqa: ANN401 - as it is
         homes = take(intake, devices, *message)
         monitor = intake._monitor
+        assert isinstance(monitor, Monitor)
         for device, row in zip(devices, monitor.find(devices).tolist(), strict=True):
             located = intake._locate(device)
             if located is not None:
