@@ -108,7 +108,7 @@ class Evaluator:
 
     def _refuse(self, refused: Refused, count: int) -> None:
         known = (refused.topic, refused.reason, refused.detail)
-        if known not in self._notes and len(self._notes) >= NOTES_MAX:
+        if known not in self._notes and len(self._notes) >= NOTES_MAX // 2:  # The rest is for each reason's others.
             known = ("", refused.reason, "in further topics")
         self._notes[known] += count
 

@@ -193,7 +193,7 @@ class Engine:
         observe(self.state, HoldSeen(is_held=False), now)
         self._blind_until = now + self._settle_seconds
         self.state.listening_since = now
-        watched = self._commit(stop_soaks(self.state, self._ticked_at), now)
+        watched = self._commit(stop_soaks(self.state, self._watched_until(self._ticked_at)), now)
         return [*watched, *self._publisher.reassert(self.state, now), self._publisher.message(Kind.SYNC, Sync())]
 
     def receive(self, received: Received, now: float) -> list[Outgoing]:
@@ -315,6 +315,9 @@ class Engine:
             outgoing += self._commit(decide_joined(self.state, rollout), now)
         return [*outgoing, *self._settle(now)]
 
+    def _watched_until(self, moment: float) -> float:
+        return self._watched_at if self.state.unread else moment
+
     def _watch_shards(self, now: float) -> list[Outgoing]:
         """Note whose health nobody reads: while there is anybody, no soak goes on."""
         before = self.state.unread
@@ -328,7 +331,7 @@ class Engine:
     def _freeze_or_thaw(self, now: float) -> list[e.AnyEvent]:
         events = decide_frozen(self.state, now)
         if events and not self.state.frozen:
-            return [*stop_soaks(self.state, now), *events]  # What nobody hears does not count.
+            return [*stop_soaks(self.state, self._watched_until(now)), *events]  # What nobody hears does not count.
         return events
 
     def _settle(self, now: float) -> list[Outgoing]:

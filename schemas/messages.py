@@ -20,6 +20,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Text = Annotated[str, Field(max_length=1024)]
 Label = Annotated[str, Field(max_length=128)]
 Labels = Annotated[tuple[Label, ...], Field(strict=False, max_length=64)]
+Shard = Annotated[int, Field(ge=0, lt=SHARD_COUNT)]
 Url = Annotated[str, Field(max_length=2048)]
 BootId = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -367,7 +368,9 @@ class ShardLease(Message):
     """The shards that one evaluator reads for now, and under which term it says so."""
 
     term: Label
-    shards: Annotated[tuple[Annotated[int, Field(ge=0, lt=SHARD_COUNT)], ...], Field(max_length=SHARD_COUNT)]
+    shards: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=SHARD_COUNT)], ...], Field(max_length=SHARD_COUNT, strict=False)
+    ]
 
 
 class OrchestratorInfo(Message):
@@ -431,10 +434,12 @@ MODELS: Final[Mapping[Kind, type[Message]]] = {
     Kind.ROLLOUT_EVENT: RolloutEvent,
     Kind.REPLY: Reply,
     Kind.ORCHESTRATOR_INFO: OrchestratorInfo,
+    Kind.EVALUATOR_LEASE: ShardLease,
     Kind.AUDIT: AuditRecord,
 }
 """What each kind's payload is, for the kinds whose payload is one document.
 
 Availability is the plain text ``online`` or ``offline``; a grant is a DSSE envelope around ``Grant``; a command's
-payload depends on its verb; a plan is the accepted policy with its waves.
+payload depends on its verb; a plan is the accepted policy with its waves; what evaluators hand on is
+packed in columns, see ``orchestrator.telemetry.bundle``.
 """

@@ -170,7 +170,12 @@ def check_reachable(url: BrokerUrl, *, timeout_seconds: float = 5.0) -> None:
 
 @contextlib.contextmanager
 def start_embedded(
-    folder: Path, *, operators: Iterable[str] = ("operator",), devices: Iterable[str] = (), port: int = 0
+    folder: Path,
+    *,
+    operators: Iterable[str] = ("operator",),
+    devices: Iterable[str] = (),
+    evaluators: Iterable[str] = (),
+    port: int = 0,
 ) -> Iterator[Broker]:
     """Start the embedded broker with its files in ``folder``, on a free port if ``port`` is 0; end it with the block.
 
@@ -178,7 +183,7 @@ def start_embedded(
         BrokerUnavailableError: It did not start.
         AccessError: Names or folder are not fit.
     """
-    access = create_access(folder, operators=operators, devices=devices)
+    access = create_access(folder, operators=operators, devices=devices, evaluators=evaluators)
     command = [
         *(sys.executable, "-m", "embedded_broker", "--host", _LOOPBACK),
         *("--port", str(port), "--websocket-port", "0", "--database", str(folder / "broker.db")),
@@ -200,7 +205,11 @@ def start_embedded(
 
 @contextlib.contextmanager
 def start_mosquitto(
-    folder: Path, *, operators: Iterable[str] = ("operator",), devices: Iterable[str] = ()
+    folder: Path,
+    *,
+    operators: Iterable[str] = ("operator",),
+    devices: Iterable[str] = (),
+    evaluators: Iterable[str] = (),
 ) -> Iterator[Broker]:
     """Start a mosquitto with ``broker-config/mosquitto.conf`` on free ports of this machine; end it with the block.
 
@@ -215,7 +224,7 @@ def start_mosquitto(
         raise BrokerUnavailableError(
             "mosquitto is not installed: `apt install mosquitto`, or leave it to the embedded broker"
         )
-    access = create_access(folder, operators=operators, devices=devices)
+    access = create_access(folder, operators=operators, devices=devices, evaluators=evaluators)
     template = (find_broker_config() / "mosquitto.conf").read_text()
     for attempt in range(1, _START_ATTEMPTS + 1):
         ports = _free_ports()

@@ -5,9 +5,9 @@ its holder is not heard any more; whatever that one still sends under it is refu
 evaluators are heard again within a second of any start.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
 from typing import Final, NamedTuple
 
 from schemas.ids import SHARD_COUNT
@@ -109,17 +109,19 @@ def assign(wanted: Mapping[str, _Shards], held: Mapping[str, _Shards]) -> dict[s
     """
     takers = {
         shard: sorted(name for name in wanted if shard in wanted[name])
-        for shard in frozenset[int]().union(*wanted.values())
+        for shard in sorted(frozenset[int]().union(*wanted.values()))
     }
-    share = ceil(len(takers) / len(wanted)) if wanted else 0
-    given: dict[str, set[int]] = {name: set() for name in wanted}
-    left = []
-    for shard in sorted(takers, key=lambda each: (len(takers[each]), each)):  # Those with the least choice first.
-        holder = next((name for name in takers[shard] if shard in held[name] and len(given[name]) < share), None)
-        if holder is None:
-            left.append(shard)
-        else:
-            given[holder].add(shard)
-    for shard in left:
-        given[min(takers[shard], key=lambda name: (len(given[name]), name))].add(shard)
-    return {name: frozenset(shards) for name, shards in given.items()}
+    holder = {shard: name for name in wanted for shard in held[name] & wanted[name]}
+    loads = Counter(holder.values())
+    is_even = False
+    while not is_even:
+        is_even = True
+        for shard, names in takers.items():
+            least = min(names, key=lambda name: (loads[name], name))
+            now = holder.get(shard)
+            if now is None or loads[now] > loads[least] + 1:
+                loads[least] += 1
+                if now is not None:
+                    loads[now] -= 1
+                holder[shard], is_even = least, False
+    return {name: frozenset(shard for shard, its in holder.items() if its == name) for name in wanted}

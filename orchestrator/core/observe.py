@@ -45,6 +45,8 @@ def observe(state: State, seen: Input, now: float) -> None:
             device.version = reported.installed_version or device.version
             device.is_asking = reported.observed_generation == device.generation and reported.state in _ASKING
         case ShardsUnread(shards=shards):
+            if shards or state.unread:
+                state.listening_since = now
             state.unread = f"nobody reads the health of shards {format_shards(shards)}" if shards else ""
         case SamplesSeen(rows=rows):
             _note_samples(state.devices, rows, now)

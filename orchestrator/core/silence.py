@@ -28,7 +28,8 @@ def observe_silence(state: State, now: float) -> None:
     """Note which devices have fallen silent and which are heard again; volatile."""
     devices = state.devices
     patience = np.maximum(SILENT_INTERVALS * devices.column(Device.interval_seconds), SILENT_SECONDS_MIN)
-    is_fresh = ~(now - devices.column(Device.heard_at) > patience)  # NaN: it sends no samples, and its presence counts.
+    since = np.maximum(devices.column(Device.heard_at), state.listening_since)
+    is_fresh = ~(now - since > patience)  # NaN: it sends no samples, and its presence counts.
     alive = devices.column(Device.is_online) & is_fresh
     silent_since = devices.column(Device.silent_since)
     was_heard = devices.column(Device.heard_at) > -inf

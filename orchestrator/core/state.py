@@ -40,7 +40,7 @@ class State:
     frozen_at: float = 0.0
     thawed_at: float = 0.0
     listening_since: float = 0.0
-    """Since when this process hears the bus without a break; volatile."""
+    """Since when everybody can be heard here without a break; volatile."""
     unread: str = ""
     """Whose health nobody reads, so that no gate passes meanwhile; empty while everybody's is read; volatile."""
     is_held: bool = False

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
+from math import inf
 from typing import Final, NamedTuple, cast
 
 import numpy as np
@@ -310,7 +311,8 @@ class Monitor:
         """Return when the device's last sample came that was neither late nor a duplicate."""
         self.settle()
         row = self._roster.find([device])[0]
-        return None if row == UNKNOWN else float(self._columns.last_at[row])
+        seen = -inf if row == UNKNOWN else float(self._columns.last_at[row])
+        return None if seen == -inf else seen
 
     def version_of(self, device: str) -> str | None:
         """Return the version that the device named last; None when it is not known."""

@@ -145,4 +145,5 @@ def test_every_retained_document_has_a_model_or_is_named_as_an_exception() -> No
     # A plan is a free document for people; presence is plain text; summaries belong to telemetry.
     assert retained - set(MODELS) == {
         Kind.AVAILABILITY, Kind.ORCHESTRATOR_AVAILABILITY, Kind.PLAN, Kind.GROUP_SUMMARY,
+        Kind.EVALUATOR_AVAILABILITY,
     }  # fmt: skip

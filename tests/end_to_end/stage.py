@@ -134,7 +134,9 @@ def make_stage(
             build_release(tree, release=release, version=version, release_counter=counter, command=["true"], key=key)
         )
     starter = start_embedded if kind == "embedded" else start_mosquitto
-    broker = stack.enter_context(starter(folder, operators=("alice", "bob"), devices=devices))
+    broker = stack.enter_context(
+        starter(folder, operators=("alice", "bob"), devices=devices, evaluators=("evaluator-2",))
+    )
     command_key = load_private(folder / "keys" / "command.key").public_key().public_bytes_raw()
     stage = Stage(folder, broker, command_key)
     stack.callback(stage.stop)
