@@ -23,6 +23,7 @@ from orchestrator.telemetry.roster import UNKNOWN, Roster
 from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.trends import Slopes, fit
 from orchestrator.telemetry.windows import Window, fresh, read_window, running
+from orchestrator.telemetry.worst import Worst, read_worst
 
 LONGEST_SECONDS: Final = 1800.0
 """The longest window of the reference."""
@@ -248,6 +249,20 @@ class Monitor:
             self._places,
             group_of,
             version=self._version(version),
+            seconds=seconds,
+            stale_after=self._stale_after,
+            now=now,
+        )
+
+    def worst(self, devices: Sequence[str], *, limit: int, seconds: float, now: float) -> Worst:
+        """Return the ``limit`` worst of ``devices``, each named once, on whatever version they run."""
+        now = self._catch_up(now)
+        return read_worst(
+            self._columns,
+            self._versions,
+            devices,
+            self._roster.find(devices),
+            limit=limit,
             seconds=seconds,
             stale_after=self._stale_after,
             now=now,
