@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -62,15 +62,23 @@ def run(
     if as_json:
         print(reply.model_dump_json(exclude_none=True))
     if reply.error is not None:
-        if not as_json:
-            complain(f"error: {describe(reply.error)}")
-            show(command_lines(next_commands(verb, body, reply.error, policy=policy)), sys.stderr)
-        raise typer.Exit(Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED)
+        commands = next_commands(verb, body, reply.error, policy=policy)
+        code = Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED
+        if as_json:
+            raise typer.Exit(code)
+        leave(describe(reply.error), *commands, code=code)
     data = reply.data or {}
     if not as_json:
         with reported():
             show((shown or plain)(data))
     return data
+
+
+def leave(text: str, *commands: str, code: Exit = Exit.NOT_FOUND) -> NoReturn:
+    """End the program with an error, the commands to type now, and an exit code."""
+    complain(f"error: {text}")
+    show(command_lines(list(commands)), sys.stderr)
+    raise typer.Exit(code)
 
 
 def read(model: type[Model], data: Data) -> Model:
