@@ -10,6 +10,9 @@ _ROLLOUT_VERBS = frozenset(
     {"approve", "reject", "pause", "resume", "abort", "rollback", "finish", "retry", "skip", "get"}
 )
 
+_LISTS = {"devices": "devices", "health": "health top"}
+"""What is typed for each list but that of rollouts."""
+
 
 def describe(error: ReplyError) -> str:
     """Say what was wrong, with its code first, so that it can be looked up."""
@@ -29,6 +32,10 @@ def next_commands(verb: str, body: dict[str, Any], error: ReplyError, *, policy:
     rollout = str(body.get("rollout") or "")
     match error.code:
         case "not_found":
+            if verb == "list":
+                return [f"tidegate health top --rollout {name}" for name in error.did_you_mean or ()] + [
+                    "tidegate list"
+                ]
             return _after_not_found(verb, error, policy)
         case "wrong_phase" | "not_allowed":
             may = [choice.command for choice in choices(rollout, error.allowed or ())] if rollout else []
@@ -47,7 +54,7 @@ def next_commands(verb: str, body: dict[str, Any], error: ReplyError, *, policy:
         case "busy":
             return [f"the same again in a moment; meanwhile: tidegate {'watch ' + rollout if rollout else 'list'}"]
         case "invalid_payload" | "unknown_command":
-            return [f"tidegate {verb} --help"]
+            return [f"tidegate {_LISTS.get(str(body.get('what')), verb)} --help"]
         case _:
             return ["tidegate list"]
 
