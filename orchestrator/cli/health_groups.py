@@ -97,9 +97,8 @@ def group_line(each: GroupSummary, at: str) -> Text:
     latencies = "  ".join(f"{name} {latency_text(seconds)}" for name, seconds in percentiles.items())
     traffic = f"{each.requests:,} requests  {rate_text(each.error_rate)} errors  {latencies}"
     text = f"{each.group}  {each.fresh}/{each.devices} fresh  {each.healthy}/{each.fresh} healthy  {traffic}"
-    return words(f"{at}  ", "dim") + words(
-        text, "red" if each.healthy < each.fresh else "yellow" if each.fresh < each.devices else ""
-    )
+    style = "red" if each.healthy < each.fresh else "yellow" if each.fresh < each.devices else ""
+    return words(f"{at}  ", "dim") + words(text, style)
 
 
 def rate_text(rate: float | None) -> str:

@@ -32,10 +32,6 @@ def next_commands(verb: str, body: dict[str, Any], error: ReplyError, *, policy:
     rollout = str(body.get("rollout") or "")
     match error.code:
         case "not_found":
-            if verb == "list":
-                return [f"tidegate health top --rollout {name}" for name in error.did_you_mean or ()] + [
-                    "tidegate list"
-                ]
             return _after_not_found(verb, error, policy)
         case "wrong_phase" | "not_allowed":
             may = [choice.command for choice in choices(rollout, error.allowed or ())] if rollout else []
@@ -65,6 +61,8 @@ def _after_not_found(verb: str, error: ReplyError, policy: str) -> list[str]:
         return [f"tidegate {verb} {name}" for name in near]
     if verb in {"start", "plan"} and near:
         return [f"tidegate {verb} {policy} --release {name}" for name in near]
+    if verb == "list":
+        return [*(f"tidegate health top --rollout {name}" for name in near), "tidegate list"]
     if verb in {"quarantine", "release"}:
         typed = "release-device" if verb == "release" else verb
         return [f"tidegate {typed} {name}" for name in near] or ["tidegate devices"]

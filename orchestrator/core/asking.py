@@ -35,7 +35,7 @@ def decide_get(state: State, command: QueryCommand, now: float) -> Outcome:
         if rollout is None and device.rollout is not None:
             rollout = state.rollouts[device.rollout]
         interval = device.interval_seconds
-        usual = {"interval_seconds": None if isnan(interval) else round(interval, 1)}
+        usual = {"interval_seconds": None if isnan(interval) else round(interval, 2)}
         return accept({**_row(state, device, now), **usual, **explain_device(state, rollout, device.id, now)})
     if rollout is None:
         return refuse("invalid_payload", "rollout: name a rollout or a device", field="rollout")

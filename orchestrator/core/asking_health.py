@@ -35,7 +35,7 @@ def list_health(state: State, monitor: Monitor, names: Sequence[str], limit: int
             "unhealthy": worst.unwell_count,
             "suspect": worst.suspect_count,
             "silent": worst.silent_count,
-            "window_seconds": WINDOW_SECONDS,
+            "window_seconds": min(WINDOW_SECONDS, worst.kept_seconds),
             "kept_seconds": worst.kept_seconds,
         }
     )
