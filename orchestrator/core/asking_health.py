@@ -69,7 +69,8 @@ def reasons(each: DeviceHealth, kept_seconds: float) -> list[str]:
     kept = format_duration(kept_seconds)
     found = []
     if each.down_seconds is not None:
-        found.append(f"endpoint down for {format_duration(round(each.down_seconds))}")
+        seconds = round(each.down_seconds)
+        found.append(f"endpoint down for {format_duration(seconds)}" if seconds else "endpoint down")
     elif each.healthy is False:
         found.append("was not healthy when last heard" if each.silent else "says that it is not healthy")
     if each.bad_samples:

@@ -30,6 +30,7 @@ def device(**fields: Any) -> DeviceHealth:  # noqa: ANN401 - any field
     [
         ({}, []),
         ({"healthy": False, "down_seconds": 130.4}, ["endpoint down for 2 min 10 s"]),
+        ({"healthy": False, "down_seconds": 0.0}, ["endpoint down"]),
         ({"healthy": False}, ["says that it is not healthy"]),
         ({"healthy": False, "silent": True, "sample_age_seconds": 300.2},
          ["was not healthy when last heard", "silent for 5 min"]),
