@@ -53,7 +53,7 @@ def read_group_windows(
         device_count: How many rows are taken.
         cohorts: Of the same samples.
         places: What the numbers in ``columns`` mean.
-        group_of: Which places are read together.
+        group_of: Which places are read together; those for which it is empty are left out.
         version: The number of the version that counts; None: whatever each device runs.
         seconds: At most what the columns keep.
         stale_after: The age of a last good sample that is not fresh; None: each device's own.
@@ -68,15 +68,17 @@ def read_group_windows(
     def counted(some: NDArray[np.int32]) -> Counter[str]:
         counts, found = np.bincount(some), Counter[str]()
         for code in np.flatnonzero(counts).tolist():
-            found[group_of(places[code])] += int(counts[code])
+            if group := group_of(places[code]):
+                found[group] += int(counts[code])
         return found
 
     fresh_counts, healthy_counts = counted(of[is_fresh]), counted(of[is_fresh & is_well])
     since = columns.start_of(now - seconds)
     cells: dict[str, list[Cell]] = {}
     for cohort in cohorts.members():
-        if version in (None, cohort.version):
-            cells.setdefault(group_of(places[cohort.place]), []).extend(cohorts.cells([cohort], since, now))
+        group = group_of(places[cohort.place])
+        if group and version in {None, cohort.version}:
+            cells.setdefault(group, []).extend(cohorts.cells([cohort], since, now))
     return {
         group: GroupWindow(fresh_counts[group], healthy_counts[group], merged(cells.get(group, ())))
         for group in {*fresh_counts, *cells}

@@ -54,7 +54,7 @@ def test_a_wave_is_summarized_over_all_its_groups_on_the_new_version_only() -> N
 
     found = summarize_waves("2", monitor, now=150.0)
 
-    assert {name for name in found if name} == {"r-1/0"}, "nothing is known of the wave whose devices run the old one"
+    assert set(found) == {"r-1/0"}, "nothing is known of the wave whose devices run the old one"
     canary = found["r-1/0"]
     assert (canary.fresh, canary.healthy, canary.requests, canary.error_rate) == (2, 1, 1000, 0.005)
     assert summarize_waves("3", monitor, now=150.0) == {}
