@@ -24,12 +24,12 @@ from orchestrator.core.effects import (
 )
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import DEPLOYED, Member
-from orchestrator.core.rollout import Rollout
+from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.monitor import Monitor
-from orchestrator.telemetry.summary import summarize
+from orchestrator.telemetry.summary import summarize, summarize_waves
 from schemas.codec import encode
-from schemas.messages import AuditRecord
+from schemas.messages import AuditRecord, WaveDocument
 from schemas.topics import RULES, Kind, TopicTree
 
 AUDIT_BYTES_MAX: Final = 60 * 1024
@@ -66,7 +66,7 @@ class Publisher:
         tree: Where things are published.
         sign: Seals a grant's payload into an envelope with the command key.
         monitor: What the samples say.
-        summary_seconds: How often the groups' summaries are published; ``inf`` for never.
+        summary_seconds: How often the groups and the waves are summarized; ``inf`` for never.
     """
 
     def __init__(
@@ -81,6 +81,8 @@ class Publisher:
         """Devices whose desired state is still to be written again; a large fleet's takes several ticks."""
         self._progressed: dict[str, set[int]] = {}
         """Rollouts, with their waves, whose documents are due with the next tick."""
+        self._waves: dict[tuple[str, int], WaveDocument] = {}
+        """What was published last of each wave; between news of its members only its health changes."""
 
     def publish(self, state: State, effects: Iterable[Effect], now: float) -> list[Outgoing]:
         """Return the messages of effects, repeated documents folded into one."""
@@ -98,7 +100,7 @@ class Publisher:
         return self.publish(state, [PublishDesired(name) for name in some], now)
 
     def follow_up(self, state: State, now: float) -> list[Outgoing]:
-        """Return the documents of rollouts that have come further since the last tick, and the groups' summaries."""
+        """Return the documents of rollouts that have come further since the last tick, and how groups and waves are."""
         due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
         self._progressed = {}
         return [*self.publish(state, due, now), *self._summaries(state, now)]
@@ -118,11 +120,7 @@ class Publisher:
                 return [self._bytes(Kind.PLAN, plan_document(state.rollouts[name]), rollout=name)]
             case PublishStatus(rollout=name, waves=waves):
                 rollout = state.rollouts[name]
-                names = [(wave, rollout.plan.waves[wave].name) for wave in waves]
-                documents = [
-                    self.message(Kind.WAVE, wave_document(rollout, wave), rollout=name, wave=title)
-                    for wave, title in names
-                ]
+                documents = [self._wave(rollout, wave) for wave in waves]
                 self._progressed.pop(name, None)
                 status = status_document(state, rollout, now, self._healthy(rollout, now))
                 return [*documents, self.message(Kind.STATUS, status, rollout=name)]
@@ -147,7 +145,29 @@ class Publisher:
             return []
         self._summarized_at = now
         summaries = summarize(state.devices.count_by_group(), self._monitor, now=now)
-        return [self.message(Kind.GROUP_SUMMARY, each, group=group) for group, each in summaries.items()]
+        groups = [self.message(Kind.GROUP_SUMMARY, each, group=group) for group, each in summaries.items()]
+        return [*groups, *self._wave_summaries(state, now)]
+
+    def _wave(self, rollout: Rollout, wave: int) -> Outgoing:
+        before = self._waves.get((rollout.id, wave))
+        health = None if before is None or rollout.phase in TERMINAL else before.health
+        return self._wave_message(wave, wave_document(rollout, wave, health))
+
+    def _wave_summaries(self, state: State, now: float) -> list[Outgoing]:
+        """Return the documents of waves that do otherwise than was published last; ended rollouts tell no health."""
+        found = {each.id: summarize_waves(each.release.version, self._monitor, now=now) for each in state.active}
+        changed = []
+        for (name, wave), before in list(self._waves.items()):
+            health = found.get(name, {}).get(state.rollouts[name].place_of(wave))
+            if health != before.health:
+                changed.append(self._wave_message(wave, before.model_copy(update={"health": health})))
+            if name not in found:
+                del self._waves[name, wave]
+        return changed
+
+    def _wave_message(self, wave: int, document: WaveDocument) -> Outgoing:
+        self._waves[document.rollout, wave] = document
+        return self.message(Kind.WAVE, document, rollout=document.rollout, wave=document.wave)
 
     def _bytes(self, kind: Kind, payload: bytes, /, **ids: str) -> Outgoing:
         rule = RULES[kind]

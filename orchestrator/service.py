@@ -107,7 +107,7 @@ class Engine:
         sign: Seals a grant's payload into an envelope with the command key.
         tree: Where things are published.
         settle_seconds: How long after each connect nothing goes on, because the fleet has not spoken again yet.
-        summary_seconds: How often the groups' summaries are published; ``inf`` for never.
+        summary_seconds: How often the groups and the waves are summarized; ``inf`` for never.
         note_refusal: Told of every message that says nothing, after it was counted.
 
     Attributes:
@@ -275,7 +275,7 @@ class Engine:
         rollout = None if device.rollout is None else self.state.rollouts[device.rollout]
         wave, serves = "", True
         if rollout is not None and rollout.phase not in TERMINAL:
-            wave = f"{rollout.id}/{rollout.members[device.id].wave}"
+            wave = rollout.place_of(rollout.members[device.id].wave)
             serves = device.version != rollout.release.version and rollout.phase is not Phase.ROLLING_BACK
         is_normal = serves and not device.quarantine and not device.info.maintenance and not self.state.frozen
         return Located(Place(device.info.group, wave, is_normal), device.row)

@@ -73,16 +73,18 @@ class QueryCommand(Message):
 
 
 class ListCommand(Message):
-    """list: the newest rollouts, or devices in the order of their ids.
+    """list: the newest rollouts, devices in the order of their ids, or the health of devices, the worst first.
 
     Attributes:
-        where: A filter expression; for devices.
-        after: The last device of the page before.
-        count_only: Only how many there are.
+        where: A filter expression; for devices and their health.
+        rollout: Only devices whose order is of this rollout; for devices and their health.
+        after: The last device of the page before; for devices.
+        count_only: Only how many there are; for devices.
     """
 
-    what: Literal["rollouts", "devices"] = "rollouts"
+    what: Literal["rollouts", "devices", "health"] = "rollouts"
     where: Annotated[str, Field(max_length=2048)] | None = None
+    rollout: Id | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     after: Id | None = None
     count_only: bool = False

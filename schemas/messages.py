@@ -301,8 +301,39 @@ class RollbackOrder(Message):
     ts: Timestamp
 
 
+class HealthSummary(Message):
+    """How devices that belong together were over the last five minutes, for people; None: not known.
+
+    Its numbers have no bounds: they are sums of what devices say, and nothing is judged by them.
+
+    Attributes:
+        fresh: Devices with a fresh sample.
+        healthy: Of these, how many are healthy.
+    """
+
+    fresh: int
+    healthy: int
+    requests: int
+    error_rate: float | None = None
+    latency_p50_seconds: float | None = None
+    latency_p95_seconds: float | None = None
+    latency_p99_seconds: float | None = None
+
+
+class GroupSummary(HealthSummary):
+    """One group, on whatever versions its devices run."""
+
+    group: Id
+    devices: int
+
+
 class WaveDocument(Message):
-    """The wave command and where its members are."""
+    """The wave command and where its members are.
+
+    Attributes:
+        health: How those of its devices are that run the new version; None while nothing is known of them, and once
+            the rollout has ended.
+    """
 
     rollout: Id
     wave: Id
@@ -314,6 +345,7 @@ class WaveDocument(Message):
     state: Id
     counts: Mapping[str, int]
     started_at: Timestamp | None = None
+    health: HealthSummary | None = None
 
 
 class WaveStatus(Message):
@@ -425,6 +457,7 @@ MODELS: Final[Mapping[Kind, type[Message]]] = {
     Kind.READY: Ready,
     Kind.DEVICE_EVENT: DeviceEvent,
     Kind.HEALTH: HealthSample,
+    Kind.GROUP_SUMMARY: GroupSummary,
     Kind.HOLD: Hold,
     Kind.SYNC: Sync,
     Kind.STATUS: StatusDocument,

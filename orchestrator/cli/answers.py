@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,6 +37,22 @@ def ask(broker: str, verb: str, body: dict[str, Any], *, timeout_seconds: float)
         return asyncio.run(bus.request(BrokerUrl.parse(broker), verb, body, timeout_seconds=timeout_seconds))
 
 
+def fetch(
+    broker: str, verb: str, body: dict[str, Any], *, timeout_seconds: float, as_json: bool, policy: str = "POLICY"
+) -> Data:
+    """Send a command and return its answer's data, printed as it came if ``as_json``; a refusal ends the program."""
+    reply = ask(broker, verb, body, timeout_seconds=timeout_seconds)
+    if as_json:
+        print(reply.model_dump_json(exclude_none=True))
+    if reply.error is not None:
+        commands = next_commands(verb, body, reply.error, policy=policy)
+        code = Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED
+        if as_json:
+            raise typer.Exit(code)
+        leave(describe(reply.error), *commands, code=code)
+    return reply.data or {}
+
+
 def run(
     broker: str,
     verb: str,
@@ -58,19 +74,18 @@ def run(
         shown: How people see the data; None prints what it holds, line by line.
         policy: The policy file as it was typed, for what to type next.
     """
-    reply = ask(broker, verb, body, timeout_seconds=timeout_seconds)
-    if as_json:
-        print(reply.model_dump_json(exclude_none=True))
-    if reply.error is not None:
-        if not as_json:
-            complain(f"error: {describe(reply.error)}")
-            show(command_lines(next_commands(verb, body, reply.error, policy=policy)), sys.stderr)
-        raise typer.Exit(Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED)
-    data = reply.data or {}
+    data = fetch(broker, verb, body, timeout_seconds=timeout_seconds, as_json=as_json, policy=policy)
     if not as_json:
         with reported():
             show((shown or plain)(data))
     return data
+
+
+def leave(text: str, *commands: str, code: Exit = Exit.NOT_FOUND) -> NoReturn:
+    """End the program with an error, the commands to type now, and an exit code."""
+    complain(f"error: {text}")
+    show(command_lines(list(commands)), sys.stderr)
+    raise typer.Exit(code)
 
 
 def read(model: type[Model], data: Data) -> Model:

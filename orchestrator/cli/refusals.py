@@ -10,6 +10,9 @@ _ROLLOUT_VERBS = frozenset(
     {"approve", "reject", "pause", "resume", "abort", "rollback", "finish", "retry", "skip", "get"}
 )
 
+_LISTS = {"devices": "devices", "health": "health top"}
+"""What is typed for each list but that of rollouts."""
+
 
 def describe(error: ReplyError) -> str:
     """Say what was wrong, with its code first, so that it can be looked up."""
@@ -47,7 +50,7 @@ def next_commands(verb: str, body: dict[str, Any], error: ReplyError, *, policy:
         case "busy":
             return [f"the same again in a moment; meanwhile: tidegate {'watch ' + rollout if rollout else 'list'}"]
         case "invalid_payload" | "unknown_command":
-            return [f"tidegate {verb} --help"]
+            return [f"tidegate {_LISTS.get(str(body.get('what')), verb)} --help"]
         case _:
             return ["tidegate list"]
 
@@ -58,6 +61,8 @@ def _after_not_found(verb: str, error: ReplyError, policy: str) -> list[str]:
         return [f"tidegate {verb} {name}" for name in near]
     if verb in {"start", "plan"} and near:
         return [f"tidegate {verb} {policy} --release {name}" for name in near]
+    if verb == "list":
+        return [*(f"tidegate health top --rollout {name}" for name in near), "tidegate list"]
     if verb in {"quarantine", "release"}:
         typed = "release-device" if verb == "release" else verb
         return [f"tidegate {typed} {name}" for name in near] or ["tidegate devices"]

@@ -54,6 +54,12 @@ def command_lines(commands: list[str]) -> Text:
     return Text("\n".join(lines), style="bold", no_wrap=True, overflow="ignore")
 
 
+def unbroken(text: Text) -> Text:
+    """Return ``text`` as one line, however long it is."""
+    text.no_wrap, text.overflow = True, "ignore"
+    return text
+
+
 def _tolerate(file: TextIO) -> None:
     """A terminal that cannot show a symbol gets a question mark instead of an error."""
     reconfigure = getattr(file, "reconfigure", None)

@@ -2,30 +2,28 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-import typer
 from rich.console import Console
-from rich.live import Live
 
 from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
 from orchestrator.cli import bus
+from orchestrator.cli.answers import leave
 from orchestrator.cli.documents import WATCHED, Change, Documents
 from orchestrator.cli.exits import Exit
+from orchestrator.cli.live import drawn
 from orchestrator.cli.phases import look_of, phase_look, phase_words
 from orchestrator.cli.render import render_watch
-from orchestrator.cli.terminal import command_lines, make_console, note, printable, show
+from orchestrator.cli.terminal import make_console, printable
 from schemas.messages import StatusDocument
 from schemas.times import parse_timestamp
 from schemas.topics import Kind
 
 QUIET_SECONDS: Final = 1.0
 """Retained documents are complete when none came for so long."""
-_FRAME_SECONDS: Final = 0.5
 _RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0)
 
 Clock = Callable[[], float]
@@ -60,19 +58,13 @@ async def choose(url: BrokerUrl, name: str | None) -> str:
             return active[-1].rollout
         if by_age:
             last = by_age[-1]
-            _leave(f"no rollout is active; the last, {last.rollout}, ended {phase_words(last.phase)}",
-                   f"tidegate watch {last.rollout}")  # fmt: skip
-        _leave("there is no rollout yet", "tidegate plan POLICY --release RELEASE")
+            leave(f"no rollout is active; the last, {last.rollout}, ended {phase_words(last.phase)}",
+                  f"tidegate watch {last.rollout}")  # fmt: skip
+        leave("there is no rollout yet", "tidegate plan POLICY --release RELEASE")
     elif name not in found:
         near = get_close_matches(name, found, n=3, cutoff=0.4)
-        _leave(f"no rollout {name!r}", *(f"tidegate watch {each}" for each in near), "tidegate list")
+        leave(f"no rollout {name!r}", *(f"tidegate watch {each}" for each in near), "tidegate list")
     return str(name)
-
-
-def _leave(text: str, *commands: str) -> None:
-    note(f"error: {text}")
-    show(command_lines(list(commands)), sys.stderr)
-    raise typer.Exit(Exit.NOT_FOUND)
 
 
 async def watch(url: BrokerUrl, documents: Documents, until: Until, clock: Clock, say: Say) -> Exit:
@@ -137,26 +129,11 @@ async def _changes(url: BrokerUrl, documents: Documents, clock: Clock) -> AsyncG
 
 async def watch_live(url: BrokerUrl, documents: Documents, until: Until, clock: Clock, console: Console) -> Exit:
     """Watch with a picture that is drawn again while time passes; the last one stays."""
-
-    def picture() -> None:
-        live.update(render_watch(documents, clock(), console.width), refresh=True)
-
-    async def redraw() -> None:
-        while True:
-            picture()
-            await asyncio.sleep(_FRAME_SECONDS)
-
-    with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
-        drawing = asyncio.create_task(redraw())
-        try:
-            code = await watch(url, documents, until, clock, lambda _change: None)
-        finally:
-            drawing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await drawing
-        live.vertical_overflow = "visible"
-        picture()
-    return code
+    return await drawn(
+        console,
+        lambda: render_watch(documents, clock(), console.width),
+        watch(url, documents, until, clock, lambda _change: None),
+    )
 
 
 def say_plain(change: Change) -> None:

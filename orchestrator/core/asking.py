@@ -1,18 +1,20 @@
 """``get`` and ``list``: looking changes nothing."""
 
-from math import inf
+from math import inf, isnan
 from typing import Any, Final
 
 import numpy as np
 
 from orchestrator.core.allowed import allowed_verbs
 from orchestrator.core.answers import Outcome, accept, refuse, unknown
+from orchestrator.core.asking_health import list_health
 from orchestrator.core.explain import explain_rollout
 from orchestrator.core.explain_device import explain_device
 from orchestrator.core.inventory import Device
 from orchestrator.core.selection import selected
 from orchestrator.core.state import State
 from orchestrator.core.status import rollout_summary
+from orchestrator.telemetry.monitor import Monitor
 from schemas.commands import ListCommand, QueryCommand
 from schemas.errors import PolicyError
 
@@ -32,7 +34,9 @@ def decide_get(state: State, command: QueryCommand, now: float) -> Outcome:
             return unknown("device", command.device, state.devices)
         if rollout is None and device.rollout is not None:
             rollout = state.rollouts[device.rollout]
-        return accept({**_row(state, device, now), **explain_device(state, rollout, device.id, now)})
+        interval = device.interval_seconds
+        usual = {"interval_seconds": None if isnan(interval) else round(interval, 2)}
+        return accept({**_row(state, device, now), **usual, **explain_device(state, rollout, device.id, now)})
     if rollout is None:
         return refuse("invalid_payload", "rollout: name a rollout or a device", field="rollout")
     return accept(
@@ -40,8 +44,8 @@ def decide_get(state: State, command: QueryCommand, now: float) -> Outcome:
     )
 
 
-def decide_list(state: State, command: ListCommand, now: float) -> Outcome:
-    """Answer with the newest rollouts, or with devices in the order of their names."""
+def decide_list(state: State, command: ListCommand, monitor: Monitor, now: float) -> Outcome:
+    """Answer with the newest rollouts, with devices in the order of their names, or with how they are."""
     if command.what == "rollouts":
         newest = list(state.rollouts.values())[-min(command.limit, LISTED_MAX) :]
         rows = [rollout_summary(rollout, now) for rollout in newest]
@@ -52,6 +56,12 @@ def decide_list(state: State, command: ListCommand, now: float) -> Outcome:
             marks = selected(state.devices, command.where)
     except PolicyError as error:
         return refuse("invalid_payload", f"where: {error}", field="where")
+    if command.rollout is not None:
+        if command.rollout not in state.rollouts:
+            return unknown("rollout", command.rollout, state.rollouts)
+        marks = marks & state.devices.where(Device.rollout, command.rollout)
+    if command.what == "health":
+        return list_health(state, monitor, state.devices.named(marks), command.limit, now)
     names = sorted(state.devices.named(marks))
     after = [name for name in names if command.after is None or name > command.after]
     page = [] if command.count_only else after[: command.limit]

@@ -22,6 +22,7 @@ from schemas.messages import (
     Desired,
     Fallback,
     HealthCheck,
+    HealthSummary,
     ManifestRef,
     StatusDocument,
     WaveDocument,
@@ -137,8 +138,8 @@ def _from_versions(rollout: Rollout) -> Counter[str]:
     return Counter({versions[code]: count for code, count in enumerate(counted) if count and versions[code]})
 
 
-def wave_document(rollout: Rollout, wave: int) -> WaveDocument:
-    """Say what a wave was told and where its members are."""
+def wave_document(rollout: Rollout, wave: int, health: HealthSummary | None = None) -> WaveDocument:
+    """Say what a wave was told, where its members are, and how they do."""
     planned = rollout.plan.waves[wave]
     names = rollout.members.names[rollout.members.of_wave(wave)]
     return WaveDocument(
@@ -152,6 +153,7 @@ def wave_document(rollout: Rollout, wave: int) -> WaveDocument:
         state=wave_state(rollout, wave),
         counts=counts(rollout, wave),
         started_at=format_timestamp(rollout.wave_started_at) if wave == rollout.wave else None,
+        health=health,
     )
 
 

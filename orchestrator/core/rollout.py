@@ -98,6 +98,10 @@ class Rollout:
         """Name of the current wave."""
         return self.plan.waves[self.wave].name
 
+    def place_of(self, wave: int) -> str:
+        """Return what telemetry calls one of its waves."""
+        return f"{self.id}/{wave}"
+
     @property
     def is_last_wave(self) -> bool:
         """Whether no wave follows."""

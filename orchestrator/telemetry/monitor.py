@@ -1,7 +1,7 @@
 """The fleet as its health samples show it: the one fold that gates, triggers and summaries ask."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from math import inf
 from typing import Final, NamedTuple, cast
@@ -25,6 +25,7 @@ from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.sample_table import SampleTable
 from orchestrator.telemetry.trends import Slopes, fit
 from orchestrator.telemetry.windows import Window, fresh, read_window, running
+from orchestrator.telemetry.worst import Worst, read_worst
 
 LONGEST_SECONDS: Final = 1800.0
 """The longest window of the reference."""
@@ -252,12 +253,37 @@ class Monitor:
 
     def groups(self, *, seconds: float, now: float) -> Mapping[str, GroupWindow]:
         """Return what each group did over the last ``seconds``, for those that were heard at all."""
+        return self._group_windows(lambda place: place.group, None, seconds, now)
+
+    def waves(self, *, version: str, seconds: float, now: float) -> Mapping[str, GroupWindow]:
+        """Return what devices that run ``version`` did over the last ``seconds``, by the waves of their places."""
+        return self._group_windows(lambda place: place.wave, version, seconds, now)
+
+    def _group_windows(
+        self, group_of: Callable[[Place], str], version: str | None, seconds: float, now: float
+    ) -> Mapping[str, GroupWindow]:
         now = self._catch_up(now)
         return read_group_windows(
             self._columns,
             len(self._roster),
             self._cohorts,
             self._places,
+            group_of,
+            version=self._version(version),
+            seconds=seconds,
+            stale_after=self._stale_after,
+            now=now,
+        )
+
+    def worst(self, devices: Sequence[str], *, limit: int, seconds: float, now: float) -> Worst:
+        """Return the ``limit`` worst of ``devices``, each named once, on whatever version they run."""
+        now = self._catch_up(now)
+        return read_worst(
+            self._columns,
+            self._versions,
+            devices,
+            self._roster.find(devices),
+            limit=limit,
             seconds=seconds,
             stale_after=self._stale_after,
             now=now,

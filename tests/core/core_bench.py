@@ -148,6 +148,7 @@ class Bench:
     policy: Policy = field(default_factory=make_policy)
     journal: Journal = field(default_factory=lambda: Journal(None))
     warm_up_seconds: float = 330.0
+    summary_seconds: float = float("inf")
     now: float = START
 
     def __post_init__(self) -> None:
@@ -171,7 +172,7 @@ class Bench:
             lambda payload: payload,
             TREE,
             settle_seconds=settle_seconds,
-            summary_seconds=float("inf"),
+            summary_seconds=self.summary_seconds,
         )
         return self.take(self.engine.start(self.now))
 

@@ -12,6 +12,7 @@ from schemas.messages import (
     CheckResult,
     Desired,
     GateResult,
+    GroupSummary,
     HealthSample,
     Info,
     Message,
@@ -83,6 +84,14 @@ DOCUMENTS: list[tuple[type[Message], dict[str, Any]]] = [
         "rollout": "r-042", "wave": "canary", "release": "app-2", "version": "2", "device_count": 2,
         "members": ["pi-1", "pi-2"], "members_sha256": SHA, "state": "soaking", "counts": {"committed": 2},
         "started_at": None,
+        "health": {
+            "fresh": 2, "healthy": 1, "requests": 5412, "error_rate": 0.0042, "latency_p50_seconds": 0.02,
+            "latency_p95_seconds": 0.04, "latency_p99_seconds": None,
+        },
+    }),
+    (GroupSummary, {
+        "group": "vision", "devices": 3, "fresh": 2, "healthy": 1, "requests": 0, "error_rate": None,
+        "latency_p50_seconds": None, "latency_p95_seconds": None, "latency_p99_seconds": None,
     }),
 ]  # fmt: skip
 
@@ -142,8 +151,7 @@ def test_messages_cannot_be_changed() -> None:
 def test_every_retained_document_has_a_model_or_is_named_as_an_exception() -> None:
     retained = {kind for kind, rule in RULES.items() if rule.retained}
 
-    # A plan is a free document for people; presence is plain text; summaries belong to telemetry.
+    # A plan is a free document for people; presence is plain text.
     assert retained - set(MODELS) == {
-        Kind.AVAILABILITY, Kind.ORCHESTRATOR_AVAILABILITY, Kind.PLAN, Kind.GROUP_SUMMARY,
-        Kind.EVALUATOR_AVAILABILITY,
+        Kind.AVAILABILITY, Kind.ORCHESTRATOR_AVAILABILITY, Kind.EVALUATOR_AVAILABILITY, Kind.PLAN,
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, takewhile
 from statistics import median
@@ -17,6 +17,8 @@ from orchestrator.telemetry.sketch import GAMMA
 from schemas.messages import HealthSample, LatencySketch
 
 Stream = Sequence[tuple[str, HealthSample, float]]
+CELL_SECONDS = 10.0
+"""Of a monitor whose longest window is thirty of them."""
 
 
 def sketch_of(values: Iterable[float], gamma: float = GAMMA) -> LatencySketch:
@@ -194,3 +196,11 @@ def outage_seconds(run: list[Brought]) -> float:
     said = [entry for entry in good if entry.sample.endpoint_up is not None]
     outage = list(takewhile(lambda entry: entry.sample.endpoint_up is False, reversed(said)))
     return good[-1].at - outage[-1].at if outage else 0.0
+
+
+def counted(entries: Iterable[Brought], amount: Callable[[Brought], int], limit: int) -> int:
+    """Add up cell by cell; what is counted in one cell stops at ``limit``."""
+    cells: Counter[float] = Counter()
+    for entry in entries:
+        cells[entry.at // CELL_SECONDS] += amount(entry)
+    return sum(min(count, limit) for count in cells.values())

@@ -1,7 +1,6 @@
 import gc
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +13,11 @@ from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.readings import Signal
 from orchestrator.telemetry.sketch import Sketch, merge
 from tests.telemetry.telemetry_streams import (
+    CELL_SECONDS,
     Brought,
     Stream,
     brought,
+    counted,
     feed,
     outage_seconds,
     sample,
@@ -27,7 +28,6 @@ from tests.telemetry.telemetry_streams import (
 )
 
 DEVICES = ("a", "b", "c", "never seen")
-CELL_SECONDS = 10.0
 
 
 def monitor_of(stream: Stream) -> Monitor:
@@ -35,14 +35,6 @@ def monitor_of(stream: Stream) -> Monitor:
     for device, new, at in stream:
         tell(monitor, device, "g", new, at)
     return monitor
-
-
-def counted(entries: Iterable[Brought], amount: Callable[[Brought], int], limit: int) -> int:
-    """Add up cell by cell; what is counted in one cell stops at ``limit``."""
-    cells: Counter[float] = Counter()
-    for entry in entries:
-        cells[entry.at // CELL_SECONDS] += amount(entry)
-    return sum(min(count, limit) for count in cells.values())
 
 
 def by_device(runs: dict[str, list[Brought]], amount: Callable[[Brought], int], limit: int) -> dict[str, int]:

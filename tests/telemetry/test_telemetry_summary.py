@@ -1,8 +1,9 @@
 import pytest
 
 from orchestrator.telemetry.monitor import Monitor
-from orchestrator.telemetry.summary import GroupSummary, summarize
-from tests.telemetry.telemetry_streams import feed, sketch_of
+from orchestrator.telemetry.summary import summarize, summarize_waves
+from schemas.messages import GroupSummary
+from tests.telemetry.telemetry_streams import feed, sample, sketch_of, tell
 
 
 def test_summary_says_how_each_group_is_whatever_version_it_runs() -> None:
@@ -39,3 +40,21 @@ def test_summary_holds_the_last_five_minutes() -> None:
     monitor = Monitor()
     now = feed(monitor, "a", count=30)
     assert summarize({"g": 1}, monitor, now=now)["g"].requests == 1200, "and what lies in the cell it begins in"
+
+
+def test_a_wave_is_summarized_over_all_its_groups_on_the_new_version_only() -> None:
+    monitor = Monitor()
+    for seq in range(6):
+        at = 30.0 * seq
+        tell(monitor, "a", "one", sample(seq), at, wave="r-1/0", is_normal=False)
+        tell(monitor, "b", "two", sample(seq, errors_total=seq, healthy=False), at, wave="r-1/0", is_normal=False)
+        tell(monitor, "c", "two", sample(seq, version="1"), at, wave="r-1/0")
+        tell(monitor, "d", "two", sample(seq, version="1"), at, wave="r-1/1")
+        tell(monitor, "e", "two", sample(seq), at)
+
+    found = summarize_waves("2", monitor, now=150.0)
+
+    assert set(found) == {"r-1/0"}, "nothing is known of the wave whose devices run the old one"
+    canary = found["r-1/0"]
+    assert (canary.fresh, canary.healthy, canary.requests, canary.error_rate) == (2, 1, 1000, 0.005)
+    assert summarize_waves("3", monitor, now=150.0) == {}

@@ -1,0 +1,106 @@
+"""What of a wave's health is published, and when."""
+
+import pytest
+
+from schemas.codec import RETAINED, decode
+from schemas.messages import WaveDocument
+from schemas.topics import Kind
+from tests.core.core_bench import TREE, Bench, make_fleet, make_policy
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(make_fleet(6), make_policy(), summary_seconds=10.0)
+
+
+def published(bench: Bench, wave: str = "canary") -> list[WaveDocument]:
+    """Return the documents of a wave since this was asked last."""
+    topic = TREE.build(Kind.WAVE, rollout="r-001", wave=wave)
+    found = [decode(WaveDocument, each.payload, RETAINED) for each in bench.sent if each.topic == topic]
+    bench.sent.clear()
+    return found
+
+
+def test_nothing_is_said_of_a_waves_health_before_anything_is_known(bench: Bench) -> None:
+    bench.start()
+    bench.advance(60)
+
+    assert {each.health for each in published(bench)} == {None}
+
+
+def test_a_wave_that_has_begun_is_published_again_with_how_its_devices_do_on_the_new_version(bench: Bench) -> None:
+    bench.start()
+    bench.install_wave(errors_per_sample=1)
+    published(bench)
+    bench.advance(60)
+
+    last = published(bench)[-1].health
+    assert last is not None
+    assert (last.fresh, last.healthy, last.requests, last.error_rate) == (1, 1, 100, 0.01)
+
+
+def test_waves_that_wait_say_nothing_of_health(bench: Bench) -> None:
+    bench.start()
+    bench.install_wave()
+    bench.advance(60)
+
+    assert {each.health for each in published(bench, bench.rollout.plan.waves[1].name)} == {None}
+
+
+def test_a_wave_is_not_published_again_while_its_health_stays_the_same(bench: Bench) -> None:
+    bench.start()
+    (canary,) = bench.install_wave()
+    bench.advance(60)
+    bench.devices[canary].is_silent = True
+    published(bench)
+
+    for _ in range(3):
+        bench.now += 10.0
+        bench.tick()
+
+    assert published(bench) == []
+
+
+def test_news_of_members_keep_what_is_known_of_their_health(bench: Bench) -> None:
+    bench.start()
+    bench.install_wave()
+    bench.advance(60)
+    published(bench)
+
+    bench.command("pause", rollout="r-001")
+
+    (document,) = published(bench)
+    assert document.health is not None
+
+
+def test_what_a_wave_did_is_no_longer_told_when_its_rollout_has_ended(bench: Bench) -> None:
+    bench.start()
+    bench.install_wave()
+    bench.advance(60)
+    bench.command("abort", rollout="r-001")
+    bench.advance(60)
+
+    assert published(bench)[-1].health is None
+    bench.boot(settle_seconds=0.0)
+    bench.advance(60)
+    assert {each.health for each in published(bench)} == {None}
+
+
+def test_earlier_waves_forget_their_health_as_well(bench: Bench) -> None:
+    bench.reach_wave(1)
+    bench.advance(60)
+    assert published(bench)[-1].health is not None
+
+    bench.command("abort", rollout="r-001")
+    bench.advance(30)
+
+    assert [each.health for each in published(bench)] == [None]
+
+
+def test_no_wave_is_summarized_where_nobody_reads_it() -> None:
+    bench = Bench(make_fleet(6), make_policy())
+    bench.start()
+    bench.install_wave()
+    bench.advance(120)
+
+    assert {each.health for each in published(bench)} == {None}
