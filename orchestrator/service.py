@@ -216,7 +216,7 @@ class Engine:
                 return []
             case BundleReceived():
                 observe(self.state, SamplesSeen(self.evaluators.take(given, now)), now)
-                return self.react(now)
+                return []
             case EvaluatorLost(worker=worker):
                 self.evaluators.lose(worker)
                 return []
@@ -250,7 +250,10 @@ class Engine:
         observe(self.state, SamplesSeen(self.intake.take(devices, shards, payloads, now)), now)
 
     def react(self, now: float) -> list[Outgoing]:
-        """Decide on the devices whose samples since the last time are alarming, without waiting for the next tick."""
+        """Decide on the devices whose samples since the last time are alarming, without waiting for the next tick.
+
+        Samples that came since are folded in together, so it costs least after many of them.
+        """
         alarmed = self.context.monitor.alarmed()
         if not alarmed or now < self._blind_until or self.state.frozen:
             return []

@@ -176,6 +176,7 @@ class MqttBus:
                 for each in messages:
                     received = Received(each.topic, each.payload, each.retain, each.response_topic, each.correlation)
                     said += self._engine.receive(received, self._clock())
+                said += self._engine.react(self._clock())
             connection.send(said)
             connection.take(messages)
             await asyncio.sleep(0)

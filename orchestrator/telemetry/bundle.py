@@ -17,9 +17,9 @@ from orchestrator.telemetry.sample_table import NUMBERS, WORDLESS, SampleTable
 from schemas.errors import DecodeError
 from schemas.ids import SHARD_COUNT
 
-SAMPLES_MAX: Final = 512
+SAMPLES_MAX: Final = 1024
 """Samples in one bundle."""
-BUNDLE_MAX_BYTES: Final = 128 * 1024
+BUNDLE_MAX_BYTES: Final = 192 * 1024
 NOTES_MAX: Final = 32
 
 _TEMPERATURE: Final = NUMBERS.index("temperature_celsius")
