@@ -10,21 +10,18 @@ import os
 import platform
 import statistics
 import time
-from pathlib import Path
 
-from schemas.policy_text import parse_policy
 from simulator import GOOD, World, make_scenario
+from simulator.materials import careful_policy
 
 BAR_SECONDS = 0.5
 DEVICES = 100
 RUNS = 5
-POLICY = Path(__file__).parents[1] / "examples" / "policies" / "careful.yaml"
 
 
 def run_once(seed: int) -> float:
     """Simulate one rollout and return the processor time it took, in seconds."""
-    policy = parse_policy(POLICY.read_text(encoding="utf-8"))
-    world = World(make_scenario(seed=seed, devices=DEVICES, release=GOOD, policy=policy))
+    world = World(make_scenario(seed=seed, devices=DEVICES, release=GOOD, policy=careful_policy()))
     started_at = time.process_time()
     result = world.run()
     seconds = time.process_time() - started_at

@@ -19,6 +19,10 @@ _LATENCY_SECONDS: Final = 0.08
 _LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
 """Latencies of one sample, in buckets around the usual one."""
 _MEMORY_BYTES: Final = 180_000_000
+_DISK_FREE_BYTES: Final = 5_000_000_000
+_CPU_RATIO: Final = 0.25
+_CELSIUS: Final = 50.0
+_CONFIDENCE: Final = 0.9
 _PACKER: Final = msgpack.Packer()
 
 
@@ -31,9 +35,20 @@ class Behavior:
         error_ratio: Of its requests, 0..1, beside the usual few.
         latency_factor: By how much it is slower than usual.
         leak_bytes_per_second: Memory that it never gives back.
+        error_ratio_per_minute: By how much ``error_ratio`` rises.
+        cpu_ratio: Of a processor, beside the usual share.
+        quality_factor: What its output is worth of the usual.
+        disk_bytes_per_second: Disk that it fills.
+        log_errors_per_minute: Errors that it writes into its log.
+        throttles_per_minute: How often it makes the device so hot that it is throttled.
+        celsius_per_minute: By how much it heats the device.
         sick_after_seconds: From then on its health endpoint says no; None is never.
         silent_after_seconds: From then on the device sends no samples; None is never.
         starts: Whether it comes up at all.
+        says_version: What it takes itself for in its samples; None is what it is.
+        withholds: Fields that its samples leave out.
+        noise: Standard deviation, relative to the level, of what its memory, processors, quality and errors show, and
+            of the temperature.
         begins_after_seconds: All of this begins so long after its start.
         device_types: Where it misbehaves; empty means everywhere.
     """
@@ -42,9 +57,19 @@ class Behavior:
     error_ratio: float = 0.0
     latency_factor: float = 1.0
     leak_bytes_per_second: float = 0.0
+    error_ratio_per_minute: float = 0.0
+    cpu_ratio: float = 0.0
+    quality_factor: float = 1.0
+    disk_bytes_per_second: float = 0.0
+    log_errors_per_minute: float = 0.0
+    throttles_per_minute: float = 0.0
+    celsius_per_minute: float = 0.0
     sick_after_seconds: float | None = None
     silent_after_seconds: float | None = None
     starts: bool = True
+    says_version: str | None = None
+    withholds: frozenset[str] = frozenset()
+    noise: float = 0.0
     begins_after_seconds: float = 0.0
     device_types: tuple[str, ...] = ()
 
@@ -78,6 +103,8 @@ class Counters:
     requests: int = 0
     errors: int = 0
     restarts: int = 0
+    log_errors: float = 0.0
+    throttles: float = 0.0
     since: float = 0.0
 
 
@@ -105,12 +132,38 @@ class Application:
 
     def work(self, counters: Counters, now: float, rng: random.Random) -> None:
         """Count what it did since the counters were brought up to date."""
-        seconds = now - max(counters.since, self.started_at)
+        behavior, seconds = self.behavior, now - max(counters.since, self.started_at)
         counters.since = now
         requests = int(seconds * REQUESTS_PER_SECOND)
-        ratio = _ERROR_RATIO + (self.behavior.error_ratio if self.misbehaves(now) else 0.0)
+        ratio = _ERROR_RATIO
+        if self.misbehaves(now):
+            minutes = (now - self.started_at - behavior.begins_after_seconds) / 60
+            ratio += (behavior.error_ratio + behavior.error_ratio_per_minute * minutes) * _noise(behavior, rng)
+            counters.log_errors += behavior.log_errors_per_minute * seconds / 60
+            counters.throttles += behavior.throttles_per_minute * seconds / 60
         counters.requests += requests
-        counters.errors += int(requests * ratio + rng.random())
+        counters.errors += int(requests * min(ratio, 1.0) + rng.random())
+
+    def measure(self, now: float, rng: random.Random) -> dict[str, Any]:
+        """Return what the agent measures of it and of the device at this moment."""
+        seconds = now - self.started_at
+        behavior = self.behavior if self.misbehaves(now) else GOOD
+        ill_seconds = seconds - behavior.begins_after_seconds
+        memory = _MEMORY_BYTES + behavior.leak_bytes_per_second * ill_seconds
+        celsius = _CELSIUS + behavior.celsius_per_minute * ill_seconds / 60
+        return {
+            "uptime_seconds": seconds,
+            "memory_bytes": int(memory * _noise(behavior, rng)),
+            "cpu_ratio": (_CPU_RATIO + behavior.cpu_ratio) * _noise(behavior, rng),
+            "disk_free_bytes": max(int(_DISK_FREE_BYTES - behavior.disk_bytes_per_second * ill_seconds), 0),
+            "temperature_celsius": celsius * _noise(behavior, rng),
+            "quality": {"confidence": _CONFIDENCE * behavior.quality_factor * _noise(behavior, rng)},
+            "latency": {
+                "gamma": GAMMA,
+                "offset": _latency_offset(behavior.latency_factor),
+                "counts": _LATENCY_SHAPE,
+            },
+        }
 
     def crash_after_seconds(self, rng: random.Random) -> float | None:
         """Draw when this process ends by itself; None is never."""
@@ -122,7 +175,14 @@ class Application:
 
 
 def health_sample(
-    application: Application | None, counters: Counters, *, seq: int, boot_id: str, version: str | None, now: float
+    application: Application | None,
+    counters: Counters,
+    *,
+    seq: int,
+    boot_id: str,
+    version: str | None,
+    now: float,
+    rng: random.Random,
 ) -> bytes:
     """Return a sample as the agent sends it; None is an application that does not run."""
     is_well = application is not None and application.is_well(now)
@@ -133,21 +193,24 @@ def health_sample(
         "requests_total": counters.requests,
         "errors_total": counters.errors,
         "restarts_total": counters.restarts,
+        "log_errors_total": int(counters.log_errors),
+        "throttle_events_total": int(counters.throttles),
         "healthy": is_well,
         "endpoint_up": is_well,
     }
     if application is not None:
-        behavior, seconds = application.behavior, now - application.started_at
-        sample["uptime_seconds"] = seconds
-        sample["memory_bytes"] = _MEMORY_BYTES + int(behavior.leak_bytes_per_second * seconds)
-        factor = behavior.latency_factor if application.misbehaves(now) else 1.0
-        sample["latency"] = {
-            "gamma": GAMMA,
-            "offset": _latency_offset(factor),
-            "counts": _LATENCY_SHAPE,
-        }
+        behavior = application.behavior
+        sample |= application.measure(now, rng)
+        sample["version"] = behavior.says_version or version
+        for field in behavior.withholds:
+            del sample[field]
     packed: bytes = _PACKER.pack(sample)
     return packed
+
+
+def _noise(behavior: Behavior, rng: random.Random) -> float:
+    """Return what a level is multiplied with."""
+    return rng.gauss(1.0, behavior.noise) if behavior.noise else 1.0
 
 
 @cache

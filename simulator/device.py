@@ -56,6 +56,7 @@ class SimulatedDevice:
         disk: What survives a power cut.
         plant: What the device does and runs.
         is_gone: It has vanished and does not come back.
+        clock_off_seconds: By how much its clock is wrong; what must not depend on it is measured by its boot clock.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class SimulatedDevice:
         self.is_asleep = False
         self.is_gone = False
         self.power_cut = 0.0
+        self.clock_off_seconds = 0.0
         self._clock = clock
         self._beat_seconds = beat_seconds
         self._sample_beats = sample_beats
@@ -225,7 +227,7 @@ class SimulatedDevice:
                 self._witness.asked(self.spec.id, ready, self.boot_now)
             case _:
                 self.plant.perform(effect)
-        letter = self._mail.write(effect, self.boot_id)
+        letter = self._mail.write(effect, self.boot_id, self._clock.now + self.clock_off_seconds)
         if letter is not None:
             self._send(letter)
 
@@ -314,6 +316,12 @@ class SimulatedDevice:
         if self.client.is_connected and (application is None or not application.is_silent(now)):
             version = application.version if application is not None else plant.version_of(self.disk.active)
             sample = health_sample(
-                application, plant.counters, seq=self._seq, boot_id=self.boot_id, version=version, now=now
+                application,
+                plant.counters,
+                seq=self._seq,
+                boot_id=self.boot_id,
+                version=version,
+                now=now,
+                rng=self._rng,
             )
             self._send(self._mail.write_sample(sample))

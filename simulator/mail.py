@@ -24,11 +24,15 @@ from embedded_broker.packets import Publish, Subscription, Will
 from schemas.codec import RETAINED, decode, encode
 from schemas.dsse import GRANT_TYPE, unseal
 from schemas.messages import Desired, Grant, Info, Message, Sync
+from schemas.times import format_timestamp
 from schemas.topics import RULES, Kind, TopicTree
 from simulator.client import Login
 from simulator.materials import DeviceSpec
 
 _SESSION_SECONDS: Final = 3600
+_SIGNALS: Final = (
+    "error_rate", "latency", "memory", "cpu", "disk", "temperature", "quality", "log_errors", "throttle_events",
+)  # fmt: skip
 _OWN: Final = (
     Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.READY, Kind.GRANT, Kind.HEALTH,
 )  # fmt: skip
@@ -86,11 +90,12 @@ class Mail:
             return HoldReceived() if payload else HoldCleared()
         return SyncReceived(decode(Sync, payload).spread_seconds) if packet.topic == self._sync else None
 
-    def write(self, effect: Effect, boot_id: str) -> Letter | None:
+    def write(self, effect: Effect, boot_id: str, device_time: float) -> Letter | None:
         """Return the message that an effect is about; None if it is about none."""
         match effect:
             case PublishReported(reported=reported):
-                return self._letter(Kind.REPORTED, reported)
+                stamped = reported.model_copy(update={"ts": format_timestamp(device_time)})
+                return self._letter(Kind.REPORTED, stamped)
             case PublishReady(ready=ready):
                 return self._letter(Kind.READY, ready)
             case PublishInfo(session=session, version=version):
@@ -121,7 +126,7 @@ class Mail:
             region=spec.region,
             group=spec.group,
             disk_free_bytes=5_000_000_000,
-            signals=("error_rate", "latency", "memory"),
+            signals=_SIGNALS,
             version=version,
             time_zone=spec.time_zone,
         )

@@ -1,8 +1,9 @@
 """What a simulated fleet works with: devices, releases, keys, policies. All of it follows from names and the seed."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,7 +17,7 @@ from orchestrator.examples import find_examples
 from schemas.manifest import NOARCH
 from schemas.messages import HealthCheck
 from schemas.policy import Gate, Policy
-from schemas.policy_phases import CanaryPhases
+from schemas.policy_phases import CANARY_PHASES, CanaryPhases
 from schemas.policy_text import parse_policy
 
 OLD_VERSION: Final = "1.0.0"
@@ -98,9 +99,12 @@ def make_key(seed: int) -> Ed25519PrivateKey:
 
 @cache
 def careful_policy() -> Policy:
-    """Return the policy of ``examples/policies/careful.yaml``."""
+    """Return the policy of ``examples/policies/careful.yaml``, for devices that report half as often as it expects."""
     path = find_examples() / "policies" / "careful.yaml"
-    return parse_policy(path.read_text(), source=path.name)
+    policy = parse_policy(path.read_text(), source=path.name)
+    canary = policy.rollout.canary
+    canary = canary.model_copy(update={"phases": _each(canary.phases, partial(_with_samples, enough=10))})
+    return policy.model_copy(update={"rollout": policy.rollout.model_copy(update={"canary": canary})})
 
 
 @cache
@@ -115,12 +119,12 @@ def brisk_policy() -> Policy:
             "immediate_minutes": 1.0,
             "short_term_minutes": 2.0,
             "soak_minutes": 4.0,
-            "phases": _brisk_phases(rollout.canary.phases),
+            "phases": _each(rollout.canary.phases, _brisk),
         }
     )
     waves = tuple(wave.model_copy(update={"soak_minutes": 3.0}) for wave in rollout.waves)
     limits = rollout.global_.model_copy(update={"health_check_interval_seconds": 60.0})
-    gates = {name: _with_few_samples(gate) for name, gate in careful.health_gates if gate is not None}
+    gates = {name: _with_samples(gate, 8) for name, gate in careful.health_gates if gate is not None}
     return careful.model_copy(
         update={
             "rollout": rollout.model_copy(update={"canary": canary, "waves": waves, "global_": limits}),
@@ -129,21 +133,19 @@ def brisk_policy() -> Policy:
     )
 
 
-def _with_few_samples(gate: Gate) -> Gate:
-    checks = tuple(check.model_copy(update={"min_samples": 8}) for check in gate.checks)
-    return gate.model_copy(update={"checks": checks})
+def _each(phases: CanaryPhases, change: Callable[[Gate], Gate]) -> CanaryPhases:
+    return phases.model_copy(update={str(phase): change(phases.gate(phase)) for phase in CANARY_PHASES})
 
 
-def _brisk_phases(phases: CanaryPhases) -> CanaryPhases:
-    """Leave the trends out: a few minutes with a sample in each cannot show one."""
-    return phases.model_copy(
-        update={"short_term": _without_trends(phases.short_term), "soak": _without_trends(phases.soak)}
-    )
+def _with_samples(gate: Gate, enough: int) -> Gate:
+    checks = (check.model_copy(update={"min_samples": min(check.min_samples, enough)}) for check in gate.checks)
+    return gate.model_copy(update={"checks": tuple(checks)})
 
 
-def _without_trends(gate: Gate) -> Gate:
+def _brisk(gate: Gate) -> Gate:
+    """Ask for one sample, and leave the trends out: a few minutes with a sample in each cannot show one."""
     checks = tuple(check for check in gate.checks if not check.type.endswith("_trend"))
-    return gate.model_copy(update={"checks": checks})
+    return _with_samples(gate.model_copy(update={"checks": checks}), 1)
 
 
 @cache

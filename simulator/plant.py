@@ -80,8 +80,15 @@ class Plant:
     def spoil(self, version: str, behavior: Behavior) -> None:
         """Let a version behave like this on this device from now on, also while it runs."""
         self._behaviors[version] = behavior
-        if self.application is not None and self.application.version == version:
-            self.application = replace(self.application, behavior=behavior)
+        application = self.application
+        if application is not None and application.version == version:
+            begins = self._clock.now - application.started_at + behavior.begins_after_seconds
+            self.application = replace(application, behavior=replace(behavior, begins_after_seconds=begins))
+
+    def crash(self) -> None:
+        """Let the application end by itself now."""
+        if self.application is not None:
+            self._exit(self.application)
 
     def power_off(self) -> None:
         """Stop everything without a word."""

@@ -25,10 +25,14 @@ from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import FAILURE_THRESHOLD, judge_failures
 from orchestrator.core.targets import plan_again
 from orchestrator.telemetry.judgement import verdict_of
+from schemas.conditions import GROWTHS
 from schemas.messages import CheckResult, Ready
+from schemas.policy import CHECK_METRICS
 from schemas.verdicts import Verdict
 
 _OPERATOR: Final = re.compile(r"<=|>=|<|>")
+_BEYOND_CHANCE: Final = frozenset(name for name, metric in CHECK_METRICS.items() if metric in GROWTHS)
+"""Checks that a number beyond the limit breaks only if it is more than chance, which the number does not say."""
 _HOLDS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": lambda observed, limit: observed < limit,
     "<=": lambda observed, limit: observed <= limit,
@@ -143,7 +147,7 @@ def _check_again(check: CheckResult) -> str | None:
     if found is None or check.observed is None or check.limit is None or math.isclose(check.observed, check.limit):
         return None
     holds = _HOLDS[found.group()](check.observed, check.limit)
-    if check.verdict == "pass" and not holds:
+    if check.verdict == "pass" and not holds and check.check not in _BEYOND_CHANCE:
         return f"{check.check}: {check.observed:g} does not keep {check.limit_expr} ({check.limit:g})"
     if check.verdict == "fail" and holds:
         return f"{check.check}: {check.observed:g} keeps {check.limit_expr} ({check.limit:g})"

@@ -4,7 +4,9 @@ A rise counts as shown only if all of this holds; noise alone then trips a judge
 
 * Kendall's rank test, one-sided, at ``CHANCE_MAX`` divided by the number of series judged together, by the exact
   distribution of the statistic. It is scaled for ties, and for residuals that depend on the one before (lag-1
-  autocorrelation up to 0.6, four times the variance).
+  autocorrelation up to 0.6, four times the variance). A rise that is no straight line leaves such residuals without
+  being noise. So the test counts unscaled where the sign test of the steps from reading to reading is passed as well:
+  that one holds for every noise whose steps do not follow each other, up to a random walk.
 * What the line gains over its points is more than twice the noise around it (from the median deviation).
 
 With so few points that even a perfect line could not pass the test, nothing can be told, and that is not a pass.
@@ -12,12 +14,13 @@ With so few points that even a perfect line could not pass the test, nothing can
 Source:
     Theil-Sen estimator (Sen, 1968); Mann-Kendall test (Kendall, 1975; exact distribution: Knuth, The Art of Computer
     Programming, volume 3, section 5.1.1), with the correction for autocorrelation of Yue and Wang (2004);
+    difference-sign test (Moore and Wallis, 1943);
     Cochran-Armitage test for trend (Armitage, 1955) with quasi-binomial dispersion.
 """
 
 from dataclasses import dataclass, fields
 from functools import cache
-from math import sqrt
+from math import comb, sqrt
 from statistics import NormalDist
 from typing import Any, Final, Self
 
@@ -109,7 +112,8 @@ def _fit(readings: Readings, which: slice) -> Slopes:
     residuals = rest - level
     plain = np.maximum(_variance(count), 1.0)
     widened = np.maximum(plain - _tied(values), 1.0) * _inflation(residuals)
-    net = np.nansum(np.sign(rises), axis=0) * np.sqrt(plain / widened)
+    net = np.nansum(np.sign(rises), axis=0)
+    scaled = _scores(count, net * np.sqrt(plain / widened))
     first_time, last_time = _ends(times, known)
     return Slopes(
         readings.devices[which],
@@ -120,7 +124,7 @@ def _fit(readings: Readings, which: slice) -> Slopes:
         points=count,
         samples=readings.samples[which],
         span_seconds=last_time - first_time,
-        score=_scores(count, net),
+        score=np.maximum(scaled, np.minimum(_scores(count, net), _step_scores(values))),
         score_max=_scores(count, count * (count - 1) / 2),
     )
 
@@ -132,6 +136,28 @@ def _scores(counts: NDArray[np.intp], statistics: _Floats) -> _Floats:
         which = counts == count
         scores[which] = np.interp(statistics[which], *_distribution(count))
     return scores
+
+
+def _step_scores(values: _Floats) -> _Floats:
+    """Return how unlikely it is by even odds that so many of the steps from one known value to the next go up."""
+    known = ~np.isnan(values)
+    newest = np.maximum.accumulate(np.where(known, np.arange(len(values))[:, None], 0), axis=0)
+    steps = np.diff(np.take_along_axis(values, newest, axis=0), axis=0)
+    up = (steps > 0).sum(axis=0)
+    taken = up + (steps < 0).sum(axis=0)
+    scores = np.zeros(len(up))
+    for count in np.unique(taken).tolist():
+        which = taken == count
+        scores[which] = _step_distribution(count)[up[which]]
+    return scores
+
+
+@cache
+def _step_distribution(count: int) -> _Floats:
+    """Return the score of each number of steps that go up, 0 to ``count``."""
+    ways = np.array([comb(count, up) for up in range(count + 1)], dtype=np.float64)
+    chances = np.cumsum(ways[::-1])[::-1] / 2.0**count  # of at least so many
+    return np.array([-NormalDist().inv_cdf(min(float(chance), 1 - CHANCE_MAX)) for chance in chances])
 
 
 def score_max(count: int) -> float:

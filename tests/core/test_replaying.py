@@ -56,6 +56,12 @@ def test_a_verdict_that_its_numbers_do_not_bear_out_is_found(good: list[StoredEn
     assert "does not keep" in message
 
 
+def test_a_trend_beyond_its_limit_may_have_passed_because_it_may_be_chance(good: list[StoredEntry]) -> None:
+    trend = {"check": "memory_trend", "limit_expr": "memory_growth < 1% per 10 min", "limit": 0.01}
+
+    assert forged(good, "gate_judged", lambda body: first_check(body).update(trend, observed=0.02)) == []
+
+
 def test_a_verdict_that_its_checks_do_not_make_is_found(good: list[StoredEntry]) -> None:
     assert ("gate_judged", "the checks make it pass, not fail") in forged(
         good, "gate_judged", lambda body: body.update(verdict="fail")

@@ -1,5 +1,7 @@
 """Rollouts told as stories: one thing goes wrong, and the fleet ends where it should. The other modules have themes."""
 
+from random import Random
+
 import pytest
 
 from orchestrator.core.members import Progress
@@ -134,7 +136,9 @@ def test_device_that_speaks_for_others_changes_nothing() -> None:
     def forge() -> None:
         for victim in ("d-0000", "d-0003"):
             report = Reported(observed_generation=1 + 1, seq=9, state="failed", boot_id="x", installed_version="0.0.1")
-            sample = health_sample(None, Counters(), seq=99, boot_id="x", version=NEW_VERSION, now=forged.clock.now)
+            sample = health_sample(
+                None, Counters(), seq=99, boot_id="x", version=NEW_VERSION, now=forged.clock.now, rng=Random(1)
+            )
             for kind, payload in ((Kind.REPORTED, encode(report)), (Kind.HEALTH, sample), (Kind.DESIRED, b"")):
                 forger.client.publish(tree.build(kind, device=victim), payload, qos=1, retain=RULES[kind].retained)
 

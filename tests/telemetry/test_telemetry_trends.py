@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -59,6 +60,23 @@ def test_a_leak_is_found_beneath_noise_and_said_with_its_speed() -> None:
     assert result.verdict == "fail"
     assert "memory of a grows" in result.why
     assert "per 10 min (30 readings over 29 min)" in result.why
+
+
+@pytest.mark.parametrize(
+    "share", [lambda t: t**2, lambda t: t**0.5, lambda t: 2**t - 1], ids=["faster", "slower", "doubling"]
+)
+def test_a_leak_that_is_no_straight_line_is_found(share: Callable[[float], float]) -> None:
+    result = check(watch(lambda seq: int(100 * MB * (1 + 0.2 * share(seq / SAMPLES)))))
+
+    assert result.verdict == "fail"
+
+
+def test_a_random_walk_is_not_taken_for_a_bent_line() -> None:
+    rng = random.Random(1)
+    walks = [list(accumulate((rng.gauss(0, MB) for _ in range(SAMPLES)), initial=500.0 * MB)) for _ in range(60)]
+    failed = [check(watch(walk.__getitem__)).verdict == "fail" for walk in walks]
+
+    assert sum(failed) <= 3
 
 
 @pytest.mark.parametrize("type_", ["memory_trend", "disk_trend"])
