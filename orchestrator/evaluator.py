@@ -140,7 +140,7 @@ class Held:
         """Return the devices of rows."""
         return self.roster.names(rows)
 
-    def admit(self, devices: Sequence[str], places: Sequence[Place]) -> Rows:  # noqa: ARG002 - where they belong is not known here
+    def admit(self, devices: Sequence[str], places: Sequence[Place], homes: Sequence[int]) -> Rows:  # noqa: ARG002 - where they belong is not known here
         """Return the rows of devices, new ones where they are new."""
         return self.roster.add(devices)
 

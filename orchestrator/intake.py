@@ -47,7 +47,7 @@ class Collector(Protocol):
     def reserve(self, count: int) -> None: ...  # noqa: D102 - see the class
     def find(self, devices: Sequence[str]) -> Rows: ...  # noqa: D102 - see the class
     def names(self, rows: Rows) -> list[str]: ...  # noqa: D102 - see the class
-    def admit(self, devices: Sequence[str], places: Sequence[Place]) -> Rows: ...  # noqa: D102 - see the class
+    def admit(self, devices: Sequence[str], places: Sequence[Place], homes: Sequence[int]) -> Rows: ...  # noqa: D102 - see the class
     def observe(self, rows: Rows, samples: Sequence[Sample] | SampleTable, received_at: float) -> None: ...  # noqa: D102 - see the class
     def refuse(self, rows: Rows) -> None: ...  # noqa: D102 - see the class
 
@@ -171,10 +171,11 @@ class Intake:
             return rows
         found = {name: self._locate(name) for name in dict.fromkeys(devices[index] for index in lost.tolist())}
         known = {name: located for name, located in found.items() if located is not None}
-        placed = self._monitor.admit(list(known), [each.place for each in known.values()])
+        homes = [each.row for each in known.values()]
+        placed = self._monitor.admit(list(known), [each.place for each in known.values()], homes)
         self._reserve(int(placed.max(initial=UNKNOWN)) + 1)
         self._is_placed[placed] = True
-        self._homes[placed] = [each.row for each in known.values()]
+        self._homes[placed] = homes
         self._shards[placed] = [int(shard_of(name)) for name in known]
         row_of = dict(zip(known, placed.tolist(), strict=True))
         rows[lost] = [row_of.get(devices[index], UNKNOWN) for index in lost.tolist()]

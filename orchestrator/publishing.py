@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
 from typing import Final
 
+import numpy as np
 from pydantic import BaseModel
 
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
@@ -22,8 +22,8 @@ from orchestrator.core.effects import (
     ordered_devices,
     reassert,
 )
-from orchestrator.core.inventory import Device
-from orchestrator.core.members import DEPLOYED, Member
+from orchestrator.core.judged import deployed_rows, members_at
+from orchestrator.core.members import Mask
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.monitor import Monitor
@@ -122,7 +122,7 @@ class Publisher:
                 rollout = state.rollouts[name]
                 documents = [self._wave(rollout, wave) for wave in waves]
                 self._progressed.pop(name, None)
-                status = status_document(state, rollout, now, self._healthy(rollout, now))
+                status = status_document(state, rollout, now, self._healthy(state, rollout, now))
                 return [*documents, self.message(Kind.STATUS, status, rollout=name)]
             case NoteProgress(rollout=name, waves=waves):
                 self._progressed.setdefault(name, set()).update(waves)
@@ -132,13 +132,14 @@ class Publisher:
             case SendGrant(grant=grant):
                 return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
 
-    def _healthy(self, rollout: Rollout, now: float) -> frozenset[str]:
-        """Return the deployed devices whose last fresh sample says that they are well."""
-        members = rollout.members
-        are_heard = members.seen(Device.sampled_at) > -inf
-        names = members.named(members.where(Member.progress, *DEPLOYED) & are_heard)
-        window = self._monitor.window(names, version=rollout.release.version, seconds=None, now=now)
-        return frozenset(names).difference(window.silent, window.suspect, window.unhealthy, window.undecided)
+    def _healthy(self, state: State, rollout: Rollout, now: float) -> Mask:
+        """Say which members are deployed and well by their last fresh sample."""
+        rows = deployed_rows(rollout)
+        there = members_at(state, rollout, rows, self._monitor)
+        window = self._monitor.window(there, version=rollout.release.version, seconds=None, now=now)
+        found = np.zeros(len(rollout.members), dtype=np.bool_)
+        found[rows[window.well]] = True
+        return found
 
     def _summaries(self, state: State, now: float) -> list[Outgoing]:
         if now - self._summarized_at < self._summary_seconds:

@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection
 from typing import Final
 
 import numpy as np
 
 from orchestrator.core.allowed import allowed_verbs
 from orchestrator.core.inventory import Device
-from orchestrator.core.members import Member
+from orchestrator.core.members import Mask, Member
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.status import counts, next_decision_at, reasons, wave_state, wave_status
@@ -107,8 +106,8 @@ def _health_check(rollout: Rollout) -> HealthCheck:
     return rollout.policy.rolling_update.health_check
 
 
-def status_document(state: State, rollout: Rollout, now: float, healthy: Collection[str] = ()) -> StatusDocument:
-    """Say where the rollout is, why, and what may be commanded; ``healthy`` names the devices seen to be well."""
+def status_document(state: State, rollout: Rollout, now: float, healthy: Mask | None = None) -> StatusDocument:
+    """Say where the rollout is, why, and what may be commanded; ``healthy`` marks the members seen to be well."""
     return StatusDocument(
         rollout=rollout.id,
         release=rollout.release.release,

@@ -4,8 +4,8 @@ from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
+from orchestrator.core.judged import deployed
 from orchestrator.core.members import DEPLOYED
-from orchestrator.core.orders import deployed
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.evidence import share_holds
@@ -31,7 +31,7 @@ def judge_now(
     """Judge ``gate`` over all devices deployed so far, canary and every wave."""
     return judge_gate(
         gate,
-        deployed(state, rollout),
+        deployed(state, rollout, context.monitor),
         rollout.baselines,
         context.monitor,
         version=rollout.release.version,

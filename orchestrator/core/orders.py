@@ -89,15 +89,3 @@ def order_back(
         quarantines = [e.DeviceQuarantined(device=name, by=by, reason=trigger) for name in returning]
         return [ordered, *back, *quarantines] if returning else []
     return [ordered, *back, *order_hold(state, rollout, after=len(back))]
-
-
-def deployed(state: State, rollout: Rollout) -> dict[str, str]:
-    """Return each device that runs the new version for good, with its group: what gates and triggers judge."""
-    return groups_of(state, rollout.having(*DEPLOYED))
-
-
-def groups_of(state: State, names: Sequence[str]) -> dict[str, str]:
-    """Return each device with its group."""
-    groups = [info.group for info in state.devices.vocabularies["info"].values]
-    codes = state.devices.column(Device.info)[state.devices.rows(names)]
-    return {name: groups[code] for name, code in zip(names, codes, strict=True)}

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.core.context import Context
-from orchestrator.core.orders import deployed
+from orchestrator.core.judged import deployed
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.soaking import canary_phase, soaked_seconds
 from orchestrator.core.state import State
 from orchestrator.telemetry.baseline import Baseline
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.gates import judge_gate
 from orchestrator.telemetry.judgement import verdict_of
 from orchestrator.telemetry.measures import MEASURES
@@ -64,7 +65,7 @@ class PhaseVerdict:
 class _Seen:
     """What there is to look at: the canary with its groups, the signals it says it has, and what was normal."""
 
-    devices: Mapping[str, str]
+    devices: Devices
     declared: frozenset[str]
     baselines: Mapping[str, Baseline]
     monitor: Monitor
@@ -83,7 +84,7 @@ def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *,
     phase = canary_phase(rollout)
     if phase is None:
         return None
-    devices = deployed(state, rollout)
+    devices = deployed(state, rollout, context.monitor)
     declared = frozenset(signal for name in devices for signal in state.devices[name].info.signals)
     seen = _Seen(devices, declared, rollout.baselines, context.monitor)
     checks = tuple(phase_checks(rollout, phase))
@@ -133,7 +134,7 @@ def _nothing_to_see(check: Check, seen: _Seen) -> str:
     signal, measure = _SIGNALS.get(check.type), MEASURES.get(CHECK_METRICS[check.type])
     if signal is None or not seen.devices:
         return ""
-    groups = set(seen.devices.values()) & seen.baselines.keys() if measure is not None else ()
+    groups = seen.devices.groups() & seen.baselines.keys() if measure is not None else ()
     if any(measure is not None and measure.is_normal(seen.baselines[group]) for group in groups):
         return ""  # The version before had it: its absence is no reason to look away.
     if signal not in seen.declared and signal not in seen.monitor.signals(seen.devices):

@@ -1,11 +1,10 @@
 """Where things are, for people: counts and summaries that replies, status documents and the CLI share."""
 
-from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
 
-from orchestrator.core.members import DEPLOYED, QUEUED, Member
+from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.soaking import canary_phase, soak_required_seconds, soaked_seconds, step_end_seconds
 from schemas.messages import WaveStatus
@@ -25,14 +24,14 @@ def counts(rollout: Rollout, wave: int | None = None) -> dict[str, int]:
     return {**tally, "total": sum(tally.values()), "failed_ever": failed_ever}
 
 
-def wave_status(rollout: Rollout, wave: int, now: float, healthy: Collection[str] = ()) -> WaveStatus:
+def wave_status(rollout: Rollout, wave: int, now: float, healthy: Mask | None = None) -> WaveStatus:
     """Say where one wave is, in numbers.
 
     Args:
         rollout: Whose.
         wave: Its number; 0 is the canary.
         now: Seconds since the epoch.
-        healthy: Devices whose last fresh sample says that they are well.
+        healthy: Which members are well by their last fresh sample; None: nobody knows of any.
     """
     members = rollout.members
     rows = members.of_wave(wave)
@@ -45,7 +44,7 @@ def wave_status(rollout: Rollout, wave: int, now: float, healthy: Collection[str
         wave=rollout.plan.waves[wave].name,
         devices=rows.stop - rows.start,
         done=int(done.sum()),
-        healthy=sum(name in healthy for name in members.names[rows]) if healthy and done.any() else 0,
+        healthy=0 if healthy is None else int((healthy[rows] & done).sum()),
         failed=int(members.column(Member.failed)[rows].sum()),
         offline=int(away.sum()),
         state=wave_state(rollout, wave),

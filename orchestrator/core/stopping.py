@@ -4,14 +4,18 @@ Source:
     Reference, "Trigger Definitions", "Canary Health Evaluation" and "Rollback Execution Order"; DECISIONS.md, 6 and 19.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
+from orchestrator.core.judged import deployed_rows, members_at
 from orchestrator.core.judging import current_gate, judge_now, judged
 from orchestrator.core.members import DEPLOYED, SETTLED, Member
-from orchestrator.core.orders import ORCHESTRATOR, deployed, groups_of, may_run_it, order_back, order_hold
+from orchestrator.core.orders import ORCHESTRATOR, may_run_it, order_back, order_hold
 from orchestrator.core.overdue import fallen_silent, overdue
 from orchestrator.core.phases import judge_phase
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
@@ -32,11 +36,9 @@ def watch(state: State, rollout: Rollout, context: Context, now: float) -> list[
     if rollout.phase in TERMINAL:
         return overdue(state, rollout, now)
     if rollout.phase is Phase.ROLLING_BACK:
-        return _fire_triggers(state, rollout, context, now, devices=deployed(state, rollout)) or overdue(
-            state, rollout, now
-        )
+        return _fire_triggers(state, rollout, context, now) or overdue(state, rollout, now)
     return (
-        _fire_triggers(state, rollout, context, now, devices=deployed(state, rollout))
+        _fire_triggers(state, rollout, context, now)
         or _watch_canary(state, rollout, context, now)
         or overdue(state, rollout, now)
         or fallen_silent(state, rollout, now)
@@ -53,8 +55,7 @@ def watch_devices(
     concerned = [name for name in names if name in members and members[name].progress in DEPLOYED]
     if not concerned:
         return []
-    devices = groups_of(state, concerned)
-    return _fire_triggers(state, rollout, context, now, devices=devices, metrics=OF_SINGLE_DEVICES)
+    return _fire_triggers(state, rollout, context, now, rows=members.rows(concerned), metrics=OF_SINGLE_DEVICES)
 
 
 def judge_failures(state: State, rollout: Rollout) -> list[e.AnyEvent]:
@@ -140,30 +141,30 @@ def _fire_triggers(
     context: Context,
     now: float,
     *,
-    devices: Mapping[str, str],
+    rows: NDArray[np.intp] | None = None,
     metrics: Collection[Metric] = TRIGGERS,
 ) -> list[e.AnyEvent]:
-    """Judge the triggers of some metrics on devices, given with their groups; the first that leads to anything acts."""
+    """Judge the triggers of some metrics on deployed members, some or all; the first that leads to anything acts."""
     members = rollout.members
-    rows = members.of_wave(rollout.wave)
+    wave = members.of_wave(rollout.wave)
     counted = members.column(Member.failed) & ~members.column(Member.excused)
-    counted[: rows.start] = False
+    counted[: wave.start] = False
     failed = members.named(counted)
+    rows = deployed_rows(rollout) if rows is None else rows
+    every = members_at(state, rollout, rows, context.monitor)
+    in_wave = every.take(np.flatnonzero(members.column(Member.wave)[rows] == rollout.wave))
     for trigger in rollout.policy.rollback_triggers.all:
         if trigger.condition.metric not in metrics:
             continue
-        in_scope = devices
-        if trigger.scope == "current_wave":
-            in_scope = {name: group for name, group in devices.items() if rollout.members[name].wave == rollout.wave}
         firing = judge_trigger(
             trigger,
-            in_scope,
+            in_wave if trigger.scope == "current_wave" else every,
             rollout.baselines,
             context.monitor,
             version=rollout.release.version,
             thermal_limit_celsius=rollout.policy.thermal_limit_celsius,
             failed=failed,
-            wave_size=rows.stop - rows.start,
+            wave_size=wave.stop - wave.start,
             now=now,
         )
         if firing is not None:

@@ -8,10 +8,11 @@ from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.context import Context
+from orchestrator.core.judged import members_at
 from orchestrator.core.members import DEPLOYED, Member, Progress
-from orchestrator.core.orders import groups_of
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.gates import judge_gate
 from schemas.messages import CheckResult
 from schemas.policy import Gate
@@ -49,17 +50,14 @@ def _verify(state: State, rollout: Rollout, context: Context, now: float) -> e.R
     """Judge what the devices show since they are back; None while more may still come."""
     members = rollout.members
     assert rollout.rollback is not None, "only an order leads to rolling_back"
-    returned = [
-        name
-        for name in rollout.rollback.devices
-        if members[name].progress is Progress.RETURNED and state.devices[name].is_online
-    ]
-    since = max([rollout.rollback_at, *(members[name].settled_at for name in returned)])
+    rows = members.rows(rollout.rollback.devices)
+    rows = rows[(members.where(Member.progress, Progress.RETURNED) & members.online)[rows]]
+    since = float(members.column(Member.settled_at)[rows].max(initial=rollout.rollback_at))
+    returned = members_at(state, rollout, rows, context.monitor)
     window = context.monitor.window(returned, version=None, seconds=max(now - since, 1e-3), now=now)
-    monitor, target = context.monitor, rollout.release.version
-    not_yet = {name for name, its in monitor.versions_of(returned).items() if its == target}
-    not_healthy = tuple(sorted({*not_yet, *window.silent, *window.suspect, *window.unhealthy, *window.undecided}))
-    verdict, checks = _compare(state, rollout, context, returned, now, seconds=max(now - since, 1e-3))
+    is_not_yet, _ = context.monitor.runs(returned, rollout.release.version)
+    not_healthy = tuple(returned.some(is_not_yet | ~window.well))
+    verdict, checks = _compare(rollout, context, returned, now, seconds=max(now - since, 1e-3))
     if returned and now - since < rollout.rollback.monitor_seconds:
         return None
     is_late = now - since >= rollout.policy.rolling_update.progress_deadline
@@ -80,7 +78,7 @@ def _verify(state: State, rollout: Rollout, context: Context, now: float) -> e.R
 
 
 def _compare(
-    state: State, rollout: Rollout, context: Context, returned: list[str], now: float, *, seconds: float
+    rollout: Rollout, context: Context, returned: Devices, now: float, *, seconds: float
 ) -> tuple[Verdict, tuple[CheckResult, ...]]:
     """Judge the canary gate's rates and latencies on the old version; a smaller rollback is judged by health alone."""
     compared = [
@@ -92,5 +90,4 @@ def _compare(
     if rollout.rollback.scope != "fleet" or not returned or not compared:
         return Verdict.PASS, ()
     gate = Gate(checks=tuple(compared))
-    devices = groups_of(state, returned)
-    return judge_gate(gate, devices, rollout.baselines, context.monitor, version=None, now=now)
+    return judge_gate(gate, returned, rollout.baselines, context.monitor, version=None, now=now)

@@ -12,7 +12,7 @@ from math import exp, expm1, lgamma, log, log1p
 from typing import Final
 
 from orchestrator.telemetry.columns import CELLS
-from orchestrator.telemetry.trends import score_max, score_needed
+from orchestrator.telemetry.kendall import score_max, score_needed
 from schemas.conditions import exceeds_percent, percent_of
 
 CONFIDENCE: Final = 0.95

@@ -24,9 +24,17 @@ def packed(values: NDArray[Any]) -> NDArray[np.uint16]:
 
 def unpacked(codes: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Return the numbers again."""
-    bits = (codes.astype(np.uint32) + np.uint32(_BIAS)) << np.uint32(_DROPPED_BITS)
-    bits[codes == 0] = 0
+    return _NUMBERS.take(codes)
+
+
+def _numbers() -> NDArray[np.float32]:
+    bits = (np.arange(1 << 16, dtype=np.uint32) + np.uint32(_BIAS)) << np.uint32(_DROPPED_BITS)
+    bits[0] = 0
     return bits.view(np.float32)
+
+
+_NUMBERS: Final = _numbers()
+"""By their codes."""
 
 
 def packed_celsius(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from orchestrator.telemetry.devices import Counted, Names
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.windows import Window
@@ -19,8 +20,8 @@ class _Count:
     """``missing`` are the fresh devices that do not count it."""
 
     noun: str
-    by_device: Callable[[Window], Mapping[str, int]]
-    missing: Callable[[Window], tuple[str, ...]]
+    by_device: Callable[[Window], Counted]
+    missing: Callable[[Window], Names]
 
 
 _COUNTS: Final[Mapping[CheckType, _Count]] = {
@@ -39,10 +40,10 @@ def check_count(check: Check, evidence: Evidence) -> CheckResult:
     count, condition = _COUNTS[check.type], check.threshold
     window = evidence.window(evidence.deployed, check.window)
     limit, counted = condition.limit_value(None), count.by_device(window)
-    total = sum(counted.values())
+    total = counted.total
     text = f"{total} {count.noun} of {window.device_count} devices, {limit_text(condition, limit, None)}"
     if counted:
-        text += f"; {name_some(counted)}"
+        text += f"; {name_some(counted.names)}"
     missing = doubts(check, limit, window, window.sample_count, "samples")
     if count.missing(window):
         missing.append(f"{name_some(count.missing(window))} do not count {count.noun}")

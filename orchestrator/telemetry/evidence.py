@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
+from orchestrator.telemetry.devices import Devices, Names
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.windows import Window
 from schemas.conditions import GROWTHS, LATENCIES, RATES, Condition, GrowthPer, Metric, Operator, exceeds_percent
@@ -18,19 +19,19 @@ class Evidence:
     """All that a judgement may look at.
 
     Attributes:
-        deployed: Each device that is judged, with its group.
+        deployed: The devices that are judged, with their groups.
         version: What they should run; what they did on another version is no evidence. None: whatever they run.
         coverage: How many targets run the version for good, of how many; None where nobody counts.
     """
 
-    deployed: Mapping[str, str]
+    deployed: Devices
     baselines: Mapping[str, Baseline]
     monitor: Monitor
     version: str | None
     now: float
     coverage: tuple[int, int] | None = None
 
-    def window(self, devices: Collection[str], seconds: float | None) -> Window:
+    def window(self, devices: Devices, seconds: float | None) -> Window:
         """Return what ``devices`` did on the version over the last ``seconds``."""
         return self.monitor.window(devices, version=self.version, seconds=seconds, now=self.now)
 
@@ -87,5 +88,5 @@ def limit_text(condition: Condition, limit: float | None, baseline: float | None
 
 def name_some(devices: Collection[str]) -> str:
     """Name devices for people: the first five and how many more."""
-    first = ", ".join(sorted(devices)[:_NAMED_MAX])
+    first = ", ".join(devices.first(_NAMED_MAX) if isinstance(devices, Names) else sorted(devices)[:_NAMED_MAX])
     return f"{first} and {len(devices) - _NAMED_MAX} more" if len(devices) > _NAMED_MAX else first

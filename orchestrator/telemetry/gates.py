@@ -9,6 +9,7 @@ from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.count_checks import check_count
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.evidence import Evidence
 from orchestrator.telemetry.group_checks import check_groups
 from orchestrator.telemetry.judgement import Judge, verdict_of
@@ -45,7 +46,7 @@ CHECKS: Final[Mapping[CheckType, Judge]] = {
 
 def judge_gate(
     gate: Gate,
-    deployed: Mapping[str, str],
+    deployed: Devices,
     baselines: Mapping[str, Baseline],
     monitor: Monitor,
     *,
@@ -57,7 +58,7 @@ def judge_gate(
 
     Args:
         gate: What must hold.
-        deployed: The devices, each with its group. Without devices no check of them is conclusive.
+        deployed: The devices, with their groups. Without devices no check of them is conclusive.
         baselines: By group.
         monitor: What the samples say.
         version: The only one whose samples are evidence; None: whatever each device runs.

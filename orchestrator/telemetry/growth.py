@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from orchestrator.telemetry.devices import Names
 from orchestrator.telemetry.evidence import Evidence
 from orchestrator.telemetry.readings import Signal
 from orchestrator.telemetry.trends import Slopes
@@ -44,21 +45,20 @@ class Growths:
         broken: Devices whose level rises beyond chance and beyond the limit.
         fastest: The one that grows most, whether by chance or not; None where nothing can be told.
         told: How many devices something can be told of, with so many ``samples``.
-        untold: Devices of which nothing can be told, sorted.
+        untold: Devices of which nothing can be told.
     """
 
     broken: tuple[Growth, ...]
     fastest: Growth | None
     told: int
     samples: int
-    untold: tuple[str, ...]
+    untold: Names
 
 
-def read_slopes(metric: Metric, evidence: Evidence, seconds: float) -> Slopes:
-    """Return the lines of the devices that run the version."""
-    return evidence.monitor.slopes(
-        evidence.deployed, SIGNALS[metric], version=evidence.version, seconds=seconds, now=evidence.now
-    )
+def read_slopes(metric: Metric, evidence: Evidence, seconds: float, *, reaching: float = inf) -> Slopes:
+    """Return the lines of the devices that run the version; ``reaching`` as of ``fit``."""
+    signal, it = SIGNALS[metric], evidence
+    return it.monitor.slopes(it.deployed, signal, version=it.version, seconds=seconds, reaching=reaching, now=it.now)
 
 
 def read_growths(condition: Condition, evidence: Evidence, seconds: float, *, must_hold: bool) -> Growths:
@@ -79,6 +79,7 @@ def read_growths(condition: Condition, evidence: Evidence, seconds: float, *, mu
     told = slopes.can_tell()
     amounts = slopes.per_second * condition.limit.per_seconds / np.maximum(np.abs(slopes.first), 1.0)
     certain = np.flatnonzero(told & slopes.rises())
+    shown = np.where(told & ~np.isnan(amounts), amounts, -np.inf)
 
     def growth(index: int) -> Growth:
         return Growth(
@@ -89,14 +90,11 @@ def read_growths(condition: Condition, evidence: Evidence, seconds: float, *, mu
             float(slopes.span_seconds[index]),
         )
 
-    def named(mask: NDArray[np.bool_]) -> tuple[str, ...]:
-        return tuple(slopes.devices[index] for index in np.flatnonzero(mask).tolist())
-
     rising = sorted(map(growth, certain.tolist()), key=lambda it: -it.amount)
     return Growths(
         broken=tuple(it for it in rising if limit is not None and condition.holds(it.amount, limit) is not must_hold),
-        fastest=growth(int(np.where(told, amounts, -np.inf).argmax())) if told.any() else None,
+        fastest=growth(int(shown.argmax())) if (shown > -np.inf).any() else None,
         told=int(told.sum()),
         samples=int(slopes.samples[told].sum()),
-        untold=named(~told),
+        untold=slopes.devices.some(~told),
     )

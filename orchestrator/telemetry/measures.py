@@ -1,11 +1,12 @@
 """What is observed of a device group, and the same group's baseline that it is compared with."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.evidence import Evidence, format_value
 from orchestrator.telemetry.windows import Window
 from schemas.conditions import Condition, Metric
@@ -16,7 +17,7 @@ class Group:
     """The judged devices of one group over a window; ``baseline`` is None where none was frozen."""
 
     name: str
-    devices: tuple[str, ...]
+    devices: Devices
     evidence: Evidence
     seconds: float | None
     baseline: Baseline | None
@@ -46,7 +47,7 @@ class Observation:
     samples: int
     normal: float | None
     said: str
-    missing: tuple[str, ...] = ()
+    missing: Sequence[str] = ()
     lack: str = ""
 
 
@@ -136,7 +137,7 @@ class Reading:
     """One observation of one group beside its limit."""
 
     group: str
-    devices: tuple[str, ...]
+    devices: Devices
     window: Window
     observation: Observation
     limit: float | None
@@ -153,11 +154,8 @@ def read_groups(metric: Metric, condition: Condition, evidence: Evidence, second
     A quality that the version before did not have is left out where the limit is taken from a baseline that has others:
     there is nothing to compare it with.
     """
-    members: dict[str, list[str]] = {}
-    for device, its in evidence.deployed.items():
-        members.setdefault(its, []).append(device)
-    for name, devices in sorted(members.items()):
-        group = Group(name, tuple(sorted(devices)), evidence, seconds, evidence.baselines.get(name))
+    for name, devices in evidence.deployed.by_group():
+        group = Group(name, devices, evidence, seconds, evidence.baselines.get(name))
         observations = list(MEASURES[metric].observe(group))
         if condition.needs_baseline and any(each.normal is not None for each in observations):
             observations = [each for each in observations if each.normal is not None]

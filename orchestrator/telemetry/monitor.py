@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from math import inf
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from orchestrator.telemetry.batch import Batch, Versions
 from orchestrator.telemetry.cells import Cell
 from orchestrator.telemetry.cohorts import Cohort, Cohorts
 from orchestrator.telemetry.columns import CELLS, UNSAID, Columns, Rows
+from orchestrator.telemetry.devices import Counted, Devices
 from orchestrator.telemetry.fold import SampleOutcome, fold
 from orchestrator.telemetry.group_windows import GroupWindow, read_group_windows
 from orchestrator.telemetry.history import GroupHistory, Interval
@@ -24,7 +25,7 @@ from orchestrator.telemetry.roster import UNKNOWN, Roster
 from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.sample_table import SampleTable
 from orchestrator.telemetry.trends import Slopes, fit
-from orchestrator.telemetry.windows import Window, fresh, read_window, running
+from orchestrator.telemetry.windows import Window, fresh, read_restarts, read_window, running
 from orchestrator.telemetry.worst import Worst, read_worst
 
 LONGEST_SECONDS: Final = 1800.0
@@ -33,6 +34,7 @@ LONGEST_SECONDS: Final = 1800.0
 WAITING_MAX: Final = 4096
 """Samples that wait to be folded in together."""
 
+_GROWTH: Final = 1.25
 _SIGNALS: Final = (
     (c.TRAFFIC, "error_rate"), (c.LOG_ERRORS, "log_errors"), (c.THROTTLES, "throttle_events"), (c.CPU, "cpu"),
     (c.MEMORY, "memory"), (c.DISK, "disk"), (c.TEMPERATURE, "temperature"),
@@ -98,6 +100,7 @@ class Monitor:
         self._roster = Roster()
         self._versions = Versions()
         self._places = Places()
+        self._row_at = np.full(1, UNKNOWN, dtype=np.int32)
         self._columns = Columns(longest_seconds / (CELLS - 1))
         self._cohorts = Cohorts()
         self._histories: dict[str, GroupHistory] = {}
@@ -114,7 +117,7 @@ class Monitor:
     @property
     def nbytes(self) -> int:
         """What is known of devices takes so much memory once all windows have filled."""
-        return self._columns.nbytes + self._roster.nbytes
+        return self._columns.nbytes + self._roster.nbytes + self._row_at.nbytes
 
     def reserve(self, count: int) -> None:
         """Make room for ``count`` devices at once: growing bit by bit takes time, and memory in between."""
@@ -129,9 +132,26 @@ class Monitor:
         """Return the devices of rows."""
         return self._roster.names(rows)
 
-    def admit(self, devices: Sequence[str], places: Sequence[Place]) -> Rows:
-        """Note where devices belong from now on, and return their rows, new ones where they are new."""
+    def rows_at(self, homes: NDArray[Any]) -> Rows:
+        """Return the rows of devices by the numbers that the caller has for them; ``UNKNOWN`` where none was told."""
+        found: Rows = self._row_at[np.where(homes < len(self._row_at), homes, UNKNOWN)].astype(np.intp)
+        return found
+
+    def admit(self, devices: Sequence[str], places: Sequence[Place], homes: Sequence[int] = ()) -> Rows:
+        """Note where devices belong from now on, and return their rows, new ones where they are new.
+
+        Args:
+            devices: Their names.
+            places: Where each belongs.
+            homes: The caller's own number for each, see ``rows_at``; none is needed.
+        """
         rows = self._roster.add(devices)
+        if homes:
+            need, have = max(homes) + 2, len(self._row_at)  # The last entry is nobody's.
+            if need > have:
+                more = max(need, int(_GROWTH * have)) - have
+                self._row_at = np.pad(self._row_at, (0, more), constant_values=UNKNOWN)
+            self._row_at[list(homes)] = rows
         self._columns.reserve(len(self._roster))
         self._columns.place[rows] = list(map(self._places.code, places))
         return rows
@@ -239,17 +259,21 @@ class Monitor:
         A ``version`` of None takes each device with the version it runs.
         """
         now = self._catch_up(now)
-        names, rows = self._rows(devices)
         return read_window(
             self._columns,
             self._cohorts,
-            names,
-            rows,
+            self._asked(devices),
             version=self._version(version),
             seconds=seconds,
             stale_after=self._stale_after,
             now=now,
         )
+
+    def restarts(self, devices: Devices, *, version: str | None, seconds: float | None, now: float) -> Counted:
+        """Return only the restarts of ``window``, which cost a tenth of all of it."""
+        now = self._catch_up(now)
+        since = None if seconds is None else now - seconds
+        return read_restarts(self._columns, devices, self._version(version), since)
 
     def groups(self, *, seconds: float, now: float) -> Mapping[str, GroupWindow]:
         """Return what each group did over the last ``seconds``, for those that were heard at all."""
@@ -290,14 +314,24 @@ class Monitor:
         )
 
     def slopes(
-        self, devices: Collection[str], signal: Signal, *, version: str | None, seconds: float, now: float
+        self,
+        devices: Collection[str],
+        signal: Signal,
+        *,
+        version: str | None,
+        seconds: float,
+        now: float,
+        reaching: float = inf,
     ) -> Slopes:
-        """Return the line through a signal of each device that runs ``version``, one reading for each closed cell."""
+        """Return the line through a signal of each device that runs ``version``, one reading for each closed cell.
+
+        Of many devices not all are looked at closely; those that were at ``reaching`` are. See ``fit``.
+        """
         now = self._catch_up(now)
-        names, rows = self._running(devices, version)
-        key = (signal, seconds, tuple(names))
+        there = self._running(devices, version)
+        key = (signal, seconds, reaching, there.rows.tobytes())
         if key not in self._slopes:
-            self._slopes[key] = fit(read_levels(self._columns, names, rows, signal, now - seconds))
+            self._slopes[key] = fit(read_levels(self._columns, there, signal, now - seconds), reaching=reaching)
         return self._slopes[key]
 
     def traffic(
@@ -308,8 +342,7 @@ class Monitor:
         Stretches are of whole cells, without the open one; devices count that ran the version from the first one on.
         """
         self._catch_up(now)
-        names, rows = self._running(devices, version)
-        return read_traffic(self._columns, names, rows, seconds, count)
+        return read_traffic(self._columns, self._running(devices, version), seconds, count)
 
     def endpoints_down(self, devices: Collection[str], *, version: str | None, now: float) -> dict[str, float]:
         """Return how long each device's health endpoint has been seen down, for those where it is, in seconds.
@@ -317,16 +350,17 @@ class Monitor:
         It is what samples show, up to the last good one; a silent device is left out, because silence proves no outage.
         """
         now = self._catch_up(now)
-        names, rows = self._running(devices, version)
-        down = self._columns.good_at[rows] - self._columns.down_since[rows]
-        heard = fresh(self._columns, rows, stale_after=self._stale_after, seconds=None, now=now)
-        return {names[index]: float(down[index]) for index in np.flatnonzero(heard & (down > 0)).tolist()}
+        there = self._running(devices, version)
+        down = self._columns.good_at[there.rows] - self._columns.down_since[there.rows]
+        heard = fresh(self._columns, there.rows, stale_after=self._stale_after, seconds=None, now=now)
+        which = np.flatnonzero(heard & (down > 0))
+        return dict(sorted(zip(there.names_at(which), down[which].tolist(), strict=True)))
 
     def signals(self, devices: Collection[str]) -> frozenset[str]:
         """Name what any of the devices shows of the version it runs, in the words of their ``info``."""
         self._catch_up(self._now)
         window = self.window(devices, version=None, seconds=None, now=self._now)
-        _, rows = self._rows(devices)
+        rows = self._asked(devices).rows
         flags = np.bitwise_or.reduce(self._columns.flags[rows[rows != UNKNOWN]], initial=0)
         shown = {name for flag, name in _SIGNALS if flags & flag}
         cell = window.together
@@ -347,9 +381,17 @@ class Monitor:
     def versions_of(self, devices: Collection[str]) -> dict[str, str | None]:
         """Return the version that each device named last; None where it is not known."""
         self.settle()
-        names, rows = self._rows(devices)
-        codes = np.where(rows == UNKNOWN, UNSAID, self._columns.version[rows])
-        return {name: self._versions.name(code) for name, code in zip(names, codes.tolist(), strict=True)}
+        asked = self._asked(devices)
+        return {
+            name: self._versions.name(code)
+            for name, code in zip(asked, self._version_codes(asked.rows).tolist(), strict=True)
+        }
+
+    def runs(self, devices: Devices, version: str | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Say which devices named ``version`` last, and which named any."""
+        self.settle()
+        codes = self._version_codes(devices.rows)
+        return codes == self._version(version), codes != UNSAID
 
     def baseline(
         self, group: str, *, now: float, seconds: float, excluding_version: str, min_samples: int
@@ -387,16 +429,22 @@ class Monitor:
         counts = np.isin(columns.place[:count], self._places.normal(group)) & (columns.last_at[:count] >= since)
         return int((counts & (version != UNSAID) & (version != self._versions.find(excluding_version))).sum())
 
-    def _rows(self, devices: Collection[str]) -> tuple[list[str], Rows]:
+    def _asked(self, devices: Collection[str]) -> Devices:
+        """Return those that are asked about; those given by name are sorted, each once."""
+        if isinstance(devices, Devices):
+            return devices
         names = sorted(set(devices))
-        return names, self._roster.find(names)
+        return Devices.named(names, self._roster.find(names))
+
+    def _version_codes(self, rows: Rows) -> NDArray[np.int16]:
+        codes: NDArray[np.int16] = np.where(rows == UNKNOWN, np.int16(UNSAID), self._columns.version[rows])
+        return codes
 
     def _version(self, version: str | None) -> int | None:
         return None if version is None else self._versions.find(version)
 
-    def _running(self, devices: Collection[str], version: str | None) -> tuple[list[str], Rows]:
+    def _running(self, devices: Collection[str], version: str | None) -> Devices:
         """Return the devices that name the version they run, and that it is ``version``; None: any."""
-        names, rows = self._rows(devices)
-        runs = running(self._columns, rows, self._version(version)) & (self._columns.version[rows] != UNSAID)
-        which = np.flatnonzero(runs)
-        return [names[index] for index in which.tolist()], rows[which]
+        asked = self._asked(devices)
+        runs = running(self._columns, asked.rows, self._version(version))
+        return asked.take(np.flatnonzero(runs & (self._version_codes(asked.rows) != UNSAID)))

@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.telemetry.columns import CELLS, NIBBLE, Columns, Floats, Rows
+from orchestrator.telemetry.columns import CELLS, NIBBLE, Columns, Floats
 from orchestrator.telemetry.compact import unpacked, unpacked_celsius
+from orchestrator.telemetry.devices import Devices
 
 
 class Signal(StrEnum):
@@ -28,13 +29,13 @@ class Readings:
     """One level of some devices.
 
     Attributes:
-        devices: Those that run the version, sorted.
+        devices: Those that run the version.
         times: When each cell ended, in seconds; oldest first, without the open one.
         values: A row for each cell and a column for each device; NaN where it measured nothing.
         samples: How many good samples of each device came in the cells.
     """
 
-    devices: tuple[str, ...]
+    devices: Devices
     times: Floats
     values: NDArray[np.float32]
     samples: NDArray[np.int64]
@@ -51,8 +52,9 @@ _RINGS: Final[Mapping[Signal, tuple[str, Callable[[NDArray[Any]], NDArray[np.flo
 }
 
 
-def read_levels(columns: Columns, names: list[str], rows: Rows, signal: Signal, since: float) -> Readings:
+def read_levels(columns: Columns, devices: Devices, signal: Signal, since: float) -> Readings:
     """Read a signal of devices in the cells that hold what came at ``since`` or later, without the open one."""
+    rows = devices.rows
     first = max(columns.cell - CELLS + 1, columns.cell_of(since))
     cells = np.arange(first, columns.cell)
     places = cells[:, None] % CELLS
@@ -63,7 +65,7 @@ def read_levels(columns: Columns, names: list[str], rows: Rows, signal: Signal, 
     else:
         values = np.full((len(cells), len(rows)), np.nan, dtype=np.float32)
     times = np.asarray((cells + 1) * columns.cell_seconds, dtype=np.float64)
-    return Readings(tuple(names), times, values, samples)
+    return Readings(devices, times, values, samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +73,22 @@ class Traffic:
     """Requests and errors of some devices in consecutive stretches of time, each cut into cells.
 
     Attributes:
-        devices: Those that ran the version all the time, sorted.
+        devices: Those that ran the version all the time.
         requests: Stretches by cells by devices, oldest first; ``errors`` likewise.
     """
 
-    devices: tuple[str, ...]
+    devices: Devices
     requests: Floats
     errors: Floats
 
 
-def read_traffic(columns: Columns, names: list[str], rows: Rows, seconds: float, count: int) -> Traffic:
+def read_traffic(columns: Columns, devices: Devices, seconds: float, count: int) -> Traffic:
     """Read the newest ``count`` stretches of ``seconds``, rounded to whole cells, without the open one."""
     each = max(min(round(seconds / columns.cell_seconds), (CELLS - 1) // count), 1)
     first = columns.cell - count * each
-    which = np.flatnonzero(columns.first_at[rows] <= first * columns.cell_seconds)
+    which = np.flatnonzero(columns.first_at[devices.rows] <= first * columns.cell_seconds)
     places = np.arange(first, columns.cell) % CELLS
-    requests, errors = columns.traffic(rows[which], places)
+    there = devices.take(which)
+    requests, errors = columns.traffic(there.rows, places)
     shape = (count, each, len(which))
-    return Traffic(tuple(names[index] for index in which.tolist()), requests.reshape(shape), errors.reshape(shape))
+    return Traffic(there, requests.reshape(shape), errors.reshape(shape))

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from orchestrator.telemetry.devices import Names
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some, share_holds
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.windows import Window
@@ -14,8 +17,8 @@ class _Parted:
     """The judged devices of a window, parted: ``undecided`` do not say."""
 
     window: Window
-    bad: tuple[str, ...]
-    undecided: tuple[str, ...]
+    bad: Names
+    undecided: Names
 
 
 def check_health(check: Check, evidence: Evidence) -> CheckResult:
@@ -27,27 +30,26 @@ def check_health(check: Check, evidence: Evidence) -> CheckResult:
 
 def check_version_match(check: Check, evidence: Evidence) -> CheckResult:
     """Judge how many devices name, in a fresh sample, the version they were given."""
-    window = evidence.monitor.window(evidence.deployed, version=None, seconds=check.window, now=evidence.now)
-    named = evidence.monitor.versions_of(window.fresh)
-    parted = _Parted(
-        window,
-        tuple(device for device, its in named.items() if its is not None and its != evidence.version),
-        tuple(device for device, its in named.items() if its is None),
-    )
+    devices = evidence.deployed
+    window = evidence.monitor.window(devices, version=None, seconds=check.window, now=evidence.now)
+    is_right, is_named = evidence.monitor.runs(devices, evidence.version)
+    fresh = window.fresh.places
+    bad, undecided = fresh[is_named[fresh] & ~is_right[fresh]], fresh[~is_named[fresh]]
+    parted = _Parted(window, Names(devices, bad), Names(devices, undecided))
     return _judge(check, parted, good=f"on version {evidence.version}", bad="on another", lack="name a version")
 
 
 def _judge(check: Check, parted: _Parted, *, good: str, bad: str, lack: str) -> CheckResult:
     """Judge the share of good devices; it is broken when it is so whatever the unknown devices are."""
     window, condition, limit = parted.window, check.threshold, check.threshold.limit_value(None)
-    total, unknown = window.device_count, {*window.silent, *window.suspect, *parted.undecided} - set(parted.bad)
-    well = total - len(parted.bad) - len(unknown)
+    total, unknown = window.device_count, _unknown_count(parted)
+    well = total - len(parted.bad) - unknown
     is_broken = (
         total > 0
         and limit is not None
         and window.sample_count >= check.min_samples
         and not share_holds(condition.operator, well, total, limit)
-        and not share_holds(condition.operator, well + len(unknown), total, limit)
+        and not share_holds(condition.operator, well + unknown, total, limit)
     )
     missing = doubts(check, limit, window, window.sample_count, "samples")
     if parted.undecided:
@@ -65,6 +67,16 @@ def _judge(check: Check, parted: _Parted, *, good: str, bad: str, lack: str) -> 
         limit=limit,
         samples=window.sample_count,
     )
+
+
+def _unknown_count(parted: _Parted) -> int:
+    """Count the devices of which nothing is known, and that are not bad for certain."""
+    window = parted.window
+    unknown = np.zeros(window.device_count, dtype=np.bool_)
+    for names in (window.silent, window.suspect, parted.undecided):
+        unknown[names.places] = True
+    unknown[parted.bad.places] = False
+    return int(unknown.sum())
 
 
 def check_fleet_coverage(check: Check, evidence: Evidence) -> CheckResult:

@@ -24,7 +24,7 @@ def watch_growth(trigger: Trigger, scene: Scene) -> Found:
 def watch_temperature(trigger: Trigger, scene: Scene) -> Found:
     """Each device that will reach the thermal limit within another window if it goes on as it did, or is there."""
     seconds, limit = _window(trigger), scene.thermal_limit_celsius
-    slopes = read_slopes(trigger.condition.metric, scene.evidence, seconds)
+    slopes = read_slopes(trigger.condition.metric, scene.evidence, seconds, reaching=limit)
     ahead = np.where(slopes.rises(), slopes.per_second * seconds, 0.0)
     expected = slopes.last + ahead
     told = slopes.can_tell() & (slopes.samples >= trigger.min_samples)
@@ -46,17 +46,15 @@ def watch_error_rate(trigger: Trigger, scene: Scene) -> Found:
     traffic = evidence.monitor.traffic(
         evidence.deployed, version=evidence.version, seconds=seconds, count=count, now=evidence.now
     )
-    groups = np.array([evidence.deployed[device] for device in traffic.devices])
-    names = np.unique(groups).tolist()
-    for group in names:
-        which = np.flatnonzero(groups == group)
+    groups = list(traffic.devices.places_by_group())
+    for group, which in groups:
         requests, errors = (each[:, :, which].reshape(count, -1) for each in (traffic.requests, traffic.errors))
         asked = requests.sum(axis=1)
-        if asked.min() < trigger.min_samples or not rates_rise(requests, errors, tests=len(names)):
+        if asked.min() < trigger.min_samples or not rates_rise(requests, errors, tests=len(groups)):
             continue
         said = ", ".join(format_value(Metric.ERROR_RATE, float(rate)) for rate in errors.sum(axis=1) / asked)
         text = f"error rate of group {group} over {count} checks of {format_duration(seconds)}: {said}"
-        devices = [traffic.devices[index] for index in which.tolist()]
+        devices = traffic.devices.take(which)
         yield devices, shown(trigger, text, observed=float(count - 1), limit=limit, samples=int(asked.sum()))
 
 

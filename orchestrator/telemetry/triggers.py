@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.evidence import Evidence, format_value, name_some, share_holds
 from orchestrator.telemetry.measures import read_groups
 from orchestrator.telemetry.monitor import Monitor
@@ -40,7 +41,7 @@ class Firing:
 
 def judge_trigger(
     trigger: Trigger,
-    deployed: Mapping[str, str],
+    deployed: Devices,
     baselines: Mapping[str, Baseline],
     monitor: Monitor,
     *,
@@ -79,8 +80,9 @@ def judge_trigger(
 
 def _crash_loop(trigger: Trigger, scene: Scene) -> Found:
     """Each device that restarted too often."""
-    window = scene.evidence.window(scene.evidence.deployed, trigger.window_seconds)
-    return _single_devices(trigger, window.restarts, "{value} restarts of {device}")
+    it, seconds = scene.evidence, trigger.window_seconds
+    restarts = it.monitor.restarts(it.deployed, version=it.version, seconds=seconds, now=it.now)
+    return _single_devices(trigger, restarts, "{value} restarts of {device}")
 
 
 def _endpoint_down(trigger: Trigger, scene: Scene) -> Found:

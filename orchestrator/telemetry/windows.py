@@ -1,8 +1,8 @@
 """What some devices did over a window: read from the columns and the cohorts, for all of them at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
 from typing import Any, Final
 
@@ -13,18 +13,17 @@ from orchestrator.telemetry import columns as c
 from orchestrator.telemetry.cells import Cell, merged
 from orchestrator.telemetry.cohorts import Cohort, Cohorts, codes_of
 from orchestrator.telemetry.columns import NIBBLE, Columns, Rows
+from orchestrator.telemetry.devices import Counted, Devices, Names
 from orchestrator.telemetry.roster import UNKNOWN
 from orchestrator.telemetry.sketch import Sketch
 
 BAD_SAMPLES_MAX: Final = 2
 """With more bad samples than this in a window, nothing can be said of a device for certain."""
 
-_Names = tuple[str, ...]
-
 
 @dataclass(frozen=True)
 class Window:
-    """What some devices did over a window while they ran one version; all names are sorted.
+    """What some devices did over a window while they ran one version; no device is named before it is asked for.
 
     Attributes:
         device_count: Devices that were asked about.
@@ -46,24 +45,24 @@ class Window:
     """
 
     device_count: int
-    fresh: _Names
-    silent: _Names
-    suspect: _Names
+    fresh: Names
+    silent: Names
+    suspect: Names
     sample_count: int
     request_count: int
     error_count: int
-    restarts: Mapping[str, int]
-    log_errors: Mapping[str, int]
-    throttles: Mapping[str, int]
+    restarts: Counted
+    log_errors: Counted
+    throttles: Counted
     healthy_count: int
-    unhealthy: _Names
-    undecided: _Names
-    without_traffic: _Names
-    without_restarts: _Names
-    without_log_errors: _Names
-    without_throttles: _Names
-    without_cpu: _Names
-    without_quality: Mapping[str, _Names]
+    unhealthy: Names
+    undecided: Names
+    without_traffic: Names
+    without_restarts: Names
+    without_log_errors: Names
+    without_throttles: Names
+    without_cpu: Names
+    without_quality: Mapping[str, Names]
     cells: tuple[Cell, ...]
 
     @property
@@ -72,9 +71,17 @@ class Window:
         return min(self.error_count / self.request_count, 1.0) if self.request_count else None
 
     @property
+    def well(self) -> NDArray[np.bool_]:
+        """Say which of the devices are fresh and healthy without a doubt."""
+        found = np.ones(self.device_count, dtype=np.bool_)
+        for names in (self.silent, self.suspect, self.unhealthy, self.undecided):
+            found[names.places] = False
+        return found
+
+    @property
     def crash_count(self) -> int:
         """Restarts of the applications and of the devices."""
-        return sum(self.restarts.values())
+        return self.restarts.total
 
     @cached_property
     def together(self) -> Cell:
@@ -106,8 +113,7 @@ def fresh(
 def read_window(
     columns: Columns,
     cohorts: Cohorts,
-    names: Sequence[str],
-    rows: Rows,
+    devices: Devices,
     *,
     version: int | None,
     seconds: float | None,
@@ -119,8 +125,7 @@ def read_window(
     Args:
         columns: Turned to ``now``.
         cohorts: Of the same samples.
-        names: Sorted, each once.
-        rows: Of these; unknown ones too.
+        devices: Who is asked about; those that were never heard as well.
         version: The number of the version that counts; None: whatever each device runs.
         seconds: At most what the columns keep.
         stale_after: The age of a last good sample that is not fresh; None: each device's own.
@@ -128,67 +133,80 @@ def read_window(
     """
     since = None if seconds is None else now - seconds
     places = columns.places(since)
-    is_found = running(columns, rows, version)
-    found = np.flatnonzero(is_found)
-    there = rows[found]
-    is_fresh = np.zeros(len(names), dtype=np.bool_)
-    is_fresh[found] = fresh(columns, there, stale_after=stale_after, seconds=seconds, now=now)
-
-    def named(mask: NDArray[Any]) -> _Names:
-        return tuple(names[index] for index in np.flatnonzero(mask).tolist())
-
-    def named_found(mask: NDArray[Any]) -> _Names:
-        return tuple(names[index] for index in found[mask].tolist())
-
-    def counted(numbers: NDArray[Any]) -> dict[str, int]:
-        some = np.flatnonzero(numbers)
-        return {names[found[index]]: int(numbers[index]) for index in some.tolist()}
-
-    flags, freshly = columns.flags[there], is_fresh[found]
+    found = np.flatnonzero(running(columns, devices.rows, version))
+    there = devices.rows[found]
+    freshly = fresh(columns, there, stale_after=stale_after, seconds=seconds, now=now)
+    is_fresh = np.zeros(len(devices), dtype=np.bool_)
+    is_fresh[found] = freshly
+    counted = partial(Counted, devices, found)
+    flags = columns.flags[there]
     is_down = ~np.isnan(columns.down_since[there])
     is_healthy = ((flags & c.HEALTHY) != 0) & ~is_down
     is_decided = is_down | ((flags & c.SAYS_HEALTH) != 0)
-    cells = columns.sample_ring[places[:, None], there]
-    events = columns.event_ring[places[:, None], there]
-    requests, errors = columns.traffic(there, places)
+    good, bad = _halves(columns.sample_ring, there, places)
+    restarts, throttles = _halves(columns.event_ring, there, places)
+    requests, errors = columns.total_traffic(there, places)
 
-    def without(flag: np.uint16) -> _Names:
-        return named_found(freshly & ((flags & flag) == 0))
+    def named(mask: NDArray[Any]) -> Names:
+        return Names(devices, found[mask])
+
+    def without(flag: np.uint16) -> Names:
+        return named(freshly & ((flags & flag) == 0))
 
     return Window(
-        device_count=len(names),
-        fresh=named(is_fresh),
-        silent=named(~is_fresh),
-        suspect=named_found((cells >> 4).sum(axis=0) > BAD_SAMPLES_MAX),
-        sample_count=int((cells & NIBBLE).sum()),
-        request_count=round(float(requests.sum())),
-        error_count=round(float(errors.sum())),
-        restarts=counted((events & NIBBLE).sum(axis=0)),
+        device_count=len(devices),
+        fresh=devices.some(is_fresh),
+        silent=devices.some(~is_fresh),
+        suspect=named(bad > BAD_SAMPLES_MAX),
+        sample_count=int(good.sum()),
+        request_count=round(requests),
+        error_count=round(errors),
+        restarts=counted(restarts),
         log_errors=counted(_log_errors(columns, there, places)),
-        throttles=counted((events >> 4).sum(axis=0)),
+        throttles=counted(throttles),
         healthy_count=int((freshly & is_healthy).sum()),
-        unhealthy=named_found(freshly & is_decided & ~is_healthy),
-        undecided=named_found(freshly & ~is_decided),
+        unhealthy=named(freshly & is_decided & ~is_healthy),
+        undecided=named(freshly & ~is_decided),
         without_traffic=without(c.TRAFFIC),
         without_restarts=without(c.RESTARTS),
         without_log_errors=without(c.LOG_ERRORS),
         without_throttles=without(c.THROTTLES),
         without_cpu=without(c.CPU),
-        without_quality=_without_quality(columns, cohorts, there, lambda lacks: named_found(freshly & lacks)),
+        without_quality=_without_quality(columns, cohorts, there, lambda lacks: named(freshly & lacks)),
         cells=tuple(cohorts.cells(_cohorts(columns, there), columns.start_of(since), now)),
     )
 
 
+def read_restarts(columns: Columns, devices: Devices, version: int | None, since: float | None) -> Counted:
+    """Read how often devices that run a version have restarted since a moment; None: in all cells that are kept."""
+    found = np.flatnonzero(running(columns, devices.rows, version))
+    return Counted(devices, found, _halves(columns.event_ring, devices.rows[found], columns.places(since))[0])
+
+
+def _halves(
+    ring: NDArray[np.uint8], rows: Rows, places: NDArray[np.intp]
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Return the sums of a ring's low and high halves, cell by cell, so that a large fleet takes little memory."""
+    low, high = np.zeros(len(rows), dtype=np.uint16), np.zeros(len(rows), dtype=np.uint16)
+    for place in places.tolist():
+        if ring[place].any():
+            cell = ring[place].take(rows)
+            low += cell & NIBBLE
+            high += cell >> 4
+    return low, high
+
+
 def _log_errors(columns: Columns, rows: Rows, places: NDArray[np.intp]) -> NDArray[Any]:
-    if not columns.has("log_ring"):
-        return np.zeros(len(rows), dtype=np.int64)
-    counts: NDArray[Any] = columns.log_ring[places[:, None], rows].sum(axis=0, dtype=np.int64)
+    counts: NDArray[Any] = np.zeros(len(rows), dtype=np.int64)
+    if columns.has("log_ring"):
+        for place in places.tolist():
+            counts += columns.log_ring[place, rows]
     return counts
 
 
 def _without_quality(
-    columns: Columns, cohorts: Cohorts, rows: Rows, named: Callable[[NDArray[Any]], _Names]
-) -> dict[str, _Names]:
+    columns: Columns, cohorts: Cohorts, rows: Rows, named: Callable[[NDArray[Any]], Names]
+) -> dict[str, Names]:
     if not columns.has("qualities"):
         return {}
     held = columns.qualities[rows]

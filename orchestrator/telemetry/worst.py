@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from orchestrator.telemetry import columns as c
 from orchestrator.telemetry.batch import Versions
 from orchestrator.telemetry.columns import CELLS, NIBBLE, Columns, Floats, Rows
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.readings import Signal, read_levels
 from orchestrator.telemetry.roster import UNKNOWN
 from orchestrator.telemetry.trends import fit
@@ -206,6 +207,6 @@ def _traffic(columns: Columns, rows: Rows, since: float) -> tuple[Floats, Floats
 
 def _memory_growths(columns: Columns, names: list[str], rows: Rows) -> list[float | None]:
     """Return by how much each device's memory grows in ten minutes; None where that is not more than chance."""
-    slopes = fit(read_levels(columns, names, rows, Signal.MEMORY, columns.start_of(None)))
+    slopes = fit(read_levels(columns, Devices.named(names, rows), Signal.MEMORY, columns.start_of(None)))
     amounts = slopes.per_second * GROWTH_SECONDS / np.maximum(slopes.first, 1.0)
     return [amount if rises else None for amount, rises in zip(amounts.tolist(), slopes.rises().tolist(), strict=True)]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.lint.numbers import points_to_tell
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.readings import Readings
 from orchestrator.telemetry.trends import fit
 from tests.lint.lint_bench import REFERENCE, found, make_facts, make_group, make_policy
@@ -86,7 +87,7 @@ def test_a_lone_canary_that_can_never_send_enough_samples_is_an_error() -> None:
 @given(st.integers(1, 2000))
 def test_a_trend_is_told_from_exactly_so_many_points(series: int) -> None:
     points = points_to_tell(series)
-    devices = tuple(map(str, range(series)))
+    devices = Devices.named(list(map(str, range(series))), np.arange(series))
 
     def can_tell(count: int) -> bool:
         times = np.arange(count, dtype=np.float64)

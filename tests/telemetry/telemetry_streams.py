@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, takewhile
 from statistics import median
@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.places import Place
 from orchestrator.telemetry.sample import Sample
@@ -45,6 +46,11 @@ def tell(
 ) -> None:
     """Let the monitor observe a sample."""
     monitor.observe(monitor.admit([device], [Place(group, wave, is_normal)]), [Sample.of(new)], at)
+
+
+def these(monitor: Monitor, groups: Mapping[str, str]) -> Devices:
+    """Return devices, given with their groups, as they are judged."""
+    return Devices.named(list(groups), monitor.find(list(groups)), groups.values())
 
 
 def feed(

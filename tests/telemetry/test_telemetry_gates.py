@@ -15,7 +15,7 @@ from schemas.conditions import Operator
 from schemas.messages import CheckResult
 from schemas.policy import CHECK_METRICS, Check, Gate
 from schemas.verdicts import Verdict, worst
-from tests.telemetry.telemetry_streams import Stream, feed, sample, sketch_of, streams, tell, watched
+from tests.telemetry.telemetry_streams import Stream, feed, sample, sketch_of, streams, tell, these, watched
 
 NOW = 300.0  # ten intervals of 30 s
 
@@ -50,7 +50,7 @@ def judge(
     gate = Gate.model_validate({"checks": [check]})
     verdict, (result,) = judge_gate(
         gate,
-        {"a": "g"} if deployed is None else deployed,
+        these(monitor, {"a": "g"} if deployed is None else deployed),
         {"g": baseline()} if baselines is None else baselines,
         monitor,
         version="2",
@@ -365,7 +365,9 @@ def test_gate_is_the_worst_of_its_checks() -> None:
     verdicts = []
     for count in (1, 2, 3):
         gate = Gate.model_validate({"checks": checks[:count]})
-        verdict, results = judge_gate(gate, {"a": "g"}, {"g": baseline()}, monitor, version="2", now=NOW)
+        verdict, results = judge_gate(
+            gate, these(monitor, {"a": "g"}), {"g": baseline()}, monitor, version="2", now=NOW
+        )
         assert [result.check for result in results] == [check["type"] for check in checks[:count]]
         verdicts.append(verdict)
     assert verdicts == [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL]
@@ -375,7 +377,10 @@ def test_gate_without_checks_is_inconclusive() -> None:
     monitor = Monitor()
     watched(monitor, "a")
     gate = Gate.model_construct(checks=())
-    assert judge_gate(gate, {"a": "g"}, {}, monitor, version="2", now=NOW) == (Verdict.INCONCLUSIVE, ())
+    assert judge_gate(gate, these(monitor, {"a": "g"}), {}, monitor, version="2", now=NOW) == (
+        Verdict.INCONCLUSIVE,
+        (),
+    )
 
 
 GATE = Gate(
@@ -402,7 +407,7 @@ def test_gate_of_any_stream_is_the_worst_check_and_passes_nobody_unseen(
         tell(monitor, device, "g", new, at)
     now = (stream[-1][2] if stream else 0.0) + later
     deployed = {name: "g" if name in "ab" else "other" for name in names}
-    verdict, results = judge_gate(GATE, deployed, {"g": baseline()}, monitor, version="2", now=now)
+    verdict, results = judge_gate(GATE, these(monitor, deployed), {"g": baseline()}, monitor, version="2", now=now)
     assert verdict is worst(Verdict.from_word(result.verdict) for result in results)
     silent = monitor.window(names, version="2", seconds=None, now=now).silent
     for result in results:
@@ -441,7 +446,9 @@ def test_a_dry_run_is_judged_and_shown_and_has_no_say() -> None:
         {"type": "application_health", "threshold": "all_healthy", "min_samples": 5, "dry_run": True},
     ]
     gate = Gate.model_validate({"checks": checks})
-    verdict, (counts, tried) = judge_gate(gate, deployed, {"g": baseline()}, monitor, version="2", now=NOW)
+    verdict, (counts, tried) = judge_gate(
+        gate, these(monitor, deployed), {"g": baseline()}, monitor, version="2", now=NOW
+    )
 
     assert (verdict.word, counts.verdict, counts.dry_run) == ("pass", "pass", False)
     assert (tried.verdict, tried.dry_run) == ("fail", True)

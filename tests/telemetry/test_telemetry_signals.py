@@ -9,7 +9,7 @@ from orchestrator.telemetry.gates import judge_gate
 from orchestrator.telemetry.monitor import Monitor
 from schemas.messages import CheckResult
 from schemas.policy import Gate
-from tests.telemetry.telemetry_streams import feed, sketch_of, watched
+from tests.telemetry.telemetry_streams import feed, sketch_of, these, watched
 from tests.telemetry.test_telemetry_gates import NOW, baseline, judge
 from tests.telemetry.test_telemetry_triggers import judge as judge_trigger
 
@@ -225,7 +225,7 @@ def test_a_device_that_names_no_version_is_in_doubt() -> None:
 
 def covered(reached: tuple[int, int] | None, threshold: str = "deployed_percentage >= 95%") -> CheckResult:
     gate = Gate.model_validate({"checks": [{"type": "fleet_coverage", "threshold": threshold}]})
-    _, (result,) = judge_gate(gate, {}, {}, Monitor(), version="2", now=NOW, coverage=reached)
+    _, (result,) = judge_gate(gate, these(Monitor(), {}), {}, Monitor(), version="2", now=NOW, coverage=reached)
     return result
 
 
@@ -252,8 +252,7 @@ def test_without_a_version_whatever_each_device_runs_is_judged(errors_each: int,
     watched(monitor, "b", version="0", errors_total=lambda seq: errors_each * seq)
     check = {"type": "error_rate", "threshold": "baseline + 2%", "min_samples": 5}
 
-    judged, _ = judge_gate(
-        Gate.model_validate({"checks": [check]}), {"a": "g", "b": "g"}, normal(), monitor, version=None, now=NOW
-    )
+    gate, there = Gate.model_validate({"checks": [check]}), these(monitor, {"a": "g", "b": "g"})
+    judged, _ = judge_gate(gate, there, normal(), monitor, version=None, now=NOW)
 
     assert judged.word == verdict

@@ -7,7 +7,7 @@ from orchestrator.telemetry.triggers import EVIDENCE_MAX, TRIGGERS, Firing, judg
 from schemas.messages import CheckResult
 from schemas.policy import Trigger
 from schemas.policy_triggers import TRIGGER_METRICS
-from tests.telemetry.telemetry_streams import feed, sample, tell, watched
+from tests.telemetry.telemetry_streams import feed, sample, tell, these, watched
 from tests.telemetry.test_telemetry_gates import baseline
 
 NOW = 300.0
@@ -28,7 +28,7 @@ def judge(
     rule = {"name": "rule", "condition": condition, "scope": "single_device", "action": "rollback_device"}
     return judge_trigger(
         Trigger.model_validate(rule | fields),
-        dict(zip(deployed, groups, strict=False)),
+        these(monitor, dict(zip(deployed, groups, strict=False))),
         {group: baseline(group) for group in baselines},
         monitor,
         version="2",
