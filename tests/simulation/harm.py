@@ -1,7 +1,7 @@
 """What the stories of checks and triggers do to devices: a harm to one or to all, and what must do no harm."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -10,8 +10,8 @@ from simulator.device import SimulatedDevice
 from simulator.materials import NEW_VERSION
 
 DAY: Final = 24 * 3600.0
-CRASH_SECONDS: Final = 40.0
-"""From one crash to the next: time to start again, and seven of them in five minutes."""
+MISHAP_SECONDS: Final = 65.0
+"""From one crash or restart to the next, so that there is a sample in between."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,16 @@ class Harm:
     """What the new version does to devices.
 
     Attributes:
-        crashes: How often it ends by itself.
+        crashes: How often it ends by itself; after that, the device restarts ``reboots`` times.
         lasts_seconds: Until it is a good one again.
-        one: Only on one of the devices.
+        victims: On how many of the devices; None is all of them.
     """
 
     behavior: Behavior = GOOD
     crashes: int = 0
+    reboots: int = 0
     lasts_seconds: float | None = None
-    one: bool = False
+    victims: int | None = None
 
     @property
     def is_brief(self) -> bool:
@@ -36,12 +37,28 @@ class Harm:
 
     def befall(self, world: World, names: Sequence[str]) -> None:
         """Let it come over these devices now."""
-        for device in (world.devices[name] for name in (names[:1] if self.one else names)):
+        for device in (world.devices[name] for name in names[: self.victims]):
             device.plant.spoil(NEW_VERSION, self.behavior)
-            for number in range(self.crashes):
-                world.at(world.seconds + number * CRASH_SECONDS, device.plant.crash)
+            mishaps = [device.plant.crash] * self.crashes + [partial(device.cut_power, 3.0)] * self.reboots
+            for number, mishap in enumerate(mishaps):
+                world.at(world.seconds + number * MISHAP_SECONDS, mishap)
             if self.lasts_seconds is not None:
                 world.at(world.seconds + self.lasts_seconds, partial(device.plant.spoil, NEW_VERSION, GOOD))
+
+
+def spoiled(**knobs: float) -> Harm:
+    """Return a version that misbehaves by so much."""
+    return Harm(Behavior(**knobs))  # type: ignore[arg-type] # the knobs that are numbers
+
+
+def noisy(**knobs: float) -> Harm:
+    """Return one whose measures scatter as well."""
+    return spoiled(**knobs, noise=0.02)
+
+
+def one(harm: Harm) -> Harm:
+    """Return the same on one device."""
+    return replace(harm, victims=1)
 
 
 def withholding(*fields: str) -> Harm:

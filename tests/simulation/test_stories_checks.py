@@ -14,7 +14,7 @@ from schemas.policy import CheckType, Gate, RollbackTriggers
 from schemas.policy_phases import CanaryPhases
 from simulator import Behavior, World, failing, make_scenario, slow
 from simulator.materials import NEW_VERSION, OLD_VERSION
-from tests.simulation.harm import Harm, bother, withholding
+from tests.simulation.harm import Harm, bother, noisy, one, spoiled, withholding
 from tests.simulation.story import bodies, canaries, gates, policy_with, run, running, when
 
 DEVICES, CANARIES, EXTENSIONS = 8, 6, 1
@@ -38,21 +38,9 @@ class Row:
         return Gate.model_validate({"checks": [check]})
 
 
-def spoiled(**knobs: float) -> Harm:
-    return Harm(Behavior(**knobs))  # type: ignore[arg-type] # the knobs that are numbers
-
-
-def one(harm: Harm) -> Harm:
-    return Harm(harm.behavior, one=True)
-
-
-def noisy(**knobs: float) -> Harm:
-    return spoiled(**knobs, noise=0.02)
-
-
 ERRORS, SLOW, BUSY = Harm(failing(0.04)), Harm(slow(1.5)), spoiled(cpu_ratio=0.3)
 WORSE, CHATTY, SICK = spoiled(quality_factor=0.9), spoiled(log_errors_per_minute=4.0), spoiled(sick_after_seconds=200.0)
-BLINK = Harm(Behavior(sick_after_seconds=0.0), lasts_seconds=61.0, one=True)
+BLINK = Harm(Behavior(sick_after_seconds=0.0), lasts_seconds=61.0, victims=1)
 
 ROWS = (
     Row("error_rate", "baseline + 2%", ERRORS, withholding("errors_total"),
@@ -72,7 +60,7 @@ ROWS = (
     Row("disk_trend", "growth < 5% per 10m", one(spoiled(disk_bytes_per_second=600_000.0)),
         withholding("disk_free_bytes"), {"just_below": noisy(disk_bytes_per_second=350_000.0)},
         window="30m", minutes=31.0),
-    Row("crash_count", 1, Harm(crashes=2, one=True), withholding("restarts_total")),
+    Row("crash_count", 1, Harm(crashes=2, victims=1), withholding("restarts_total")),
     Row("log_errors", 30, CHATTY, withholding("log_errors_total"),
         {"just_below": noisy(log_errors_per_minute=0.6), "one_of_many": one(CHATTY)}, window="5m"),
     Row("throttle_events", 10, spoiled(throttles_per_minute=2.0), withholding("throttle_events_total"),
