@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.telemetry.baseline import Baseline
+from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.gates import judge_gate
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.places import Place
@@ -193,10 +194,11 @@ def fires(rule: Rule, values: Values, learnt: int, thermal_limit: float) -> NDAr
 def _holds(
     judged: Trigger | Gate, baselines: Mapping[str, Baseline], monitor: Monitor, thermal_limit: float, *, now: float
 ) -> bool:
+    there = Devices.named(list(DEPLOYED), monitor.find(list(DEPLOYED)), DEPLOYED.values())
     if isinstance(judged, Gate):
-        return judge_gate(judged, DEPLOYED, baselines, monitor, version="2", now=now)[0] is Verdict.FAIL
+        return judge_gate(judged, there, baselines, monitor, version="2", now=now)[0] is Verdict.FAIL
     firing = judge_trigger(
-        judged, DEPLOYED, baselines, monitor, version="2", failed=(), wave_size=1, thermal_limit_celsius=thermal_limit,
+        judged, there, baselines, monitor, version="2", failed=(), wave_size=1, thermal_limit_celsius=thermal_limit,
         now=now,
     )  # fmt: skip
     return firing is not None
