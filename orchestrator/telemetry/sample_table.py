@@ -1,12 +1,15 @@
 """Samples side by side: a column for each of their fields, and nothing yet of whose they are."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, starmap
+from operator import itemgetter
+from struct import Struct
 from typing import Any, Final, Self
 
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from orchestrator.telemetry.columns import Floats
@@ -21,11 +24,15 @@ NUMBERS: Final = (
 """What a table holds of each sample as a number; yes is 1, no is 0, what is not known NaN. A float holds ``seq``
 exactly."""
 
-_take_numbers = attrgetter(*NUMBERS)
-_take_boot = attrgetter("boot_id")
-_take_version = attrgetter("version")
-_take_latency = attrgetter("latency")
-_take_quality = attrgetter("quality")
+_FIELDS: Final = Sample.__struct_fields__
+_FIRST, _BEHIND = _FIELDS.index(NUMBERS[0]), _FIELDS.index(NUMBERS[-2]) + 1
+assert (*_FIELDS[_FIRST:_BEHIND], "seq") == NUMBERS, "numbers stand side by side in a sample, in this order"
+
+_take_numbers = itemgetter(slice(_FIRST, _BEHIND))
+_take_seq, _take_boot, _take_version, _take_latency, _take_quality = (
+    itemgetter(_FIELDS.index(name)) for name in ("seq", "boot_id", "version", "latency", "quality")
+)
+_pack = Struct(f"={_BEHIND - _FIRST}d").pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +52,12 @@ class SampleTable:
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Self:
         """Put samples side by side."""
-        return cls(
-            _numbers(samples), list(map(_take_boot, samples)), list(map(_take_version, samples)), _wordy(samples)
-        )
+        fields = list(map(astuple, samples))
+        wordy = None
+        if any(map(_take_latency, fields)) or any(map(_take_quality, fields)):
+            wordy = np.empty(len(samples), dtype=object)
+            wordy[:] = samples
+        return cls(_numbers(fields), list(map(_take_boot, fields)), list(map(_take_version, fields)), wordy)
 
     @classmethod
     def joined(cls, tables: Sequence[Self]) -> Self:
@@ -96,20 +106,13 @@ def _filled(table: SampleTable) -> NDArray[Any]:
     return held
 
 
-def _numbers(samples: Sequence[Sample]) -> Floats:
-    width = len(NUMBERS)
+def _numbers(samples: Sequence[tuple[Any, ...]]) -> Floats:
+    count, width = len(samples), _BEHIND - _FIRST
+    table = np.empty((width + 1, count))
     try:
-        table = np.fromiter(
-            chain.from_iterable(map(_take_numbers, samples)), dtype=np.float64, count=len(samples) * width
-        )
-    except TypeError:  # A device said null.
-        table = np.array(list(chain.from_iterable(map(_take_numbers, samples))), dtype=np.float64)
-    return np.ascontiguousarray(table.reshape(len(samples), width).T)
-
-
-def _wordy(samples: Sequence[Sample]) -> NDArray[Any] | None:
-    if not any(map(_take_latency, samples)) and not any(map(_take_quality, samples)):
-        return None
-    held = np.empty(len(samples), dtype=object)
-    held[:] = samples
-    return held
+        rows = np.frombuffer(b"".join(starmap(_pack, map(_take_numbers, samples))), dtype=np.float64)
+    except struct.error:  # A device said null.
+        rows = np.array(list(map(_take_numbers, samples)), dtype=np.float64)
+    table[:width] = rows.reshape(count, width).T
+    table[width] = np.fromiter(map(_take_seq, samples), dtype=np.float64, count=count)
+    return table
