@@ -7,7 +7,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 
-.PHONY: help demo test test-mosquitto check format sim bench-simulation bench-planning bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-nab lock clean
+.PHONY: help demo test test-mosquitto check format sim bench-simulation bench-planning bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,9 @@ bench-ingest: $(VENV)/demo ## How fast the health of a million devices becomes e
 
 bench-evaluators: $(VENV)/demo ## What a sample costs the orchestrator when an evaluator has read it, and what when it has not.
 	$(BIN)/python benchmarks/evaluators.py
+
+bench-judging: $(VENV)/demo ## How long one look at a million deployed devices takes.
+	$(BIN)/python benchmarks/judging.py
 
 bench-nab: $(VENV)/demo ## What triggers and checks make of the Numenta Anomaly Benchmark's series; NAB=folder of its data.
 	$(BIN)/python benchmarks/nab.py $(NAB)

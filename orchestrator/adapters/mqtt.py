@@ -19,6 +19,7 @@ from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received, Refused
 from orchestrator.publishing import Outgoing
 from orchestrator.service import Engine
+from schemas.shards import format_shards
 from schemas.topics import Kind, TopicTree
 
 log = logging.getLogger(__name__)
@@ -192,9 +193,16 @@ class MqttBus:
     async def _tick(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(self._tick_seconds)
-            self._stream.read(self._engine.evaluators.own())
-            self._engine.evaluators.reads = self._stream.reads
+            self._share_reading()
             connection.send(self._engine.handle(Tick(), self._clock()))
+
+    def _share_reading(self) -> None:
+        """Read ourselves what no evaluator reads."""
+        own, before = self._engine.evaluators.own(), self._engine.evaluators.reads
+        self._stream.read(own)
+        if self._stream.reads != before:
+            log.info("health is read here of shards %s", format_shards(self._stream.reads))
+        self._engine.evaluators.reads = self._stream.reads
 
 
 def _note_refused(topic: str, reason: int) -> None:

@@ -216,17 +216,15 @@ class Columns:
             requests[-1], errors[-1] = self.open_requests[rows], self.open_errors[rows]
         return requests, errors
 
-    def total_traffic(self, rows: Rows, places: NDArray[np.intp]) -> tuple[float, float]:
-        """Return the requests and errors of devices in all of ``places`` together."""
-        totals = []
-        for ring, opened in ((self.request_ring, self.open_requests), (self.error_ring, self.open_errors)):
-            total = 0.0
+    def each_traffic(self, rows: Rows, places: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Return the requests and errors of each device in all of ``places`` together."""
+        found = np.zeros((2, len(rows)))
+        rings, opened = (self.request_ring, self.error_ring), (self.open_requests, self.open_errors)
+        for which, ring in enumerate(rings):
             for place in places.tolist():
                 is_open = place == self.cell % CELLS
-                counted = opened.take(rows) if is_open else unpacked(ring[place].take(rows))
-                total += float(counted.sum(dtype=np.float64))
-            totals.append(total)
-        return totals[0], totals[1]
+                found[which] += opened[which].take(rows) if is_open else unpacked(ring[place].take(rows))
+        return found[0], found[1]
 
     def gauge(self, cell_seconds: float, now: float) -> None:
         """Cut time into cells of another length, each old cell's contents into the one in which it ended.

@@ -38,7 +38,7 @@ _COUNTS: Final[Mapping[CheckType, _Count]] = {
 def check_count(check: Check, evidence: Evidence) -> CheckResult:
     """Judge the sum over all devices."""
     count, condition = _COUNTS[check.type], check.threshold
-    window = evidence.window(evidence.deployed, check.window)
+    window = evidence.window(check.window)
     limit, counted = condition.limit_value(None), count.by_device(window)
     total = counted.total
     text = f"{total} {count.noun} of {window.device_count} devices, {limit_text(condition, limit, None)}"

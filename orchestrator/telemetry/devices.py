@@ -1,6 +1,6 @@
 """Devices that are judged together: by their rows, so that a verdict about a million of them names none."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, Self, overload
 
@@ -85,6 +85,16 @@ class Devices(Sequence[str]):
         """Yield each group with its devices, by the groups' names."""
         for name, places in self.places_by_group():
             yield name, self.take(places)
+
+    def in_groups(self, names: Container[str]) -> "Devices":
+        """Return those that are in one of these groups."""
+        codes = [code for code, name in enumerate(self._group_names) if name in names]
+        return self.take(np.flatnonzero(np.isin(self._groups, codes)))
+
+    def sums(self, amounts: NDArray[Any]) -> dict[str, float]:
+        """Add up an amount of each device by group."""
+        totals = np.bincount(self._groups, amounts, len(self._group_names))
+        return {name: float(totals[code]) for code, name in enumerate(self._group_names)}
 
     def groups(self) -> set[str]:
         """Return the groups that they are in."""

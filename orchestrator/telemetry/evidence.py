@@ -1,7 +1,7 @@
 """What checks and triggers share: what a judgement may look at, and how numbers are compared and said."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
@@ -30,10 +30,28 @@ class Evidence:
     version: str | None
     now: float
     coverage: tuple[int, int] | None = None
+    _windows: dict[tuple[str | None, float | None], Window] = field(default_factory=dict, init=False, compare=False)
+    _groups: dict[str, Devices] = field(default_factory=dict, init=False, compare=False)
 
-    def window(self, devices: Devices, seconds: float | None) -> Window:
-        """Return what ``devices`` did on the version over the last ``seconds``."""
-        return self.monitor.window(devices, version=self.version, seconds=seconds, now=self.now)
+    def window(self, seconds: float | None) -> Window:
+        """Return what all devices did on the version over the last ``seconds``."""
+        return self._window(None, self.deployed, seconds)
+
+    def groups(self) -> Mapping[str, Devices]:
+        """Return the devices of each group, in the order of the groups' names."""
+        if not self._groups:
+            self._groups.update(self.deployed.by_group())
+        return self._groups
+
+    def group_window(self, group: str, seconds: float | None) -> Window:
+        """Return what the devices of one group did on the version over the last ``seconds``."""
+        return self._window(group, self.groups()[group], seconds)
+
+    def _window(self, group: str | None, devices: Devices, seconds: float | None) -> Window:
+        key = group, seconds
+        if key not in self._windows:  # Several checks look at the same.
+            self._windows[key] = self.monitor.window(devices, version=self.version, seconds=seconds, now=self.now)
+        return self._windows[key]
 
 
 def share_holds(operator: Operator, part: int, whole: int, limit: float) -> bool:

@@ -25,7 +25,7 @@ class Group:
     @cached_property
     def window(self) -> Window:
         """What the devices counted on the version."""
-        return self.evidence.window(self.devices, self.seconds)
+        return self.evidence.group_window(self.name, self.seconds)
 
     def normal(self, take: Callable[[Baseline], float | None]) -> float | None:
         """Return what the baseline has, if there is one."""
@@ -154,7 +154,7 @@ def read_groups(metric: Metric, condition: Condition, evidence: Evidence, second
     A quality that the version before did not have is left out where the limit is taken from a baseline that has others:
     there is nothing to compare it with.
     """
-    for name, devices in evidence.deployed.by_group():
+    for name, devices in evidence.groups().items():
         group = Group(name, devices, evidence, seconds, evidence.baselines.get(name))
         observations = list(MEASURES[metric].observe(group))
         if condition.needs_baseline and any(each.normal is not None for each in observations):

@@ -25,7 +25,7 @@ from orchestrator.telemetry.roster import UNKNOWN, Roster
 from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.sample_table import SampleTable
 from orchestrator.telemetry.trends import Slopes, fit
-from orchestrator.telemetry.windows import Window, fresh, read_restarts, read_window, running
+from orchestrator.telemetry.windows import Window, fresh, read_restarts, read_traffic_by_group, read_window, running
 from orchestrator.telemetry.worst import Worst, read_worst
 
 LONGEST_SECONDS: Final = 1800.0
@@ -274,6 +274,14 @@ class Monitor:
         now = self._catch_up(now)
         since = None if seconds is None else now - seconds
         return read_restarts(self._columns, devices, self._version(version), since)
+
+    def traffic_by_group(
+        self, devices: Devices, *, version: str | None, seconds: float | None, now: float
+    ) -> dict[str, tuple[int, int]]:
+        """Return only the requests and errors of ``window``, of each group's devices."""
+        now = self._catch_up(now)
+        since = None if seconds is None else now - seconds
+        return read_traffic_by_group(self._columns, devices, self._version(version), since)
 
     def groups(self, *, seconds: float, now: float) -> Mapping[str, GroupWindow]:
         """Return what each group did over the last ``seconds``, for those that were heard at all."""

@@ -23,7 +23,7 @@ class _Parted:
 
 def check_health(check: Check, evidence: Evidence) -> CheckResult:
     """Judge how many devices say, in the latest sample, that they are healthy."""
-    window = evidence.window(evidence.deployed, check.window)
+    window = evidence.window(check.window)
     parted = _Parted(window, window.unhealthy, window.undecided)
     return _judge(check, parted, good="healthy", bad="unhealthy", lack="say whether they are healthy")
 

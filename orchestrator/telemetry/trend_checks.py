@@ -24,7 +24,7 @@ def check_trend(check: Check, evidence: Evidence) -> CheckResult:
     condition, seconds = check.threshold, check.window or TREND_WINDOW_SECONDS
     limit, noun = condition.limit_value(None), NOUNS[condition.metric]
     growths = read_growths(condition, evidence, seconds, must_hold=True)
-    missing = doubts(check, limit, evidence.window(evidence.deployed, seconds), growths.samples, "samples")
+    missing = doubts(check, limit, evidence.window(seconds), growths.samples, "samples")
     if growths.untold:
         missing.append(f"too few readings of {noun} from {name_some(growths.untold)} to tell a trend")
     if not evidence.deployed:

@@ -5,7 +5,7 @@ baselines and too few samples are the gates' business and the orchestrator's, an
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
@@ -15,7 +15,7 @@ from orchestrator.telemetry.measures import read_groups
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.scene import Found, Scene, shown
 from orchestrator.telemetry.trend_triggers import watch_error_rate, watch_growth, watch_temperature
-from schemas.conditions import Metric
+from schemas.conditions import Condition, Metric
 from schemas.messages import CheckResult
 from schemas.policy import Scope, Trigger, TriggerAction
 
@@ -114,8 +114,10 @@ def _wave_failure_rate(trigger: Trigger, scene: Scene) -> Found:
 
 def _group_metric(trigger: Trigger, scene: Scene) -> Found:
     """Each group of deployed devices that is beyond its baseline, where there are samples enough."""
-    condition = trigger.condition
-    for reading in read_groups(condition.metric, condition, scene.evidence, trigger.window_seconds):
+    condition, evidence = trigger.condition, scene.evidence
+    if condition.metric is Metric.ERROR_RATE:
+        evidence = _with_bad_groups(evidence, condition, trigger.window_seconds)
+    for reading in read_groups(condition.metric, condition, evidence, trigger.window_seconds):
         it = reading.observation
         if it.value is None or reading.limit is None or it.samples < trigger.min_samples:
             continue
@@ -131,6 +133,20 @@ def _group_metric(trigger: Trigger, scene: Scene) -> Found:
                     samples=it.samples,
                 ),
             )
+
+
+def _with_bad_groups(evidence: Evidence, condition: Condition, seconds: float | None) -> Evidence:
+    """Leave out the groups whose error rate is within its limit: it is looked at all the time, and mostly it is."""
+    traffic = evidence.monitor.traffic_by_group(
+        evidence.deployed, version=evidence.version, seconds=seconds, now=evidence.now
+    )
+    bad = set()
+    for group, (requests, errors) in traffic.items():
+        baseline = evidence.baselines.get(group)
+        limit = condition.limit_value(None if baseline is None else baseline.error_rate)
+        if requests and limit is not None and condition.holds(min(errors / requests, 1.0), limit):
+            bad.add(group)
+    return replace(evidence, deployed=evidence.deployed.in_groups(bad))
 
 
 TRIGGERS: Final[Mapping[Metric, Callable[[Trigger, Scene], Found]]] = {

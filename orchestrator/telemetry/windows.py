@@ -145,7 +145,7 @@ def read_window(
     is_decided = is_down | ((flags & c.SAYS_HEALTH) != 0)
     good, bad = _halves(columns.sample_ring, there, places)
     restarts, throttles = _halves(columns.event_ring, there, places)
-    requests, errors = columns.total_traffic(there, places)
+    requests, errors = (float(each.sum()) for each in columns.each_traffic(there, places))
 
     def named(mask: NDArray[Any]) -> Names:
         return Names(devices, found[mask])
@@ -175,6 +175,15 @@ def read_window(
         without_quality=_without_quality(columns, cohorts, there, lambda lacks: named(freshly & lacks)),
         cells=tuple(cohorts.cells(_cohorts(columns, there), columns.start_of(since), now)),
     )
+
+
+def read_traffic_by_group(
+    columns: Columns, devices: Devices, version: int | None, since: float | None
+) -> dict[str, tuple[int, int]]:
+    """Read the requests and errors of each group's devices that run a version, as ``read_window`` would count them."""
+    there = devices.take(np.flatnonzero(running(columns, devices.rows, version)))
+    requests, errors = (there.sums(each) for each in columns.each_traffic(there.rows, columns.places(since)))
+    return {group: (round(requests[group]), round(errors[group])) for group in requests}
 
 
 def read_restarts(columns: Columns, devices: Devices, version: int | None, since: float | None) -> Counted:
