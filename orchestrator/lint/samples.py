@@ -26,6 +26,7 @@ _PER_SAMPLE: Final = frozenset(
         Metric.THROTTLE_EVENTS,
     }
 )
+_PER_SAMPLE_OF_GROUP: Final = frozenset({Metric.CPU, Metric.QUALITY})
 _DEVICE_TRENDS: Final = GROWTHS | {Metric.TEMPERATURE}
 _WAITS: Final = "the verdict stays inconclusive"
 
@@ -87,6 +88,11 @@ def _supplies(scene: Scene, metric: Metric, *, of_canary: bool) -> Iterator[_Sup
             devices = group.canary if of_canary else group.targets
             if group.requests_per_minute is not None and devices and metric not in group.lacks:
                 yield _Supply(f"group {name_some([name])}", "request", devices, group.requests_per_minute, PEAK)
+    elif metric in _PER_SAMPLE_OF_GROUP and facts.sample_seconds:
+        for name, group in facts.groups.items():
+            devices = group.canary if of_canary else group.targets
+            if devices and metric not in group.lacks:
+                yield _Supply(f"group {name_some([name])}", "sample", devices, 60 / facts.sample_seconds, HASTE)
     elif metric in _PER_SAMPLE and facts.sample_seconds:
         devices = facts.canary if of_canary else facts.targets
         sender = "the canary" if of_canary else "the fleet"

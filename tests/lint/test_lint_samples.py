@@ -71,6 +71,19 @@ def test_a_trigger_without_enough_traffic_never_fires() -> None:
     }
 
 
+def test_a_canary_alone_in_its_group_that_reports_seldom_is_told_of_its_processor() -> None:
+    groups = {"vision": make_group(100, 1), "audio": make_group(50, 3)}
+
+    told = found("L001", REFERENCE, make_facts(groups=groups, sample_seconds=60.0))
+
+    assert [(each.severity, each.message) for each in told if "group" in each.message] == [
+        (
+            "error",
+            "group vision (1 device) sends about 15 samples in 15 min, 20 are needed: the verdict stays inconclusive",
+        )
+    ]
+
+
 def test_a_lone_canary_that_can_never_send_enough_samples_is_an_error() -> None:
     policy = make_policy(health_gates=make_canary_gate(HEALTHY, FEW))
 
