@@ -78,7 +78,7 @@ def test_a_canary_alone_in_its_group_that_reports_seldom_is_told_of_its_processo
 
     assert [(each.severity, each.message) for each in told if "group" in each.message] == [
         (
-            "error",
+            "warning",
             "group vision (1 device) sends about 15 samples in 15 min, 20 are needed: the verdict stays inconclusive",
         )
     ]
