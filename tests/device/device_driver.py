@@ -6,13 +6,17 @@ child is the product's own wiring; only the bus is replaced by one that repeats 
 asked. A point is the moment before or after an effect or a piece of work; at the chosen one the child ends like a
 process that is killed: at once, with nothing flushed or cleaned up.
 
-Reads one JSON object a line: {"config", "desired", "device", "kill_at", "phases"}; answers {"code", "points"}.
+Reads one JSON object a line: {"config", "desired", "kill_at", "phases", "traced"}; answers {"code", "points"}. Where
+``traced`` is given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread"}.
 """
 
 import hashlib
 import json
 import os
+import re
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +33,35 @@ from schemas.topics import Kind
 from tests.device.device_world import make_grant
 
 KILLED = 9
+TRACED = (
+    "openat",
+    "write",
+    "pwrite64",
+    "writev",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mkdir",
+    "mkdirat",
+    "symlink",
+    "symlinkat",
+    "link",
+    "linkat",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "utimensat",
+    "copy_file_range",
+    "sendfile",
+    "fallocate",
+)
+"""Calls that change files."""
 
 
 class LocalBus:
@@ -71,8 +104,45 @@ class Points:
         self.count += 1
 
 
+class Tracing:
+    """Has each thread wait for its strace before it does anything.
+
+    Args:
+        log: Where each thread's calls are written, with its number behind the name.
+        inject: What strace does to the thread; None: nothing, all are only seen.
+        thread: The number of the one that it is done to, in the order in which they begin.
+    """
+
+    def __init__(self, log: str, inject: str | None, thread: int | None) -> None:
+        self.log, self.inject, self.thread = log, inject, thread
+        self.count = 0
+        self.guard = threading.Lock()
+        began = threading.Thread.run
+
+        def traced_run(thread: threading.Thread) -> None:
+            self.attach()
+            began(thread)
+
+        setattr(threading.Thread, "run", traced_run)  # noqa: B010 - the types differ on purpose
+
+    def attach(self) -> None:
+        """Start the strace of the thread that asks, if it is one that is traced, and wait until it is there."""
+        with self.guard:
+            number, self.count = self.count, self.count + 1
+            if self.thread not in {None, number}:
+                return
+            thread_id = threading.get_native_id()
+            calls = f"inject={self.inject}" if self.inject else f"trace={','.join(TRACED)}"
+            command = ["strace", "-qq", "-y", "-o", f"{self.log}.{number}", "-e", f"trace={','.join(TRACED)}"]
+            subprocess.Popen([*command, "-e", calls, "-p", str(thread_id)], stderr=subprocess.DEVNULL)
+            while not re.search(r"TracerPid:\t[1-9]", Path(f"/proc/self/task/{thread_id}/status").read_text()):
+                time.sleep(0.002)
+
+
 def run(request: dict[str, Any], answer: int) -> None:
     """Run an agent until it is killed or has come to rest under the order."""
+    if request.get("traced"):
+        Tracing(**request["traced"]).attach()
     points = Points(request["kill_at"])
     perform, attempt = Performer.perform, Worker.attempt
 

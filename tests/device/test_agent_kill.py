@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,16 @@ class Bench:
     orders: dict[str, Path]
     count: int = 0
 
-    def run(self, config: Path, order: str, kill_at: int | None) -> dict[str, Any]:
+    def run(
+        self, config: Path, order: str, kill_at: int | None, *, traced: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         assert self.driver.stdin is not None
         assert self.driver.stdout is not None
         phases = ["rolled_back" if order == "rollback" else "idle"]
-        request = {"config": str(config), "desired": str(self.orders[order]), "kill_at": kill_at, "phases": phases}
+        request = {
+            "config": str(config), "desired": str(self.orders[order]), "kill_at": kill_at, "phases": phases,
+            "traced": traced,
+        }  # fmt: skip
         self.driver.stdin.write(json.dumps(request) + "\n")
         self.driver.stdin.flush()
         answer: dict[str, Any] = json.loads(self.driver.stdout.readline())
@@ -68,7 +74,13 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("kill")
+    with made_bench(tmp_path_factory.mktemp("kill")) as made:
+        yield made
+
+
+@contextmanager
+def made_bench(folder: Path) -> Iterator[Bench]:
+    """Make everything in a folder, and a device in each of the states that a story begins in."""
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
     with registry(folder / "registry") as url:
