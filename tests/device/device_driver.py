@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -33,6 +34,8 @@ from schemas.topics import Kind
 from tests.device.device_world import make_grant
 
 KILLED = 9
+PATIENCE_SECONDS = 60
+"""A run that has not come to rest by then is ended by SIGALRM."""
 TRACED = (
     "openat",
     "write",
@@ -141,6 +144,7 @@ class Tracing:
 
 def run(request: dict[str, Any], answer: int) -> None:
     """Run an agent until it is killed or has come to rest under the order."""
+    signal.alarm(PATIENCE_SECONDS)
     if request.get("traced"):
         Tracing(**request["traced"]).attach()
     points = Points(request["kill_at"])

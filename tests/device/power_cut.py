@@ -24,6 +24,7 @@ from rich.progress import track
 
 from device_client.adapters.processes import find
 from device_client.adapters.slots import Slots
+from tests.device.device_driver import PATIENCE_SECONDS
 from tests.device.device_world import AgentProcess, ask, end_leftovers, until
 from tests.device.test_agent_kill import Bench, made_bench
 
@@ -32,6 +33,7 @@ FAILURES: Final = ("ENOSPC", "EIO")
 STORIES: Final = {"install": ("first", "1.1.0", "1.0.0"), "rollback": ("installed", "1.0.0", "1.1.0")}
 """Each with the state that it begins in, the version that is ordered, and the one that served before."""
 KILLED: Final = -9
+HUNG: Final = -14  # by SIGALRM
 MISSED: Final = "came to rest without that call"
 _CALL: Final = re.compile(r"(?:\[pid +\d+\] +)?(\w+)\((.*)")
 
@@ -87,15 +89,17 @@ def disturbed(bench: Bench, order: str, point: Point, how: str, folder: Path) ->
     try:
         inject = f"{point.call}:{how}:when={point.number}"
         traced = {"log": str(folder / "disturbed.strace"), "inject": inject, "thread": point.thread}
-        code = bench.run(device.config, order, None, traced=traced)["code"]
         is_killed = how.startswith("signal")
+        code = bench.run(device.config, order, None, may_fail=not is_killed, traced=traced)["code"]
+        if code == HUNG:
+            return f"had not come to rest after {PATIENCE_SECONDS} s"
         if is_killed and code == 0:
             return MISSED  # Which of two threads opens a file first is not the same in each run.
         if is_killed and code != KILLED:
             return f"was not killed (code {code})"
-        again = bench.run(device.config, order, None)
+        again = bench.run(device.config, order, None, may_fail=not is_killed)
         allowed = {wanted} if is_killed else {wanted, before}
-        if again["code"] != 0 and is_killed:
+        if again["code"] != 0:
             return f"the second run ended with {again['code']}"
         return unsound(device, allowed)
     finally:

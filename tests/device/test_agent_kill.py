@@ -48,11 +48,18 @@ class Bench:
     count: int = 0
 
     def run(
-        self, config: Path, order: str, kill_at: int | None, *, traced: dict[str, Any] | None = None
+        self,
+        config: Path,
+        order: str,
+        kill_at: int | None,
+        *,
+        may_fail: bool = False,
+        traced: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         assert self.driver.stdin is not None
         assert self.driver.stdout is not None
         phases = ["rolled_back" if order == "rollback" else "idle"]
+        phases = ["idle", "rolled_back", "failed"] if may_fail else phases
         request = {
             "config": str(config), "desired": str(self.orders[order]), "kill_at": kill_at, "phases": phases,
             "traced": traced,
