@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import IO, Final
 
 from device_client.adapters.artifact import Artifacts, Identity
-from device_client.adapters.clock import boot_id, boot_seconds, timestamp
+from device_client.adapters.boot import boot_id, boot_seconds
+from device_client.adapters.clock import timestamp
 from device_client.adapters.health import Observer, disk_free_bytes, memory_total_bytes
 from device_client.adapters.journal import Journal
+from device_client.adapters.layout import LOCK, RECORD
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.performer import Performer
 from device_client.adapters.processes import find
@@ -37,8 +39,6 @@ from schemas.topics import TopicTree
 
 EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
-RECORD: Final = "record.json"
-LOCK: Final = "lock"
 
 _log = logging.getLogger(__name__)
 
