@@ -8,12 +8,11 @@ import fcntl
 import logging
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.heartbeat import read_beat
@@ -36,6 +35,9 @@ from device_client.guardian.decision import (
     decide,
 )
 from device_client.guardian.documents import Memory, read_memory, read_trial, write_memory
+
+if TYPE_CHECKING:
+    import subprocess
 
 GUARDIAN_LOCK: Final = "guardian.lock"
 
