@@ -186,11 +186,10 @@ def decide(seen: Seen, now: float) -> Action:
 
 def count_boot(boots: Boots, trial: Trial, boot_id: str) -> Boots:
     """Return ``boots`` with this boot counted, once, unless the agent has recorded it."""
-    if boots.recorded != trial.boot_id:
-        boots = Boots(trial.boot_id)
-    if boot_id in (trial.boot_id, *boots.seen):
-        return boots
-    return Boots(boots.recorded, (*boots.seen, boot_id))
+    if boot_id == trial.boot_id:
+        return Boots()
+    seen = boots.seen if boots.recorded == trial.boot_id else ()
+    return Boots(trial.boot_id, seen if boot_id in seen else (*seen, boot_id))
 
 
 def _wish(seen: Seen, now: float) -> Action:
