@@ -1,6 +1,7 @@
 """What a guardian does about what it sees: one pure function.
 
-Only a trial concerns it: a version that serves and is not committed. An agent that lives decides about that itself, so
+Only a change concerns it: a version that serves and is not committed, or a rollback that was begun, which is a trial
+without a deadline here. An agent that lives decides about that itself, so
 the guardian acts only under the agent's lock, and it tries to take that only when it has a reason. Moments are on the
 boot clock; in a boot that the agent has not recorded, a trial has its whole time since the boot began, because the
 record's moments mean nothing there.
@@ -25,10 +26,10 @@ class Lock(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The trial in the agent's record, as far as it matters here.
+    """The trial, or the rollback, in the agent's record, as far as it matters here.
 
     Attributes:
-        slot: Where the new version is.
+        slot: Where the version is that may be left.
         previous: Where to go back to; None on a device that had nothing before.
         generation: The order that brought it.
         manifest_sha256: The release on trial.
@@ -199,8 +200,9 @@ def _wish(seen: Seen, now: float) -> Action:
         return Wait()
     if outcome is not None and outcome.is_about(trial) and outcome.slot == seen.active:
         return Wait() if seen.running == seen.active else Start(outcome.slot)
-    if seen.active == trial.previous:
-        return Wait()  # permitted and not switched: nothing new serves
+    if seen.active == trial.previous:  # not switched yet, or back already: see to it that something serves
+        is_dark = seen.running != trial.previous and _is_silent(seen, now)
+        return Wait() if trial.previous is None or not is_dark else Start(trial.previous)
     cause = _cause(seen, trial, now)
     if cause is None:
         return Wait()

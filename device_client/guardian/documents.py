@@ -5,9 +5,11 @@ the guardian; what is damaged in it is forgotten, which costs a count of boots a
 """
 
 import json
+import math
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from device_client.adapters.durable import write_durably
 from device_client.adapters.layout import RECORD
@@ -31,20 +33,12 @@ class Memory:
 
 
 def read_trial(state: Path) -> Trial | None:
-    """Return what is on trial; None if nothing is, or if the record is missing or damaged."""
+    """Return what is on trial or being left; None if nothing is, or if the record is missing or damaged."""
     try:
         record = json.loads((state / RECORD).read_bytes())
-        trial = record["trial"]
-        return None if trial is None else Trial(
-            slot=str(trial["slot"]),
-            previous=None if trial["previous"] is None else str(trial["previous"]),
-            generation=int(trial["generation"]),
-            manifest_sha256=str(trial["manifest_sha256"]),
-            boot_id=str(record["boot_id"]),
-            deadline_at=float(trial["deadline_at"]),
-            progress_deadline_seconds=float(trial["progress_deadline_seconds"]),
-            boots_left=int(trial["boots_left"]),
-        )  # fmt: skip
+        if record["trial"] is not None:
+            return _trial(record, record["trial"])
+        return None if record["going_back"] is None else _return(record, record["going_back"])
     except (OSError, *_DAMAGED):
         return None
 
@@ -75,3 +69,31 @@ def write_memory(state: Path, memory: Memory) -> None:
         OSError: It is not.
     """
     write_durably(state / MEMORY, json.dumps(asdict(memory)).encode(), mode=0o600)
+
+
+def _trial(record: dict[str, Any], trial: dict[str, Any]) -> Trial:
+    return Trial(
+        slot=str(trial["slot"]),
+        previous=None if trial["previous"] is None else str(trial["previous"]),
+        generation=int(trial["generation"]),
+        manifest_sha256=str(trial["manifest_sha256"]),
+        boot_id=str(record["boot_id"]),
+        deadline_at=float(trial["deadline_at"]),
+        progress_deadline_seconds=float(trial["progress_deadline_seconds"]),
+        boots_left=int(trial["boots_left"]),
+    )
+
+
+def _return(record: dict[str, Any], going_back: dict[str, Any]) -> Trial:
+    """Read a rollback as a trial that only the agent's silence ends; its number is the record's, which rises."""
+    slot = str(going_back["slot"])
+    return Trial(
+        slot="green" if slot == "blue" else "blue",
+        previous=slot,
+        generation=int(record["reported_seq"]),
+        manifest_sha256="",
+        boot_id=str(record["boot_id"]),
+        deadline_at=math.inf,
+        progress_deadline_seconds=math.inf,
+        boots_left=sys.maxsize,
+    )

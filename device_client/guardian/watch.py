@@ -113,7 +113,7 @@ class Guardian:
             seen,
             boots=memory.boots,
             outcome=memory.outcome,
-            running=None if memory.outcome is None else slots.running(self._root),
+            running=slots.running(self._root) if memory.outcome or seen.active == trial.previous else None,
             is_previous_sound=is_previous_sound,
         )
 

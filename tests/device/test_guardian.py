@@ -12,10 +12,14 @@ import pytest
 
 from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.heartbeat import read_beat, write_beat
+from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK
 from device_client.adapters.processes import find
+from device_client.core.machine import Phase
+from device_client.core.record import Return
 from device_client.guardian.decision import Restore, Start, Stay, Wait
 from device_client.guardian.watch import locked
+from schemas.messages import SlotName
 from tests.device.device_world import (
     QUICK_APPLICATION,
     AgentProcess,
@@ -67,6 +71,22 @@ def test_agent_that_holds_its_lock_and_gives_signs_of_life_is_left_alone(device:
         assert device.guardian().look() == Wait()
 
     assert device.slots.active() == "green"
+
+
+@pytest.mark.parametrize("active", ["green", "blue"])
+def test_rollback_that_its_agent_left_is_ended(device: TrialDevice, active: SlotName) -> None:
+    journal = Journal(device.state / "record.json")
+    record = journal.load()
+    assert record.trial is not None
+    going_back = Return(slot="blue", error=None, patience_seconds=60.0, check=record.trial.check)
+    journal.save(record.model_copy(update={"trial": None, "going_back": going_back, "phase": Phase.ROLLING_BACK}))
+    device.slots.switch(active)
+    guardian = device.guardian(silence_seconds=0.0)
+
+    until(lambda: guardian.look() != Wait())
+
+    assert (device.slots.active(), device.running()) == ("blue", ["blue"])
+    assert guardian.look() == Wait()
 
 
 @pytest.mark.parametrize("damage", ["file", "marker"])

@@ -52,6 +52,8 @@ def see(trial: Trial | None = TRIAL, **changes: Any) -> Seen:
         pytest.param(see(agent_lives=False), Wait, id="the agent has just died: it is started again"),
         pytest.param(see(LATE), Restore, id="the deadline has come"),
         pytest.param(see(LATE, active="blue"), Wait, id="permitted and not switched"),
+        pytest.param(see(active="blue", heard_at=NOW - 121), Start, id="silent before the switch, and nothing runs"),
+        pytest.param(see(active="blue", heard_at=NOW - 121, running="blue"), Wait, id="silent, and the old one runs"),
         pytest.param(see(LATE, active=None), Restore, id="the link is lost"),
         pytest.param(see(LATE, is_previous_sound=False), Stay, id="the previous slot is damaged"),
         pytest.param(see(replace(FIRST, deadline_at=NOW)), Stay, id="there was nothing before"),
