@@ -1,6 +1,7 @@
 """The agent's sign of life: one small file on the boot clock; imports nothing but Python.
 
-It is replaced as a whole but not made durable, since after a power cut it means nothing.
+It is written in place and not made durable: a full disk must not silence a living agent, and after a power cut it means
+nothing.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Final
 from device_client.adapters.processes import Process, identify
 
 HEARTBEAT: Final = "heartbeat.json"
+_LENGTH_BYTES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,12 @@ def write_beat(state: Path, boot_id: str, now: float, *, is_starting: bool) -> N
     me = identify(os.getpid())
     assert me is not None, "who runs is alive"
     beat = Beat(boot_id, now, is_starting, me.pid, me.started_ticks)
-    pending = state / f"{HEARTBEAT}.pending"
-    pending.write_text(json.dumps(asdict(beat)))
-    pending.replace(state / HEARTBEAT)
+    text = json.dumps(asdict(beat)).ljust(_LENGTH_BYTES)  # always the same length, so that nothing old is left behind
+    descriptor = os.open(state / HEARTBEAT, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.pwrite(descriptor, text.encode(), 0)
+    finally:
+        os.close(descriptor)
 
 
 def read_beat(state: Path) -> Beat | None:

@@ -106,8 +106,8 @@ class Seen:
         boot_id: Of this boot.
         trial: What is on trial; None if nothing is or the record cannot be read.
         active: Where the link points.
-        heard_at: The agent's last sign of life in this boot, or when somebody began to listen.
-        is_starting: That sign said that it reads its slots.
+        heard_at: The last sign of life of the agent's loop in this boot, or when somebody began to listen.
+        is_starting: The agent said since then that it reads its slots; one that dies of it stays silent.
         agent_lives: Its process is there.
         boots: What ``count_boot`` gave.
         outcome: What this guardian did last.

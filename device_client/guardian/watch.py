@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import subprocess
 
 GUARDIAN_LOCK: Final = "guardian.lock"
+PAUSE_SECONDS_MAX: Final = 30.0
 
 _log = logging.getLogger("guardian")
 
@@ -71,8 +72,9 @@ class Guardian:
         self._port = port
         self._patience = patience
         self._boot_id = boot_id()
-        self._listening_since = boot_seconds()
+        self._looked_at = self._heard_at = boot_seconds()
         self._memory = read_memory(self._state)
+        self._previous: slots.Content | None = None
         self._children: list[subprocess.Popen[bytes]] = []
 
     def look(self) -> Action:
@@ -82,7 +84,11 @@ class Guardian:
             OSError: It cannot be done; the next look tries again.
         """
         self._children = [child for child in self._children if child.poll() is None]
-        action = decide(self._see(Lock.UNTRIED), boot_seconds())
+        now = boot_seconds()
+        if now - self._looked_at > PAUSE_SECONDS_MAX:
+            self._heard_at = now  # the device slept, and so did the agent: who did not listen has heard no silence
+        self._looked_at = now
+        action = decide(self._see(Lock.UNTRIED), now)
         if not isinstance(action, TakeLock):
             return action
         with locked(self._state / LOCK) as is_ours:
@@ -93,28 +99,24 @@ class Guardian:
 
     def _see(self, lock: Lock) -> Seen:
         trial, beat = read_trial(self._state), read_beat(self._state)
-        seen = Seen(
-            self._boot_id, trial, read_link(self._root), self._listening_since, lock=lock, patience=self._patience
-        )
+        if beat is not None and beat.boot_id != self._boot_id:
+            beat = None
+        if beat is not None and not beat.is_starting:
+            self._heard_at = max(self._heard_at, beat.at_seconds)
+        seen = Seen(self._boot_id, trial, read_link(self._root), self._heard_at, lock=lock, patience=self._patience)
         if trial is None:
             return seen
         memory = self._remember(boots=count_boot(self._memory.boots, trial, self._boot_id))
-        if beat is not None and beat.boot_id == self._boot_id:
-            seen = replace(
-                seen,
-                heard_at=max(beat.at_seconds, self._listening_since),
-                is_starting=beat.is_starting,
-                agent_lives=beat.process.is_alive(),
-            )
-        is_previous_sound = (
-            lock is Lock.OURS and trial.previous is not None and slots.check(self._root, trial.previous) is not None
-        )
+        may_act = lock is Lock.OURS and trial.previous is not None
+        self._previous = slots.check(self._root, str(trial.previous)) if may_act else None
         return replace(
             seen,
             boots=memory.boots,
             outcome=memory.outcome,
             running=slots.running(self._root) if memory.outcome or seen.active == trial.previous else None,
-            is_previous_sound=is_previous_sound,
+            is_previous_sound=self._previous is not None,
+            is_starting=beat is not None and beat.is_starting,
+            agent_lives=beat is not None and beat.process.is_alive(),
         )
 
     def _do(self, action: Action) -> None:
@@ -133,10 +135,11 @@ class Guardian:
                 self._remember(outcome=outcome)
                 slots.end_others(self._root, outcome.slot)
                 write_link(self._root, outcome.slot)
-                self._start(outcome.slot)
+                self._start(outcome.slot, self._previous)
             case Start(slot):
+                content = slots.check(self._root, slot)  # before anything is ended, since it may take long
                 slots.end_others(self._root, slot)
-                self._start(slot)
+                self._start(slot, content)
 
     def _remember(self, **changes: Boots | Outcome) -> Memory:
         """Make what has changed durable, if the disk lets us: a full one must not keep a bad version serving."""
@@ -149,11 +152,10 @@ class Guardian:
                 _log.error("guardian.forgets reason=%s", error)
         return memory
 
-    def _start(self, slot: str) -> None:
+    def _start(self, slot: str, content: slots.Content | None) -> None:
         """Let the application of ``slot`` run, for as long as there is no agent that does."""
         if slots.running(self._root) == slot:
             return
-        content = slots.check(self._root, slot)
         if content is None:
             raise OSError(f"{slot}: its files are not those that were verified; it is not started")
         self._children.append(slots.start(self._root, slot, content, self._port))

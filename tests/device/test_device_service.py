@@ -84,6 +84,7 @@ def test_signs_of_life_come_as_often_as_systemd_wants_and_no_oftener(
 
 
 def test_heartbeat_is_on_the_boot_clock_and_says_whose_it_is(tmp_path: Path) -> None:
+    write_beat(tmp_path, "boot-1", 12.123456789, is_starting=False)
     write_beat(tmp_path, "boot-1", 12.5, is_starting=True)
 
     me = identify(os.getpid())

@@ -1,23 +1,25 @@
 """A real guardian, real files and real applications; the agent, the broker and the network are not there."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from device_client.adapters.boot import boot_id, boot_seconds
-from device_client.adapters.heartbeat import read_beat, write_beat
+from device_client.adapters.heartbeat import Beat, read_beat, write_beat
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK
-from device_client.adapters.processes import find
+from device_client.adapters.processes import find, identify
 from device_client.core.machine import Phase
 from device_client.core.record import Return
-from device_client.guardian.decision import Restore, Start, Stay, Wait
+from device_client.guardian.decision import Action, Restore, Start, Stay, Wait
 from device_client.guardian.watch import locked
 from schemas.messages import SlotName
 from tests.device.device_world import (
@@ -71,6 +73,41 @@ def test_agent_that_holds_its_lock_and_gives_signs_of_life_is_left_alone(device:
         assert device.guardian().look() == Wait()
 
     assert device.slots.active() == "green"
+
+
+def test_agent_that_dies_at_each_start_is_silent(tmp_path: Path) -> None:
+    device = TrialDevice(tmp_path, deadline_at=boot_seconds() + 300)
+    with subprocess.Popen(["sleep", "60"]) as dead:
+        process = identify(dead.pid)
+        dead.kill()
+    assert process is not None
+    guardian = device.guardian(silence_seconds=0.1)
+
+    def start_and_look() -> Action:
+        beat = Beat(boot_id(), boot_seconds(), is_starting=True, pid=process.pid, started_ticks=process.started_ticks)
+        (device.state / "heartbeat.json").write_text(json.dumps(asdict(beat)))
+        return guardian.look()
+
+    action = until(lambda: found if (found := start_and_look()) != Wait() else None)
+
+    assert isinstance(action, Restore)
+    assert action.outcome.code == "agent_silent"
+    device.close()
+
+
+def test_device_that_slept_has_no_silent_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = TrialDevice(tmp_path, deadline_at=boot_seconds() + 1e6)
+    guardian = device.guardian(silence_seconds=120.0)
+    now = boot_seconds()
+
+    def look(seconds: float) -> Action:
+        monkeypatch.setattr("device_client.guardian.watch.boot_seconds", lambda: now + seconds)
+        return guardian.look()
+
+    assert [type(look(seconds)) for seconds in range(0, 121, 20)] == [Wait] * 7
+    assert look(5000) == Wait()
+    assert [type(look(5000 + seconds)) for seconds in range(20, 141, 20)] == [Wait] * 6 + [Restore]
+    device.close()
 
 
 @pytest.mark.parametrize("active", ["green", "blue"])
