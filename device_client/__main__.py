@@ -17,28 +17,32 @@ from pathlib import Path
 from typing import IO, Final
 
 from device_client.adapters.artifact import Artifacts, Identity
-from device_client.adapters.clock import boot_id, boot_seconds, timestamp
+from device_client.adapters.boot import boot_id, boot_seconds
+from device_client.adapters.clock import timestamp
 from device_client.adapters.health import Observer, disk_free_bytes, memory_total_bytes
 from device_client.adapters.journal import Journal
+from device_client.adapters.layout import LOCK, RECORD
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.performer import Performer
 from device_client.adapters.processes import find
 from device_client.adapters.runtime import Runtime
-from device_client.adapters.slots import Slots
+from device_client.adapters.service import Service
+from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.adapters.worker import Worker
 from device_client.agent import Agent, Inbox
-from device_client.core.events import Facts
+from device_client.core.codes import ErrorCode
+from device_client.core.events import Facts, Restoration
 from device_client.core.record import Record
+from device_client.guardian.documents import read_memory
 from device_client.provision import provision
 from device_client.settings import Settings, SettingsError, broker_of, load_settings
+from device_client.units import DESTINATION, UNITS, install_units
 from schemas.errors import FleetError
 from schemas.messages import Info
 from schemas.topics import TopicTree
 
 EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
-RECORD: Final = "record.json"
-LOCK: Final = "lock"
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +60,15 @@ def main() -> int:
     first = verbs.add_parser("provision", help="put a first release on an empty device, from files")
     for option, what in (("--config", "TOML file"), ("--manifest", "signed manifest"), ("--artifact", "its archive")):
         first.add_argument(option, type=Path, required=True, help=what)
+    service = verbs.add_parser("install-service", help="write systemd's units for the agent and its guardian")
+    service.add_argument("--config", type=Path, required=True, help="TOML file")
+    service.add_argument("--destination", type=Path, default=DESTINATION, help="folder of the units (%(default)s)")
+    service.add_argument("--user", default="tidegate", help="whom they run as (%(default)s)")
     arguments = parser.parse_args()
     try:
         settings = load_settings(arguments.config)
+        if arguments.verb == "install-service":
+            return _install_service(settings, arguments.config, arguments.destination, arguments.user)
         if arguments.verb == "provision":
             return _provision(settings, arguments.manifest, arguments.artifact)
         return _run(settings) if arguments.verb == "run" else _status(settings)
@@ -82,8 +92,10 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     """
     slots = Slots(Path(settings.root))
     journal = Journal(slots.state / RECORD)
-    record = journal.load()
     boot = boot_id()
+    service = Service(slots.state, boot, boot_seconds)
+    service.starting()
+    record = journal.load()
     inbox = Inbox()
     runtime = Runtime(slots, settings.port, boot_seconds)
     identity = Identity(settings.arch, settings.device_type, settings.release_keys)
@@ -113,11 +125,12 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         runtime=runtime,
         observer=observer,
         bus=bus,
+        service=service,
         port=settings.port,
         encoding=settings.encoding,
         clock=boot_seconds,
     )
-    facts = Facts(boot, slots.active(), slots.verified(), runtime.take_over())
+    facts = Facts(boot, slots.active(), slots.verified(), runtime.take_over(), _restoration(slots))
     return agent, record, facts
 
 
@@ -133,8 +146,17 @@ def lock(settings: Settings) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise BusyError(f"{path}: another agent runs here; stop it first") from None
+        raise BusyError(f"{path}: another agent runs here, or the guardian is at work; stop it first") from None
     return file
+
+
+def _restoration(slots: Slots) -> Restoration | None:
+    """Return what the guardian did last; it knows slots and codes as text only."""
+    outcome = read_memory(slots.state).outcome
+    slot = next((slot for slot in SLOT_NAMES if outcome is not None and slot == outcome.slot), None)
+    if outcome is None or slot is None or outcome.code not in set(ErrorCode):
+        return None
+    return Restoration(outcome.generation, outcome.manifest_sha256, slot, ErrorCode(outcome.code), outcome.message)
 
 
 def _run(settings: Settings) -> int:
@@ -162,6 +184,13 @@ def _provision(settings: Settings, manifest: Path, archive: Path) -> int:
         slots = Slots(Path(settings.root))
         content = provision(settings, slots, Journal(slots.state / RECORD), manifest, archive)
     print(f"{settings.device}: {content.release} is active in blue")
+    return 0
+
+
+def _install_service(settings: Settings, config: Path, destination: Path, user: str) -> int:
+    commands = install_units(settings, config, destination, user)
+    print("".join(f"wrote {destination / name}\n" for name in UNITS) + "Now type, as root:")
+    print("".join(f"  {command}\n" for command in commands), end="")
     return 0
 
 

@@ -14,6 +14,7 @@ from device_client.adapters.health import Observer, ProbeTaken, SampleTaken, Tar
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.performer import Performer
 from device_client.adapters.runtime import Runtime
+from device_client.adapters.service import Service
 from device_client.core.device import Device, advance, next_wake
 from device_client.core.events import (
     ApplicationExited,
@@ -73,6 +74,7 @@ class Agent:
         runtime: Runs the application.
         observer: Asks the application how it is.
         bus: Carries samples.
+        service: Tells who runs the agent that it works.
         port: On which the application serves.
         encoding: Of samples.
         clock: Seconds on the boot clock.
@@ -87,6 +89,7 @@ class Agent:
         runtime: Runtime,
         observer: Observer,
         bus: Bus,
+        service: Service,
         port: int,
         encoding: str,
         clock: Callable[[], float],
@@ -97,6 +100,7 @@ class Agent:
         self._runtime = runtime
         self._observer = observer
         self._bus = bus
+        self._service = service
         self._port = port
         self._encode = encode if encoding == "json" else encode_msgpack
         self._clock = clock
@@ -117,9 +121,11 @@ class Agent:
         self._watch()
         self._observer.start()
         self._bus.start()
+        self._service.ready()
         while not self._is_ending:
             self.turn()
         _log.info("agent.ending")
+        self._service.stopping()
         self._observer.end()
         self._runtime.stop()
         self._bus.end()
@@ -142,6 +148,7 @@ class Agent:
         if self._runtime.poll():
             self.handle(ApplicationExited())
         self._watch()
+        self._service.progressed(self._describe())  # only here: a turn that does not end is no progress
 
     def handle(self, event: Event) -> None:
         """Let the core decide about ``event`` and about everything that its effects answer at once."""
@@ -158,6 +165,10 @@ class Agent:
                 answer = self._performer.perform(effect, self.device.record)
                 if answer is not None:
                     waiting.append(answer)
+
+    def _describe(self) -> str:
+        serving = self.device.record.serving
+        return f"{self.device.phase}, {serving.version if serving else 'nothing'} serves"
 
     def _watch(self) -> None:
         """Point the observer at what serves now."""

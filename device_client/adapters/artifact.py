@@ -17,7 +17,8 @@ from typing import Final
 from device_client.adapters.archive import unpack
 from device_client.adapters.download import Progress, download
 from device_client.adapters.failure import StepError
-from device_client.adapters.slots import Slots, file_digest
+from device_client.adapters.layout import file_digest
+from device_client.adapters.slots import Slots
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
 from device_client.core.record import SlotContent

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from device_client.adapters.failure import StepError, from_os_error
-from device_client.adapters.slots import file_digest
+from device_client.adapters.layout import file_digest
 from device_client.core.codes import ErrorCode
 
 TIMEOUT_SECONDS: Final = 30.0

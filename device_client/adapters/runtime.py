@@ -8,21 +8,14 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from device_client.adapters.failure import StepError
-from device_client.adapters.processes import (
-    HOME_VARIABLE,
-    ROLE_VARIABLE,
-    SLOT_VARIABLE,
-    Process,
-    end_group,
-    find,
-    identify,
-)
+from device_client.adapters.launch import SERVING, SMOKE_TEST, launch
+from device_client.adapters.layout import APPLICATION_LOG
+from device_client.adapters.processes import Process, end_group, find, identify
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.core.codes import ErrorCode
 from device_client.core.probe import REFERENCE_INTERVAL_SECONDS
@@ -32,8 +25,6 @@ from schemas.messages import SlotName
 LOG_BYTES_MAX: Final = 1024 * 1024
 GRACE_SECONDS: Final = 10.0
 RESTART_DOUBLINGS_MAX: Final = 6
-_SERVING: Final = "serving"
-_SMOKE_TEST: Final = "smoke_test"
 
 
 class Runtime:
@@ -53,7 +44,7 @@ class Runtime:
         self._port = port
         self._clock = clock
         self._grace_seconds = grace_seconds
-        self._log_path = slots.state / "application.log"
+        self._log_path = slots.state / APPLICATION_LOG
         self._wanted: tuple[SlotName, SlotContent] | None = None
         self._slot: SlotName | None = None
         self._process: Process | None = None
@@ -72,7 +63,7 @@ class Runtime:
         """Return the slot whose application an earlier agent has left running, and end whatever else it left."""
         for process, slot, role in find(self._slots.root):
             name = next((known for known in SLOT_NAMES if known == slot), None)
-            if role == _SERVING and name is not None and self._process is None:
+            if role == SERVING and name is not None and self._process is None:
                 self._slot, self._process = name, process
             else:
                 end_group(process.pid, 0)
@@ -127,7 +118,7 @@ class Runtime:
         Raises:
             StepError: ``start_failed``.
         """
-        child = self._launch(slot, content, port, _SMOKE_TEST, self._slots.state / "smoke_test.log")
+        child = self._launch(slot, content, port, SMOKE_TEST, self._slots.state / "smoke_test.log")
         try:
             yield lambda: child.poll() is None
         finally:
@@ -137,7 +128,7 @@ class Runtime:
     def _spawn(self, slot: SlotName, content: SlotContent) -> None:
         self._slot = slot
         try:
-            self._child = self._launch(slot, content, self._port, _SERVING, self._log_path)
+            self._child = self._launch(slot, content, self._port, SERVING, self._log_path)
         except StepError:
             self._schedule(self._clock())
             raise
@@ -147,34 +138,19 @@ class Runtime:
 
     def _launch(
         self, slot: SlotName, content: SlotContent, port: int, role: str, log_path: Path
-    ) -> "subprocess.Popen[bytes]":
-        folder = self._slots.folder(slot)
-        places = {"{port}": str(port), "{python}": sys.executable}
-        command = [places.get(part, part) for part in content.command]
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self._slots.state),
-            "LANG": "C.UTF-8",
-            "PORT": str(port),
-            "PYTHONDONTWRITEBYTECODE": "1",  # a slot that changes is a slot that is damaged
-            "TIDEGATE_VERSION": content.version,
-            HOME_VARIABLE: str(self._slots.root),
-            SLOT_VARIABLE: slot,
-            ROLE_VARIABLE: role,
-        }
+    ) -> subprocess.Popen[bytes]:
         try:
-            with log_path.open("ab") as log:
-                return subprocess.Popen(  # noqa: S603 - the command is signed, and no shell is involved
-                    command,
-                    cwd=folder,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            return launch(
+                self._slots.root,
+                slot,
+                content.command,
+                version=content.version,
+                port=port,
+                role=role,
+                log_path=log_path,
+            )
         except OSError as error:
-            raise StepError(ErrorCode.START_FAILED, f"{slot}: {command[0]}: {error.strerror}") from error
+            raise StepError(ErrorCode.START_FAILED, f"{slot}: {content.command[0]}: {error.strerror}") from error
 
     def _is_running(self, process: Process) -> bool:
         if self._child is not None:

@@ -13,11 +13,8 @@ Source:
     Reference, "Device Storage Layout".
 """
 
-import hashlib
 import os
 import shutil
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, get_args
 
@@ -25,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from device_client.adapters.durable import remove_durably, sync_folder, write_durably
 from device_client.adapters.failure import StepError, from_os_error
+from device_client.adapters.layout import MARKER, STATE, VERSION, read_link, tree_digest, write_link
 from device_client.core.codes import ErrorCode
 from device_client.core.record import SlotContent
 from schemas.ids import Sha256
@@ -32,10 +30,6 @@ from schemas.manifest import SLOT_FOLDERS
 from schemas.messages import SlotName
 
 SLOT_NAMES: Final[tuple[SlotName, ...]] = get_args(SlotName)
-VERSION: Final = ".version"
-MARKER: Final = ".verified"
-ACTIVE: Final = "active"
-_BLOCK_BYTES: Final = 1024 * 1024
 _DOCUMENT_BYTES_MAX: Final = 64 * 1024
 
 
@@ -55,7 +49,7 @@ class Slots:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.state = root / "state"
+        self.state = root / STATE
         self.staging = root / "staging"
         for folder in (root, self.state, self.staging, *(root / slot for slot in SLOT_NAMES)):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -66,10 +60,7 @@ class Slots:
 
     def active(self) -> SlotName | None:
         """Return where the link points; None if there is none or it points elsewhere."""
-        try:
-            target = str((self.root / ACTIVE).readlink())
-        except OSError:
-            return None
+        target = read_link(self.root)
         return next((slot for slot in SLOT_NAMES if slot == target), None)
 
     def switch(self, slot: SlotName) -> None:
@@ -80,12 +71,8 @@ class Slots:
         """
         if self.active() == slot:
             return
-        pending = self.root / f"{ACTIVE}.pending"
         try:
-            pending.unlink(missing_ok=True)
-            pending.symlink_to(slot)  # relative, so that the whole folder can be moved
-            pending.replace(self.root / ACTIVE)
-            sync_folder(self.root)
+            write_link(self.root, slot)
         except OSError as error:
             raise from_os_error(error) from error
 
@@ -172,47 +159,6 @@ class Slots:
         """Remove everything that was fetched."""
         for entry in self.staging.iterdir():
             entry.unlink(missing_ok=True)
-
-
-def tree_digest(folder: Path) -> str:
-    """Return the digest over path, mode and contents of every file below ``folder`` but its marker.
-
-    Raises:
-        ValueError: Something there is neither a file nor a folder.
-        OSError: It cannot be read.
-    """
-    whole = hashlib.sha256()
-    for path in sorted(_files(folder)):
-        relative = path.relative_to(folder).as_posix()
-        if relative in (MARKER, f"{MARKER}.pending"):
-            continue
-        mode = stat.S_IMODE(path.lstat().st_mode)
-        whole.update(f"{relative}\0{mode:o}\0{file_digest(path)}\n".encode())
-    return whole.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a whole file, from its first byte."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, subfolders, names in os.walk(folder, onerror=_raise):
-        for name in (*subfolders, *names):
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                yield path
-            elif not stat.S_ISDIR(mode):
-                raise ValueError(f"{path.name} is neither a file nor a folder")
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _read(path: Path) -> bytes:

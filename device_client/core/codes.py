@@ -11,6 +11,7 @@ MESSAGE_LENGTH_MAX: Final = 512
 class ErrorCode(StrEnum):
     """The codes of ``reported.error``."""
 
+    AGENT_SILENT = "agent_silent"
     ARCHIVE_INVALID = "archive_invalid"
     ARCH_MISMATCH = "arch_mismatch"
     CHECKSUM_MISMATCH = "checksum_mismatch"

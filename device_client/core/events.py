@@ -24,6 +24,25 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a guardian did about a trial while there was no agent.
+
+    Attributes:
+        generation: Of the trial.
+        manifest_sha256: The release on trial.
+        slot: What it let serve.
+        code: Why.
+        message: Why, for people.
+    """
+
+    generation: int
+    manifest_sha256: str
+    slot: SlotName
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a start finds on the device, whatever the record says.
 
@@ -32,12 +51,14 @@ class Facts:
         active: Where the ``active`` link points; None if it is missing or points elsewhere.
         verified: What the slots hold whose marker matches their files.
         running: The slot whose application still runs, left by an agent that was killed.
+        restoration: The last one; about a trial that may be over for long.
     """
 
     boot_id: str
     active: SlotName | None = None
     verified: Mapping[SlotName, SlotContent] = field(default_factory=dict)
     running: SlotName | None = None
+    restoration: Restoration | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from device_client.core.codes import ErrorCode, describe
-from device_client.core.events import Facts
+from device_client.core.events import Facts, Restoration
 from device_client.core.machine import IN_PROGRESS, Phase, Signal, follow
 from device_client.core.record import Record, Return, Trial, at_pace_of
 from schemas.messages import ErrorReport, SlotName
@@ -42,6 +42,8 @@ def recover(record: Record, facts: Facts, now: float) -> Record:
             return _recover_return(seen, facts)
         case Phase.DRAINING:
             return _recover_resting(_without_trial(seen), facts)
+        case _ if seen.trial is not None and (done := _restored(seen.trial, facts)) is not None:
+            return _recover_restored(seen, seen.trial, done, now)
         case Phase.SWITCHING if seen.trial is None or facts.active != seen.trial.slot:
             return _recover_resting(_without_trial(seen), facts)
         case _ if seen.trial is not None:
@@ -101,6 +103,42 @@ def _recover_trial(record: Record, trial: Trial, facts: Facts, now: float) -> Re
         check=at_pace_of(trial.check, record.content(trial.previous)),
     )
     return record.model_copy(update={"phase": Phase.ROLLING_BACK, "going_back": going_back, "error": error})
+
+
+def _restored(trial: Trial, facts: Facts) -> Restoration | None:
+    """Return what a guardian did about this trial, if what it did is still so."""
+    done = facts.restoration
+    if done is None or (done.generation, done.manifest_sha256) != (trial.generation, trial.manifest_sha256):
+        return None
+    is_so = done.slot == trial.previous == facts.active and trial.previous in facts.verified
+    return done if is_so else None
+
+
+def _recover_restored(record: Record, trial: Trial, done: Restoration, now: float) -> Record:
+    """Take over from a guardian: the old version serves already and has yet to prove itself, as after any return."""
+    error = describe(done.code, "guardian", done.message)
+    check = at_pace_of(trial.check, record.content(done.slot))
+    going_back = Return(
+        slot=done.slot,
+        error=error,
+        patience_seconds=trial.progress_deadline_seconds,
+        check=check,
+        deadline_at=now + trial.progress_deadline_seconds,
+    )
+    return record.model_copy(
+        update={
+            "phase": Phase.ROLLING_BACK,
+            "active": done.slot,
+            "previous": None,
+            "check": check,
+            "trial": None,
+            "going_back": going_back,
+            "installed_generation": None,
+            "refused": record.refusing(trial.generation, trial.manifest_sha256),
+            "attempts": 0,
+            "error": error,
+        }
+    )
 
 
 def _recover_return(record: Record, facts: Facts) -> Record:

@@ -32,6 +32,7 @@ from device_client.core.events import (
     GrantReceived,
     NonceDrawn,
     Probed,
+    Restoration,
     Started,
     Step,
     StepFailed,
@@ -110,6 +111,7 @@ class Bench:
     link: SlotName | None = "blue"
     disk: dict[SlotName, SlotContent] = field(default_factory=lambda: {"blue": make_content("1.0.0")})
     running: SlotName | None = None
+    restoration: Restoration | None = None
     record: Record = field(default_factory=Record)
     answers: bool = True
     failures: dict[Step, StepFailed] = field(default_factory=dict)
@@ -166,7 +168,7 @@ class Bench:
 
     def start(self, *, connected: bool = True) -> list[Effect]:
         self.device = Device("pi-1")
-        facts = Facts(self.boot_id, self.link, dict(self.disk), self.running)
+        facts = Facts(self.boot_id, self.link, dict(self.disk), self.running, self.restoration)
         effects = self.send(Started(self.record, facts))
         return [*effects, *self.send(Connected())] if connected else effects
 

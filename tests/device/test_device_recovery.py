@@ -1,7 +1,10 @@
 from typing import NoReturn
 
+import pytest
+
+from device_client.core.codes import ErrorCode
 from device_client.core.effects import Fetch, StartApplication, StopApplication, SwitchSlot
-from device_client.core.events import Connected, StepSucceeded
+from device_client.core.events import Connected, Restoration, StepSucceeded
 from device_client.core.installing import ATTEMPTS_MAX
 from device_client.core.machine import Phase
 from device_client.core.record import Record
@@ -157,6 +160,62 @@ def test_damaged_trial_turns_back_at_once() -> None:
     bench.probe_for(30)
 
     assert (bench.phase(), bench.version, bench.error_code) == (Phase.ROLLED_BACK, "1.0.0", "integrity_failed")
+
+
+def restore(bench: Bench, generation: int = 1) -> None:
+    """Do what a guardian does while there is no agent."""
+    bench.link = bench.running = "blue"
+    manifest = bench.disk["green"].manifest_sha256
+    bench.restoration = Restoration(generation, manifest, "blue", ErrorCode.AGENT_SILENT, "no sign for 120 s")
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_trial_that_a_guardian_ended_is_reported_and_not_tried_again(is_recorded: bool) -> None:  # noqa: FBT001 - a case
+    bench = Bench().on_trial() if is_recorded else at_switch()
+    restore(bench)
+    bench.answers = True
+    bench.log.clear()
+
+    bench.start()
+    assert (bench.reported.state, bench.all(StopApplication), bench.all(SwitchSlot)) == ("rolling_back", [], [])
+    bench.probe_for(30)
+
+    error = bench.reported.error
+    assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
+    assert error is not None
+    assert (error.code, error.step, error.message) == ("agent_silent", "guardian", "no sign for 120 s")
+    assert bench.record.is_refused(1, bench.disk["green"].manifest_sha256)
+    assert bench.events()[-1] == "rolled_back"
+
+
+def test_old_version_that_a_guardian_let_serve_has_to_prove_itself() -> None:
+    bench = Bench().on_trial()
+    restore(bench)
+
+    bench.start()
+    bench.probe_for(310, ok=False)
+
+    assert (bench.phase(), bench.error_code) == (Phase.FAILED, "rollback_failed")
+
+
+def test_word_of_a_guardian_about_another_trial_does_not_count() -> None:
+    bench = Bench().on_trial()
+    restore(bench, generation=7)
+
+    bench.start()
+    bench.probe_for(30)
+
+    assert (bench.phase(), bench.error_code) == (Phase.ROLLED_BACK, "integrity_failed")
+
+
+def test_word_of_a_guardian_that_was_cut_off_before_it_switched_does_not_count() -> None:
+    bench = Bench().on_trial()
+    restore(bench)
+    bench.link = bench.running = "green"
+
+    bench.start()
+
+    assert (bench.phase(), bench.version) == (Phase.TRIAL, "1.1.0")
 
 
 def test_return_goes_on_after_a_power_cut() -> None:

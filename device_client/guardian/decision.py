@@ -1,0 +1,231 @@
+"""What a guardian does about what it sees: one pure function.
+
+Only a change concerns it: a version that serves and is not committed, or a rollback that was begun, which is a trial
+without a deadline here. An agent that lives decides about that itself, so
+the guardian acts only under the agent's lock, and it tries to take that only when it has a reason. Moments are on the
+boot clock; in a boot that the agent has not recorded, a trial has its whole time since the boot began, because the
+record's moments mean nothing there.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+DEADLINE_EXCEEDED: Final = "deadline_exceeded"
+AGENT_SILENT: Final = "agent_silent"
+NO_SAFE_ROLLBACK: Final = "no_safe_rollback"
+
+
+class Lock(Enum):
+    """The agent's lock, as far as the guardian knows."""
+
+    UNTRIED = "untried"
+    HELD = "held"
+    OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The trial, or the rollback, in the agent's record, as far as it matters here.
+
+    Attributes:
+        slot: Where the version is that may be left.
+        previous: Where to go back to; None on a device that had nothing before.
+        generation: The order that brought it.
+        manifest_sha256: The release on trial.
+        boot_id: The boot in which ``deadline_at`` is meant; the last one that the agent lived to record.
+        deadline_at: When the trial's time is over.
+        progress_deadline_seconds: What it has again after a reboot.
+        boots_left: Reboots it may still see, after those that the agent recorded.
+    """
+
+    slot: str
+    previous: str | None
+    generation: int
+    manifest_sha256: str
+    boot_id: str
+    deadline_at: float
+    progress_deadline_seconds: float
+    boots_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the guardian did about a trial; the agent reports it.
+
+    Attributes:
+        generation: Of the trial.
+        manifest_sha256: Of the trial.
+        slot: What serves after it.
+        code: Why, one of ``reported.error``'s codes.
+        message: Why, for people.
+    """
+
+    generation: int
+    manifest_sha256: str
+    slot: str
+    code: str
+    message: str
+
+    def is_about(self, trial: Trial) -> bool:
+        """Say whether it is about that trial and no other."""
+        return (self.generation, self.manifest_sha256) == (trial.generation, trial.manifest_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Boots:
+    """The boots of a trial that its agent has not recorded.
+
+    Attributes:
+        recorded: The boot in the record.
+        seen: Those after it.
+    """
+
+    recorded: str = ""
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an agent may be silent.
+
+    Attributes:
+        silence_seconds: While it runs, or is not there.
+        start_seconds: While it reads its slots.
+    """
+
+    silence_seconds: float = 120.0
+    start_seconds: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the guardian sees.
+
+    Attributes:
+        boot_id: Of this boot.
+        trial: What is on trial; None if nothing is or the record cannot be read.
+        active: Where the link points.
+        heard_at: The last sign of life of the agent's loop in this boot, or when somebody began to listen.
+        is_starting: The agent said since then that it reads its slots; one that dies of it stays silent.
+        agent_lives: Its process is there.
+        boots: What ``count_boot`` gave.
+        outcome: What this guardian did last.
+        running: The slot whose application runs.
+        lock: The agent's lock.
+        is_previous_sound: The files of the previous slot are those that were verified; looked at under the lock only.
+        patience: How long an agent may be silent.
+    """
+
+    boot_id: str
+    trial: Trial | None
+    active: str | None
+    heard_at: float
+    is_starting: bool = False
+    agent_lives: bool = False
+    boots: Boots = Boots()
+    outcome: Outcome | None = None
+    running: str | None = None
+    lock: Lock = Lock.UNTRIED
+    is_previous_sound: bool = False
+    patience: Patience = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLock:
+    """Take the agent's lock if it is free, and look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndAgent:
+    """Kill the agent: it holds the lock and does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Let the outcome's slot serve: write the outcome, stop what runs, switch, start."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """Write down that there is nothing to go back to, and touch nothing."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start the application of the active slot, and end any other."""
+
+    slot: str
+
+
+Action = Wait | TakeLock | EndAgent | Restore | Stay | Start
+
+
+def decide(seen: Seen, now: float) -> Action:
+    """Return what to do.
+
+    Args:
+        seen: What is on the device now.
+        now: Seconds on the boot clock.
+    """
+    action = _wish(seen, now)
+    if isinstance(action, Wait) or seen.lock is Lock.OURS:
+        return action
+    if seen.lock is Lock.UNTRIED:
+        return TakeLock()
+    return EndAgent() if seen.agent_lives and _is_silent(seen, now) else Wait()
+
+
+def count_boot(boots: Boots, trial: Trial, boot_id: str) -> Boots:
+    """Return ``boots`` with this boot counted, once, unless the agent has recorded it."""
+    if boot_id == trial.boot_id:
+        return Boots()
+    seen = boots.seen if boots.recorded == trial.boot_id else ()
+    return Boots(trial.boot_id, seen if boot_id in seen else (*seen, boot_id))
+
+
+def _wish(seen: Seen, now: float) -> Action:
+    """Return what to do if there were no agent."""
+    trial, outcome = seen.trial, seen.outcome
+    if trial is None:
+        return Wait()
+    if outcome is not None and outcome.is_about(trial) and outcome.slot == seen.active:
+        return Wait() if seen.running == seen.active else Start(outcome.slot)
+    if seen.active == trial.previous:  # not switched yet, or back already: see to it that something serves
+        is_dark = seen.running != trial.previous and _is_silent(seen, now)
+        return Wait() if trial.previous is None or not is_dark else Start(trial.previous)
+    cause = _cause(seen, trial, now)
+    if cause is None:
+        return Wait()
+    code, message = cause
+    if trial.previous is not None and seen.is_previous_sound:
+        return Restore(Outcome(trial.generation, trial.manifest_sha256, trial.previous, code, message))
+    stays = f"{code}: {message}; there is no verified version before"
+    return Stay(Outcome(trial.generation, trial.manifest_sha256, seen.active or trial.slot, NO_SAFE_ROLLBACK, stays))
+
+
+def _cause(seen: Seen, trial: Trial, now: float) -> tuple[str, str] | None:
+    """Return code and words of why the trial is over; None if it is not."""
+    if trial.boots_left <= len(seen.boots.seen):
+        return DEADLINE_EXCEEDED, "not committed before its reboots ran out"
+    deadline_at = trial.deadline_at if seen.boot_id == trial.boot_id else trial.progress_deadline_seconds
+    if now >= deadline_at:
+        return DEADLINE_EXCEEDED, "not committed by the deadline"
+    if _is_silent(seen, now):
+        return AGENT_SILENT, f"no sign of the agent for {now - seen.heard_at:.0f} s"
+    return None
+
+
+def _is_silent(seen: Seen, now: float) -> bool:
+    is_reading = seen.is_starting and seen.agent_lives
+    patience_seconds = seen.patience.start_seconds if is_reading else seen.patience.silence_seconds
+    return now - seen.heard_at > patience_seconds

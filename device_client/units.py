@@ -1,0 +1,61 @@
+"""Agent and guardian as systemd's services: the units of this package with one device's paths in them."""
+
+import pwd
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from device_client.adapters.durable import write_durably
+from device_client.settings import Settings, SettingsError
+
+UNITS: Final = ("tidegate-agent.service", "tidegate-guardian.service")
+DESTINATION: Final = Path("/etc/systemd/system")
+
+
+def install_units(settings: Settings, config: Path, destination: Path, user: str) -> list[str]:
+    """Write the units and return the commands that are left to type.
+
+    Args:
+        settings: As checked.
+        config: Where they stand.
+        destination: An existing folder; systemd's own unless somebody packs an image.
+        user: Whom agent and guardian run as.
+
+    Raises:
+        SettingsError: There is no such user or folder, or a path cannot stand in a unit.
+        OSError: The folder cannot be written.
+    """
+    try:
+        owner = pwd.getpwnam(user)
+    except KeyError:
+        remedy = f"make it with `useradd --system {user}`, or name another with --user"
+        raise SettingsError(f"there is no user '{user}'; {remedy}") from None
+    if not destination.is_dir():
+        raise SettingsError(f"{destination}: no such folder; make it, or name another with --destination")
+    root = Path(settings.root)
+    values = {
+        "@python@": _quote(sys.executable, in_command=True),
+        "@config@": _quote(str(config.resolve()), in_command=True),
+        "@root@": _quote(str(root), in_command=False),
+        "@user@": user,
+    }
+    root.mkdir(parents=True, exist_ok=True)  # systemd does not start what may write to a folder that is missing
+    for name in UNITS:
+        text = files("device_client").joinpath("systemd", name).read_text()
+        for place, value in values.items():
+            text = text.replace(place, value)
+        write_durably(destination / name, text.encode())
+    owned = root.stat().st_uid == owner.pw_uid
+    commands = [] if owned else [f"chown -R {user} {_quote(str(root), in_command=False)}"]
+    return [*commands, "systemctl daemon-reload", f"systemctl enable --now {' '.join(reversed(UNITS))}"]
+
+
+def _quote(path: str, *, in_command: bool) -> str:
+    """Write a path so that systemd reads it as one word and takes nothing in it for a specifier or a variable."""
+    if not path.isprintable():
+        raise SettingsError(f"the path {path!r} cannot stand in a unit; move it to one without control characters")
+    text = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    if in_command:
+        text = text.replace("$", "$$")
+    return text if all(character.isalnum() or character in "/._-+@" for character in text) else f'"{text}"'

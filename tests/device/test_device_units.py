@@ -1,0 +1,132 @@
+import configparser
+import getpass
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from device_client.adapters.service import BEAT_SECONDS
+from device_client.guardian.decision import Patience
+from tests.device.device_world import AgentProcess
+
+AGENT, GUARDIAN = "tidegate-agent.service", "tidegate-guardian.service"
+HARDENED = {
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "PrivateTmp": "yes",
+    "Restart": "always",
+    "KillMode": "process",
+}
+
+
+def install(config: Path, destination: Path, user: str | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [
+        sys.executable, "-m", "device_client", "install-service", "--config", str(config),
+        "--destination", str(destination), "--user", user or getpass.getuser(),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def read(path: Path) -> configparser.ConfigParser:
+    """Read a unit, which is an INI file with names in upper and lower case and no interpolation."""
+    unit = configparser.ConfigParser(interpolation=None, strict=True, comment_prefixes=("#",), delimiters=("=",))
+    unit.optionxform = str  # type: ignore[assignment,method-assign] # as configparser's documentation does
+    unit.read_string(path.read_text())
+    return unit
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> AgentProcess:
+    folder = tmp_path / "50% of $HOME"
+    folder.mkdir()
+    return AgentProcess(folder, "mqtt://127.0.0.1:1")
+
+
+def test_units_are_written_with_this_devices_paths_and_the_next_commands_are_said(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    done = install(agent.config, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"wrote {tmp_path / AGENT}",
+        f"wrote {tmp_path / GUARDIAN}",
+        "Now type, as root:",
+        "  systemctl daemon-reload",
+        f"  systemctl enable --now {GUARDIAN} {AGENT}",
+    ]
+    assert agent.root.is_dir(), "systemd would not start what may write to a missing folder"
+    for name, program in ((AGENT, "device_client run"), (GUARDIAN, "device_client.guardian")):
+        service = read(tmp_path / name)["Service"]
+        config = str(agent.config).replace("%", "%%").replace("$", "$$")
+        assert service["ExecStart"] == f'{sys.executable} -P -m {program} --config "{config}"'
+        assert service["ReadWritePaths"] == f'"{agent.root}"'.replace("%", "%%")
+        assert service["User"] == getpass.getuser()
+
+
+@pytest.mark.parametrize("name", [AGENT, GUARDIAN])
+def test_units_are_hardened_and_started_again_for_ever(agent: AgentProcess, tmp_path: Path, name: str) -> None:
+    install(agent.config, tmp_path)
+    unit = read(tmp_path / name)
+
+    assert {key: unit["Service"][key] for key in HARDENED} == HARDENED
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert int(unit["Service"]["OOMScoreAdjust"]) <= -900
+    assert unit["Service"]["MemoryMin"]
+    assert unit["Install"]["WantedBy"] == "multi-user.target"
+    assert set(unit.sections()) == {"Unit", "Service", "Install"}
+    assert "@" not in (tmp_path / name).read_text()
+
+
+def test_watchdog_hears_the_agent_in_time_and_before_the_guardian_ends_it(agent: AgentProcess, tmp_path: Path) -> None:
+    install(agent.config, tmp_path)
+    service = read(tmp_path / AGENT)["Service"]
+
+    assert service["Type"] == "notify"
+    assert 3 * BEAT_SECONDS <= int(service["WatchdogSec"]) < Patience().silence_seconds
+    assert service["TimeoutStartSec"] == f"{Patience().start_seconds / 60:.0f}min"
+
+
+def test_command_of_a_unit_is_one_that_runs(agent: AgentProcess, tmp_path: Path) -> None:
+    install(agent.config, tmp_path)
+    start = read(tmp_path / AGENT)["Service"]["ExecStart"].replace("%%", "%").replace("$$", "$")
+    words = ["status" if word == "run" else word for word in shlex.split(start)]
+
+    shown = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    assert json.loads(shown.stdout)["device"] == "pi-1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("port", '"x"', "key 'port'"),
+        ("broker", '"http://x"', "key 'broker'"),
+        ("rooot", '"r"', "key 'rooot'"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(
+    agent: AgentProcess, tmp_path: Path, key: str, value: str, says: str
+) -> None:
+    lines = [line for line in agent.config.read_text().splitlines() if not line.startswith(f"{key} =")]
+    agent.config.write_text("\n".join([*lines, f"{key} = {value}"]))
+
+    refused = install(agent.config, tmp_path)
+
+    assert refused.returncode == 2
+    assert f"{agent.config}: " in refused.stderr
+    assert says in refused.stderr
+    assert list(tmp_path.glob("*.service")) == []
+
+
+def test_unknown_user_and_missing_folder_are_refused_with_a_remedy(agent: AgentProcess, tmp_path: Path) -> None:
+    unknown = install(agent.config, tmp_path, user="nobody-knows")
+    missing = install(agent.config, tmp_path / "missing")
+
+    assert (unknown.returncode, missing.returncode) == (2, 2)
+    assert "useradd --system nobody-knows" in unknown.stderr
+    assert "make it, or name another with --destination" in missing.stderr
+    assert list(tmp_path.glob("*.service")) == []
