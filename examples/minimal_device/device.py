@@ -144,7 +144,7 @@ class Device:
 
     def switch(self, desired: dict[str, Any], now: float) -> None:
         self.state.update(version=desired["version"], previous=self.state["version"])
-        self.count, self.trial_until, self.trial_since = 0, None, now
+        self.count, self.trial_until, self.trial_since, self.ask_at = 0, None, now, now
         if desired["action"] == "rollback":
             return self.report("rolled_back")
         self.trial_until = now + desired["progress_deadline_seconds"]
