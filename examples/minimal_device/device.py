@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class Device:
             elif kind == "sync":
                 self.announce_at = now + json.loads(payload).get("spread_seconds", 10) * self.number / 2**32
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            print(f"{kind} dropped: {error}")
+            print(f"{kind} dropped: {error}", file=sys.stderr)
 
     def on_grant(self, payload: bytes, now: float) -> None:
         grant, state, question = json.loads(unseal(GRANT_TYPE, payload, self.key)), self.state, self.question

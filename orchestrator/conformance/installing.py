@@ -19,13 +19,20 @@ from schemas.topics import Kind
 async def try_install(bench: Bench) -> None:
     """Order the new release, tempt the device, and grant at last."""
     await bench.order(Phase.NEW_ORDERED, "install", bench.terms.new)
-    if await bench.asked("activate", Phase.NEW_ORDERED) is None:
-        return
-    if await _resists(bench) and await _obeys_brake(bench) and await _waits(bench):
+    if await _asks(bench) and await _resists(bench) and await _obeys_brake(bench) and await _waits(bench):
         question = _last_question(bench)
         bench.enter(Phase.GRANTED)
         await bench.answer(question)
     await _bring_to_an_end(bench)
+
+
+async def _asks(bench: Bench) -> bool:
+    """Wait for the first question; false if the device does not ask, or switches without."""
+
+    def news() -> bool:
+        return bool(bench.transcript.questions(Phase.NEW_ORDERED) or bench.transcript.switched(Phase.NEW_ORDERED))
+
+    return bool(await bench.until(news)) and not bench.transcript.switched(Phase.NEW_ORDERED)
 
 
 async def _resists(bench: Bench) -> bool:
@@ -57,9 +64,9 @@ async def _obeys_brake(bench: Bench) -> bool:
         await bench.answer(question)
         if not await bench.stays(Phase.HELD):
             return False
+        bench.enter(Phase.RELEASED)  # before the brake is lifted: the device may ask at once
     finally:
         await bench.link.brake(on=False, seconds=seconds)
-    bench.enter(Phase.RELEASED)
     return await bench.asked("activate", Phase.RELEASED) is not None
 
 

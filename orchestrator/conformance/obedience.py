@@ -107,6 +107,11 @@ def _fresh_nonces(transcript: Transcript) -> Judgement:
     return kept(f"{len(asked)} questions") if len(asked) > 1 else NOT_REACHED
 
 
+def _grant_needed(transcript: Transcript) -> Judgement:
+    ordered = transcript.switched(Phase.NEW_ORDERED)
+    return broken(ordered) if ordered else _stays(Phase.NOT_ANSWERED)(transcript)
+
+
 def _stays(phase: Phase) -> Callable[[Transcript], Judgement]:
     def judge(transcript: Transcript) -> Judgement:
         if transcript.entered(phase) is None:
@@ -169,7 +174,7 @@ CLAUSES = (
     Clause("tampered-refused", "An artifact with another digest is refused with code and step.", INSTALL, _tampered),
     Clause("verified-first", "It asks for activate only when all is verified.", INSTALL, _verified_first),
     Clause("nonce-fresh", "Each question has a new nonce.", GRANTS, _fresh_nonces),
-    Clause("grant-needed", "Without a grant it does not switch.", GRANTS, _stays(Phase.NOT_ANSWERED)),
+    Clause("grant-needed", "Without a grant it does not switch.", GRANTS, _grant_needed),
     Clause("grant-signature", "A grant that another key signed changes nothing.", GRANTS, _stays(Phase.FORGED)),
     Clause("grant-nonce", "A grant for a nonce it did not use changes nothing.", GRANTS, _stays(Phase.OTHER_NONCE)),
     Clause("grant-order", "A grant for other bytes of desired changes nothing.", GRANTS, _stays(Phase.OTHER_ORDER)),

@@ -158,16 +158,16 @@ async def _try_tampering(bench: Bench) -> None:
 
 async def _settle(bench: Bench, phase: Phase) -> bool:
     """Grant what is asked until the device rests with the old version; false if it does not in time."""
-    answered: set[str] = set()
+    answered_count = 0
 
     def news() -> Ready | str | None:
-        if any(each.state in (*RESTING, "failed") for each in bench.reports(phase)):
+        if any(each.state in {*RESTING, "failed"} for each in bench.reports(phase)):
             return "rests"
-        asked = [ready for _, ready in bench.transcript.questions(phase) if ready.nonce not in answered]
-        return asked[-1] if asked else None
+        asked = bench.transcript.questions(phase)
+        return asked[-1][1] if len(asked) > answered_count else None
 
     while isinstance(found := await bench.until(news), Ready):
-        answered.add(found.nonce)
+        answered_count = len(bench.transcript.questions(phase))
         await bench.answer(found)
     return bench.rests(phase, bench.terms.old.version)
 
