@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
-from verify import fetch, unseal
+from verify import fetch, open_grant, target
 
-GRANT_TYPE = "application/vnd.tidegate.grant+json"
+GATE_SECONDS = 7 * 86400.0  # how long a proven trial waits for its gate
 
 
 class Device:
@@ -33,10 +33,11 @@ class Device:
         self.trial_until: float | None = None
         self.announce_at: float | None = None
         self.trial_since = self.ask_at = self.sample_at = 0.0
-        self.order, self.hold, self.count, self.samples = b"", False, 0, 0
+        self.order: dict[str, Any] = {}
+        self.hold, self.count, self.samples = False, 0, 0
         self.state: dict[str, Any] = {
-            "version": "0.0.0", "previous": None, "held": "", "generation": 0, "desired": {}, "digest": "", "epoch": 0,
-            "seq": 0, "phase": "idle", "error": None, "reports": 0, "session": 0,
+            "version": "0.0.0", "previous": None, "held": "", "generation": 0, "desired": {}, "epoch": 0, "seq": 0,
+            "phase": "idle", "error": None, "reports": 0, "session": 0,
         }  # fmt: skip
         self.state.update(json.loads(self.path.read_text()) if self.path.exists() else {})
         self.state["session"] += 1
@@ -54,7 +55,8 @@ class Device:
         self.path.with_suffix(".new").replace(self.path)
 
     def say(self, name: str, *, retain: bool = True, **document: object) -> None:
-        self.client.publish(self.topic + name, json.dumps(document), 1, retain)
+        if self.client.is_connected():  # what is kept for later is not true any more when it is sent
+            self.client.publish(self.topic + name, json.dumps(document), 1, retain)
 
     def report(self, phase: str, code: str = "", step: str = "", message: str = "") -> None:
         state, error = self.state, {"code": code, "step": step, "message": message} if code else None
@@ -80,7 +82,8 @@ class Device:
         kind, payload, now = message.topic.rsplit("/", 1)[1], bytes(message.payload), time.monotonic()
         try:
             if kind == "desired":
-                self.order = payload or self.order  # an order that disappears changes nothing
+                if payload:  # an order that disappears changes nothing
+                    self.order = {**json.loads(payload), "digest": hashlib.sha256(payload).hexdigest()}
             elif kind == "grant":
                 self.on_grant(payload, now)
             elif kind == "availability" and payload != b"online":  # a will that came late
@@ -93,15 +96,12 @@ class Device:
             print(f"{kind} dropped: {error}", file=sys.stderr)
 
     def on_grant(self, payload: bytes, now: float) -> None:
-        grant, state, question = json.loads(unseal(GRANT_TYPE, payload, self.key)), self.state, self.question
-        if question is None or now - question[2] > grant["ttl_seconds"]:
-            raise ValueError("nothing was asked, or too long ago")
-        asked = (self.id, state["generation"], question[0], question[1], state["digest"])
-        if tuple(grant[name] for name in ("device", "generation", "step", "nonce", "desired_sha256")) != asked:
-            raise ValueError("it answers another question")
-        if (grant["epoch"], grant["seq"]) <= (state["epoch"], state["seq"]):
-            raise ValueError("repeated")
-        self.question, desired = None, state["desired"]
+        state, question, desired = self.state, self.question, self.state["desired"]
+        if question is None:
+            raise ValueError("nothing was asked")
+        asked = (self.id, state["generation"], question[0], question[1], desired["digest"])
+        grant = open_grant(payload, self.key, asked, (state["epoch"], state["seq"]), now - question[2])
+        self.question = None
         state.update(epoch=grant["epoch"], seq=grant["seq"])
         self.save()  # before anything follows from it
         if grant["decision"] != "go":
@@ -112,18 +112,20 @@ class Device:
         else:
             self.switch(desired, now)
 
-    def accept(self, order: bytes, now: float) -> None:
-        desired, state, known = json.loads(order), self.state, self.state["desired"]
+    def accept(self, desired: dict[str, Any], now: float) -> None:
+        state, known = self.state, self.state["desired"]
         if desired["generation"] < state["generation"] or desired["epoch"] < max(state["epoch"], known.get("epoch", 0)):
             return None
         if desired["generation"] == state["generation"] and state["phase"] != "downloading":  # was it cut off there?
-            if all(desired[name] == known[name] for name in ("action", "release", "version")):
-                state.update(desired=desired, digest=hashlib.sha256(order).hexdigest())
+            if target(desired) == target(known):
+                state["desired"] = desired
             return self.introduce()
-        state.update(generation=desired["generation"], desired=desired, digest=hashlib.sha256(order).hexdigest())
+        state.update(generation=desired["generation"], desired=desired)
         self.question, self.ask_at = None, now
         if desired["action"] == "hold" or desired["version"] == state["version"]:
             return self.report("idle")
+        if desired.get("not_before") or desired.get("not_after"):
+            return self.report("failed", "invalid_order", "order", "this device knows no times of day")
         if desired["action"] == "install":
             return self.install(desired)
         if desired["version"] != state["previous"]:
@@ -145,7 +147,7 @@ class Device:
 
     def switch(self, desired: dict[str, Any], now: float) -> None:
         self.state.update(version=desired["version"], previous=self.state["version"])
-        self.count, self.trial_until, self.trial_since, self.ask_at = 0, None, now, now
+        self.trial_until, self.trial_since, self.ask_at = None, now, now
         if desired["action"] == "rollback":
             return self.report("rolled_back")
         self.trial_until = now + desired["progress_deadline_seconds"]
@@ -163,11 +165,14 @@ class Device:
             self.introduce()
         if now >= self.sample_at:
             self.measure(now)
-        if self.order and (self.trial_until is None or json.loads(self.order).get("action") == "rollback"):
-            order, self.order = self.order, b""
+        newer = bool(self.order) and self.order["generation"] > state["generation"]
+        if self.order and not (newer and self.trial_until is not None and self.order["action"] != "rollback"):
+            order, self.order = self.order, {}
             self.accept(order, now)
         elif self.trial_until is not None and now > self.trial_until:
             self.go_back("deadline_exceeded", "no permission to commit by the deadline")
+        elif self.is_proven(now) and desired["commit_on"] == "gate":
+            self.trial_until = self.trial_since + GATE_SECONDS
         elif self.is_proven(now) and desired["commit_on"] == "local_health":
             self.trial_until = None
             self.report("idle")
@@ -200,7 +205,10 @@ class Device:
                 time.sleep(1.0 + self.number / 2**32)  # not in step with the others
                 with contextlib.suppress(OSError):
                     self.client.reconnect()
-            self.tick(time.monotonic())
+            try:
+                self.tick(time.monotonic())
+            except (KeyError, TypeError, AttributeError) as error:  # of an order that is none
+                print(f"order dropped: {error!r}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # ruff: noqa: D103 - named as in RFC 8032
-"""What must be verified before it is believed: artifacts by digest, grants by signature.
+"""What must be verified before it is believed: artifacts by digest, grants by signature, orders by target.
 
 Ed25519 is in pure Python, some milliseconds for a signature. A device with a crypto library uses that instead, for
 example libsodium's ``crypto_sign_verify_detached``.
@@ -11,6 +11,7 @@ import json
 import urllib.request
 from typing import Any
 
+GRANT_TYPE = "application/vnd.tidegate.grant+json"
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
 Point = tuple[int, int, int, int]  # of edwards25519, as x, y, z, xy/z (RFC 8032, section 5.1.4)
@@ -63,6 +64,20 @@ def unseal(kind: str, envelope: bytes, key: bytes) -> bytes:
     return payload
 
 
+def open_grant(
+    payload: bytes, key: bytes, asked: tuple[object, ...], marks: tuple[int, int], age_seconds: float
+) -> Any:  # noqa: ANN401
+    """Return the grant if it is the answer to what was asked, for the first time and in time; else a ValueError."""
+    grant = json.loads(unseal(GRANT_TYPE, payload, key))
+    if tuple(grant[name] for name in ("device", "generation", "step", "nonce", "desired_sha256")) != asked:
+        raise ValueError("it answers another question")
+    if (grant["epoch"], grant["seq"]) <= marks:
+        raise ValueError("repeated")
+    if age_seconds > grant["ttl_seconds"]:
+        raise ValueError("too late")
+    return grant
+
+
 def fetch(file: dict[str, Any], urls: list[str]) -> None:
     """Fetch and verify; blocks, so a device with a slow link reads a block between two turns of its loop."""
     digest, size_bytes = hashlib.sha256(), 0
@@ -72,3 +87,9 @@ def fetch(file: dict[str, Any], urls: list[str]) -> None:
             size_bytes += len(block)
     if (size_bytes, digest.hexdigest()) != (file["size_bytes"], file["sha256"]):
         raise ValueError(f"{urls[0]} sent other bytes than were ordered")
+
+
+def target(desired: dict[str, Any]) -> tuple[object, ...]:
+    """Return what the same order written anew must not change."""
+    artifact = desired.get("artifact") or {}
+    return *(desired.get(name) for name in ("action", "release", "version")), artifact.get("sha256")
