@@ -56,9 +56,9 @@ async def _resists(bench: Bench) -> bool:
 
 async def _obeys_brake(bench: Bench) -> bool:
     """Grant under the brake, then lift it; false if the device switches, or does not ask again."""
-    question, seconds = _last_question(bench), bench.terms.quiet_seconds
+    question = _last_question(bench)
     try:
-        if not await bench.link.brake(on=True, seconds=seconds):
+        if not await bench.link.brake(on=True):
             return True
         bench.enter(Phase.HELD)
         await bench.answer(question)
@@ -66,7 +66,7 @@ async def _obeys_brake(bench: Bench) -> bool:
             return False
         bench.enter(Phase.RELEASED)  # before the brake is lifted: the device may ask at once
     finally:
-        await bench.link.brake(on=False, seconds=seconds)
+        await bench.link.brake(on=False)
     return await bench.asked("activate", Phase.RELEASED) is not None
 
 

@@ -14,6 +14,8 @@ from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
 from orchestrator.conformance.transcript import Heard, Transcript
 from schemas.topics import RULES, Kind, TopicTree
 
+PASSING_SECONDS: Final = 2.0
+"""What a broker may take to pass something on; after that it was not passed on."""
 _POLL_SECONDS: Final = 0.05
 Found = TypeVar("Found")
 
@@ -64,7 +66,7 @@ class Link:
         ids = {"device": self._transcript.device} if "{device}" in rule.pattern else {}
         await self._client.publish(self.tree.build(kind, **ids), payload, rule.qos, rule.retained)
 
-    async def brake(self, *, on: bool, seconds: float) -> bool:
+    async def brake(self, *, on: bool) -> bool:
         """Pull the brake or lift it; false if the broker did not pass it on."""
         topic, before = self.tree.build(Kind.HOLD), len(self._transcript.entries)
         async with _client_of(self._brake_url) as client:
@@ -73,7 +75,7 @@ class Link:
         def is_heard() -> bool:
             return any(isinstance(each, Heard) and each.topic == topic for each in self._transcript.entries[before:])
 
-        return bool(await self.until(is_heard, seconds))
+        return bool(await self.until(is_heard, PASSING_SECONDS))
 
     async def cut(self) -> None:
         """End the device's connection as a lost network would: by taking its client id, and leaving at once."""
@@ -81,14 +83,14 @@ class Link:
             async with _client_of(self.url, self._transcript.client_id):
                 pass
 
-    async def look_up(self, *kinds: Kind, seconds: float) -> None:
+    async def look_up(self, *kinds: Kind) -> None:
         """Write down what the broker keeps of the device, as somebody sees it who comes later."""
         topics = {self.tree.build(kind, device=self._transcript.device) for kind in kinds}
         async with _client_of(self.url) as client:
             for topic in sorted(topics):
                 await client.subscribe(topic, qos=1)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(PASSING_SECONDS):
                     async for message in client.messages:
                         if message.retain:
                             self._record(message)

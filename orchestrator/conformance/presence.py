@@ -103,7 +103,8 @@ def _sample_pace(transcript: Transcript) -> Judgement:
 
 def _own_topics(transcript: Transcript) -> Judgement:
     strangers = [each for each in transcript.heard() if _is_strange(transcript, each)]
-    others = {each.ids.get("device") for each in transcript.window(Phase.LISTEN)} - {transcript.device, None}
+    before = [*transcript.window(Phase.LISTEN), *transcript.kept()]
+    others = {each.ids.get("device") for each in before} - {transcript.device, None}
     if others:
         return unknown(f"other devices are on this tree too, for example {min(filter(None, others))}")
     if strangers:

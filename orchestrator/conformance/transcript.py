@@ -119,6 +119,10 @@ class Transcript:
         """Return everything that was said during the run."""
         return [each for each in self.entries if isinstance(each, Heard) and not each.kept]
 
+    def kept(self) -> list[Heard]:
+        """Return what a broker had kept from before."""
+        return [each for each in self.entries if isinstance(each, Heard) and each.kept]
+
     def own(self, messages: list[Heard], kind: Kind) -> list[Heard]:
         """Return those of ``messages`` that the device said, of one kind."""
         return [each for each in messages if each.kind is kind and each.ids.get("device") == self.device]

@@ -80,8 +80,8 @@ def test_fault_is_named_by_its_clause_and_by_no_other(folder: Path, port: int, c
 def test_table_shows_what_is_broken_and_what_a_second_run_cannot_judge(folder: Path, port: int) -> None:
     root = next_root()
     with minimal_device(folder, port, root, FAULTS["health-shard"]):
-        run_kit(folder, port, "pi-7", root)
-        code, stdout, _ = run_kit(folder, port, "pi-7", root)
+        run_kit(folder, port, "pi-7", root, "--quiet", "0.1")
+        code, stdout, _ = run_kit(folder, port, "pi-7", root, "--quiet", "0.1")
 
     (broken,) = [line for line in stdout.splitlines() if line.startswith("✖")]
     unknown = [line.split()[1] for line in stdout.splitlines() if line.startswith("–")]
