@@ -83,7 +83,7 @@ async def _waits(bench: Bench) -> bool:
 
 async def _bring_to_an_end(bench: Bench) -> None:
     """Let the device commit if it has switched, however that came about."""
-    last = next(phase for phase in reversed(Phase) if bench.transcript.entered(phase) and phase is not Phase.WATCH)
+    last = next(phase for phase in reversed(Phase) if bench.transcript.entered(phase))
     if last is not Phase.GRANTED and not bench.transcript.switched(last):
         return
     question = await bench.asked("commit", last)

@@ -16,6 +16,8 @@ def _taken(transcript: Transcript) -> Judgement:
 
 
 def _rolled_back(transcript: Transcript) -> Judgement:
+    if not any(transcript.switched(phase) for phase in Phase if phase is not Phase.ROLLBACK_ORDERED):
+        return unknown("it never left the old version")
     return _arrived(transcript, Phase.ROLLBACK_ORDERED, transcript.old_version)
 
 

@@ -14,7 +14,7 @@ from schemas.topics import Kind
 
 
 class Phase(StrEnum):
-    """What the kit does; each begins with the message that its name says."""
+    """What the kit does, in this order; each begins with the message that its name says."""
 
     LISTEN = "listen"
     CUT = "cut"

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - the example is a stand-alone script, which no type checker follows
 """A minimal client that lives in a thread, the ways to spoil it, and a run of the kit against whatever is there."""
 
 import binascii
@@ -92,7 +93,7 @@ def minimal_device(
         thread.join()
 
 
-def load_minimal() -> Any:  # noqa: ANN401 - a stand-alone script
+def load_minimal() -> Any:
     """Load the example afresh, so that a spoiled one spoils no other."""
     if str(MINIMAL.parent) not in sys.path:
         sys.path.append(str(MINIMAL.parent))
@@ -110,15 +111,15 @@ def verification() -> dict[str, Any]:
     return found
 
 
-def globals_of(device: Any) -> dict[str, Any]:  # noqa: ANN401 - a stand-alone script
+def globals_of(device: Any) -> dict[str, Any]:
     found: dict[str, Any] = type(device).__init__.__globals__
     return found
 
 
-def activate_at_once(device: Any) -> None:  # noqa: ANN401
+def activate_at_once(device: Any) -> None:
     say = device.say
 
-    def hasty(name: str, **document: Any) -> None:  # noqa: ANN401
+    def hasty(name: str, **document: Any) -> None:
         say(name, **document)
         if name == "ready" and document["step"] == "activate":
             device.switch(device.state["desired"], time.monotonic())
@@ -126,7 +127,7 @@ def activate_at_once(device: Any) -> None:  # noqa: ANN401
     device.say = hasty
 
 
-def believe_any_signature(device: Any) -> None:  # noqa: ANN401
+def believe_any_signature(device: Any) -> None:
     def unverified(_kind: str, envelope: bytes, _key: bytes) -> bytes:
         return binascii.a2b_base64(json.loads(envelope)["payload"])
 
@@ -134,10 +135,10 @@ def believe_any_signature(device: Any) -> None:  # noqa: ANN401
     globals_of(device)["open_grant"] = FunctionType(honest.__code__, {**honest.__globals__, "unseal": unverified})
 
 
-def reuse_nonce(device: Any) -> None:  # noqa: ANN401
+def reuse_nonce(device: Any) -> None:
     say, nonce = device.say, "ab" * 16
 
-    def stale(name: str, **document: Any) -> None:  # noqa: ANN401
+    def stale(name: str, **document: Any) -> None:
         if name == "ready":
             device.question = (device.question[0], nonce, device.question[2])
             document["nonce"] = nonce
@@ -146,26 +147,26 @@ def reuse_nonce(device: Any) -> None:  # noqa: ANN401
     device.say = stale
 
 
-def ignore_brake(device: Any) -> None:  # noqa: ANN401
+def ignore_brake(device: Any) -> None:
     hear = device.client.on_message
 
-    def deaf(client: Any, data: Any, message: Any) -> None:  # noqa: ANN401
+    def deaf(client: Any, data: Any, message: Any) -> None:
         if not message.topic.endswith("/hold"):
             hear(client, data, message)
 
     device.client.on_message = deaf
 
 
-def take_wrong_shard(device: Any) -> None:  # noqa: ANN401
+def take_wrong_shard(device: Any) -> None:
     device.number += 1
 
 
-def forget_to_retain(device: Any) -> None:  # noqa: ANN401
+def forget_to_retain(device: Any) -> None:
     say = device.say
     device.say = lambda name, **document: say(name, **{**document, "retain": False} if name == "reported" else document)
 
 
-def refuse_to_go_back(device: Any) -> None:  # noqa: ANN401
+def refuse_to_go_back(device: Any) -> None:
     switch = device.switch
 
     def stubborn(desired: dict[str, Any], now: float) -> None:
@@ -174,7 +175,7 @@ def refuse_to_go_back(device: Any) -> None:  # noqa: ANN401
     device.switch = stubborn
 
 
-def believe_any_bytes(device: Any) -> None:  # noqa: ANN401
+def believe_any_bytes(device: Any) -> None:
     def unverified(_file: object, urls: list[str]) -> None:
         with urllib.request.urlopen(urls[0]) as response:
             response.read()

@@ -151,3 +151,9 @@ def test_commit_without_a_question_is_named() -> None:
     story = Story().enter(Phase.GRANTED).hear(Kind.REPORTED, reported("trial", "1.1.0"))
     story.hear(Kind.REPORTED, reported("idle", "1.1.0"))
     assert story.verdict("commit-asked") == (False, "idle with 1.1.0 without asking")
+
+
+def test_device_that_never_left_the_old_version_has_not_shown_a_rollback() -> None:
+    story = Story().enter(Phase.NEW_ORDERED).hear(Kind.REPORTED, reported("failed"))
+    story.enter(Phase.ROLLBACK_ORDERED).hear(Kind.REPORTED, reported("idle"))
+    assert story.verdict("rollback-done") == (None, "it never left the old version")

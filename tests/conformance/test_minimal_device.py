@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - the example is a stand-alone script, which no type checker follows
 """What the minimal client must not get wrong: signatures in pure Python, and its state on disk."""
 
 import json
@@ -45,7 +46,7 @@ def test_manifest_is_not_taken_for_a_grant() -> None:
         verification()["unseal"](GRANT_TYPE, envelope, KEYS[0].public_key().public_bytes_raw())
 
 
-def make_device(folder: Path) -> Any:  # noqa: ANN401 - a stand-alone script
+def make_device(folder: Path) -> Any:
     return load_minimal().Device(
         Namespace(
             device="pi-7", command_key="00" * 32, state=str(folder / "state"), topic_root="fleet/v1", sample_seconds=1
@@ -53,7 +54,7 @@ def make_device(folder: Path) -> Any:  # noqa: ANN401 - a stand-alone script
     )
 
 
-def install_order(version: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+def install_order(version: str, **changes: Any) -> dict[str, Any]:
     return {
         "digest": "cd" * 32,
         "generation": 1,
@@ -71,7 +72,7 @@ def install_order(version: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN4
     }
 
 
-def in_trial(folder: Path, **changes: Any) -> Any:  # noqa: ANN401 - a stand-alone script
+def in_trial(folder: Path, **changes: Any) -> Any:
     device = make_device(folder)
     globals_of(device)["fetch"] = lambda _file, _urls: None
     device.accept(install_order("1.0.0", **changes), 0.0)
