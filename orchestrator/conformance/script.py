@@ -31,7 +31,7 @@ class SilentDeviceError(FleetError, TimeoutError):
 
 
 class UnfitError(FleetError):
-    """The operator's fault: a user that may not act as an orchestrator, or a release that the device cannot run."""
+    """The operator's fault: a user, a release or a tree with which the test is not possible. Names the remedy."""
 
 
 async def play(bench: Bench, *, host: str, port: int, url: str | None) -> None:
@@ -46,7 +46,7 @@ async def play(bench: Bench, *, host: str, port: int, url: str | None) -> None:
     Raises:
         OrchestratorPresentError: An orchestrator is on the tree.
         SilentDeviceError: The device says nothing.
-        UnfitError: The user or the releases are not fit for the test.
+        UnfitError: The user, a release or the tree is not fit for the test.
         BrokerUnavailableError: No connection.
         RegistryError: The kit's registry cannot listen.
     """
@@ -68,22 +68,28 @@ async def play(bench: Bench, *, host: str, port: int, url: str | None) -> None:
 async def _listen(bench: Bench) -> None:
     """Hear who else is on the tree."""
     bench.enter(Phase.LISTEN)
-    await bench.until(lambda: _is_governed(bench), bench.terms.quiet_seconds)
-    _refuse_governed(bench)
+    await bench.until(lambda: _last(bench, Kind.ORCHESTRATOR_AVAILABILITY) == b"online", bench.terms.quiet_seconds)
+    _refuse_company(bench)
 
 
-def _refuse_governed(bench: Bench) -> None:
-    if _is_governed(bench):
+def _refuse_company(bench: Bench) -> None:
+    """Leave a tree alone on which somebody else orders, or holds."""
+    tree = bench.link.tree
+    if _last(bench, Kind.ORCHESTRATOR_AVAILABILITY) == b"online":
         raise OrchestratorPresentError(
-            f"an orchestrator is online on {bench.link.tree.root} and would order against this test: stop it, or bring "
-            "the device to a tree of its own and name that with --topic-root"
+            f"an orchestrator is online on {tree.root} and would order against this test: stop it, or bring the device "
+            "to a tree of its own and name that with --topic-root"
+        )
+    if _last(bench, Kind.HOLD):
+        raise UnfitError(
+            f"the brake is pulled on {tree.root}: ask who did, lift it (publish nothing, retained, on "
+            f"{tree.build(Kind.HOLD)}), and type this again"
         )
 
 
-def _is_governed(bench: Bench) -> bool:
-    kind = Kind.ORCHESTRATOR_AVAILABILITY
+def _last(bench: Bench, kind: Kind) -> bytes:
     said = [each for each in bench.transcript.entries if isinstance(each, Heard) and each.kind is kind]
-    return bool(said) and said[-1].payload == b"online"
+    return said[-1].payload if said else b""
 
 
 async def _call(bench: Bench) -> None:
@@ -94,7 +100,7 @@ async def _call(bench: Bench) -> None:
     await link.publish(Kind.SYNC, b'{"spread_seconds": 0}')
     if not await bench.until(lambda: any(each.topic == topic for each in transcript.heard()), PASSING_SECONDS):
         raise UnfitError(f"{link.url} may not publish {topic}; name the orchestrator's user in --broker")
-    _refuse_governed(bench)  # what a broker keeps has come before this, however slow it is
+    _refuse_company(bench)  # what a broker keeps has come before this, however slow it is
 
     def has_answered() -> bool:
         return all(transcript.own(transcript.window(Phase.SYNC), kind) for kind in (Kind.INFO, Kind.REPORTED))

@@ -17,9 +17,9 @@ class Phase(StrEnum):
     """What the kit does, in this order; each begins with the message that its name says."""
 
     LISTEN = "listen"
-    CUT = "cut"
     SYNC = "sync"
     RETAINED = "retained"
+    CUT = "cut"
     OLD_ORDERED = "old_ordered"
     OLDER_ORDERED = "older_ordered"
     ORDER_REPEATED = "order_repeated"

@@ -111,6 +111,16 @@ def test_kit_does_not_run_beside_an_orchestrator(folder: Path, port: int) -> Non
     assert "--topic-root" in stderr
 
 
+def test_brake_that_somebody_else_has_pulled_is_left_alone(folder: Path, port: int) -> None:
+    root = next_root()
+    paho.single(f"{root}/all/hold", '{"reason": "fire"}', 1, retain=True, port=port)
+
+    code, _, stderr = run_kit(folder, port, "pi-7", root)
+
+    assert code == 1
+    assert f"the brake is pulled on {root}" in stderr
+
+
 def test_folder_without_two_releases_says_how_to_build_one(tmp_path: Path, port: int) -> None:
     make_folder(tmp_path)
     (tmp_path / "releases" / "releases" / "app-1.1.0.json").unlink()
