@@ -13,7 +13,7 @@ import typer
 from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
-from orchestrator.cli import audit, importing, lint, ops, release, replay, report
+from orchestrator.cli import audit, conformance, importing, lint, ops, release, replay, report
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import ACCOUNT, LOOK, SET_UP
 from orchestrator.core.enrolment import parse_enrolment
@@ -38,6 +38,7 @@ app.add_typer(release.app, name="release", rich_help_panel=SET_UP)
 app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
+app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)
 app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)
 app.command("report", rich_help_panel=ACCOUNT)(report.report)

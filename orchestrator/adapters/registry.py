@@ -46,10 +46,26 @@ def create_app(store_folder: Path) -> Starlette:
 
 @contextlib.asynccontextmanager
 async def serve_registry(store_folder: Path, host: str, port: int) -> AsyncIterator[str]:
-    """Serve the release store inside the running loop and yield its base URL.
+    """Serve the release store inside the running loop and yield its base URL; for the rest see ``serve_app``.
 
     Args:
         store_folder: Where releases are published.
+        host: As for ``serve_app``.
+        port: The same.
+
+    Raises:
+        RegistryError: Host and port cannot be listened on.
+    """
+    async with serve_app(create_app(store_folder), host, port) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def serve_app(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+    """Serve what devices fetch inside the running loop and yield its base URL.
+
+    Args:
+        app: What answers.
         host: A name or address that devices reach; it is listened on and stands in the URL. For all interfaces
             (``0.0.0.0`` or ``::``) the URL holds this machine's host name.
         port: To listen on; 0 takes a free one.
@@ -60,7 +76,7 @@ async def serve_registry(store_folder: Path, host: str, port: int) -> AsyncItera
     with _listen(host, port) as listener:
         name = socket.gethostname() if host in _WILDCARDS else host
         config = uvicorn.Config(
-            create_app(store_folder),
+            app,
             access_log=False,
             log_config=None,
             log_level="warning",
