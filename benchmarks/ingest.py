@@ -100,7 +100,7 @@ def _await(port: int) -> None:
 
 def measured(hose: Firehose, taker: Reader, wanted: Round) -> Tally:
     """Send a round and return what was read of it."""
-    taker.begin()
+    taker.begin(is_aged=wanted.rate is not None)
     hose.send(wanted)
     hose.sent()
     return taker.tally()
