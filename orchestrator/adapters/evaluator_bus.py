@@ -4,10 +4,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
-from orchestrator.adapters.connection import Connection, DisconnectedError, retry_seconds
+from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.connection import Connection, keep_serving, log_refused
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
 from orchestrator.core.leases import HEARTBEAT_SECONDS
@@ -56,6 +57,7 @@ class EvaluatorBus:
         self._lease = ShardLease(term="", shards=())
         self._stream = FleetStream(broker, tree, self._hear, shards=(), is_full=self._is_full)
         self._connection: Connection | None = None
+        self._has_begun = False
 
     async def run(self, announce: Callable[[str], None]) -> None:
         """Connect and serve; ``announce`` gets a line of JSON when connected, and with each lease that is read.
@@ -66,39 +68,23 @@ class EvaluatorBus:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._stream.run())
-                tasks.create_task(self._run(announce))
+                serve = partial(self._serve, announce=announce)
+                tasks.create_task(keep_serving(self._broker, self._connect, serve, lambda: self._has_begun))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
-    async def _run(self, announce: Callable[[str], None]) -> None:
-        attempt, is_first = 0, True
-        while True:
-            try:
-                will = (self._availability, b"offline")
-                connection = await Connection.open(
-                    self._broker,
-                    f"tidegate-evaluator-{self._worker}",
-                    will,
-                    note_refused=_note_refused,
-                    on_idle=lambda: None,
-                )
-                attempt = 0
-                if is_first:
-                    announce(json.dumps({"ready": True, "evaluator": self._worker}))
-                is_first = False
-                await self._serve(connection, announce)
-            except DisconnectedError as error:
-                if is_first:
-                    raise BrokerUnavailableError(f"{self._broker}: {error}; is the broker running?") from error
-                delay = retry_seconds(attempt)
-                log.warning("broker lost, next attempt in %.1f s: %s", delay, error)
-                attempt += 1
-                await asyncio.sleep(delay)
+    async def _connect(self) -> Connection:
+        will = (self._availability, b"offline")
+        client_id = f"tidegate-evaluator-{self._worker}"
+        return await Connection.open(self._broker, client_id, will, note_refused=log_refused, on_idle=lambda: None)
 
     async def _serve(self, connection: Connection, announce: Callable[[str], None]) -> None:
         try:
             await connection.subscribe([(self._lease_topic, 1)])
             connection.send([Outgoing(self._availability, b"online", retain=True)])
+            if not self._has_begun:
+                announce(json.dumps({"ready": True, "evaluator": self._worker}))
+            self._has_begun = True
             self._connection = connection
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection))
@@ -153,7 +139,3 @@ class EvaluatorBus:
 
     def _is_full(self) -> bool:
         return self._connection is None or self._connection.under_way > UNACKNOWLEDGED_MAX
-
-
-def _note_refused(topic: str, reason: int) -> None:
-    log.warning("the broker did not take a message topic=%r reason=%#x; may this user publish it?", topic, reason)

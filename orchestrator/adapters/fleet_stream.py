@@ -149,8 +149,10 @@ class FleetStream:
         while True:
             changed = asyncio.ensure_future(self._changed.wait())
             either: list[asyncio.Future[Any]] = [changed, reader.lost]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
             if reader.lost.done():
                 raise reader.lost.result()
             self._changed.clear()

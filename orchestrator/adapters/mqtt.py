@@ -9,10 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
-from orchestrator.adapters.connection import Connection, DisconnectedError, retry_seconds
+from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.connection import Connection, keep_serving, log_refused
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
 from orchestrator.core.inputs import Tick
@@ -117,29 +118,15 @@ class MqttBus:
                     tasks.create_task(self._stream.run())
                     await ready()
 
-                await self._run(ready_to_hear)
+                serve = partial(self._serve, ready=ready_to_hear)
+                await keep_serving(self._broker, self._connect, serve, lambda: self._started)
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
-
-    async def _run(self, ready: Callable[[], Awaitable[None]]) -> None:
-        attempt = 0
-        while True:
-            try:
-                connection = await self._connect()
-                attempt = 0
-                await self._serve(connection, ready)
-            except DisconnectedError as error:
-                if not self._started:
-                    raise BrokerUnavailableError(f"{self._broker}: {error}; is the broker running?") from error
-                delay = retry_seconds(attempt)
-                log.warning("broker lost, next attempt in %.1f s: %s", delay, error)
-                attempt += 1
-                await asyncio.sleep(delay)
 
     async def _connect(self) -> Connection:
         will = (self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"offline")
         return await Connection.open(
-            self._broker, CLIENT_ID, will, note_refused=_note_refused, on_idle=self._engine.performed
+            self._broker, CLIENT_ID, will, note_refused=log_refused, on_idle=self._engine.performed
         )
 
     async def _serve(self, connection: Connection, ready: Callable[[], Awaitable[None]]) -> None:
@@ -203,7 +190,3 @@ class MqttBus:
         if self._stream.reads != before:
             log.info("health is read here of shards %s", format_shards(self._stream.reads))
         self._engine.evaluators.reads = self._stream.reads
-
-
-def _note_refused(topic: str, reason: int) -> None:
-    log.warning("the broker did not take a message topic=%r reason=%#x; may this user publish it?", topic, reason)

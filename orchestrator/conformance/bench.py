@@ -152,18 +152,7 @@ class Bench:
     def _references(self, release: StoredRelease) -> tuple[ManifestRef, ArtifactRef]:
         stored = release.artifact_for(self.arch)
         assert stored is not None, "a release that the device cannot run is refused before"
-        manifest = ManifestRef(
-            sha256=stored.manifest_sha256,
-            size_bytes=stored.manifest_size_bytes,
-            urls=(f"{self.base_url}/manifests/{stored.manifest_sha256}",),
-        )
-        artifact = ArtifactRef(
-            sha256=stored.artifact_sha256,
-            size_bytes=stored.artifact_size_bytes,
-            arch=stored.arch,
-            sources=(f"{self.base_url}/artifacts/{stored.artifact_sha256}",),
-        )
-        return manifest, artifact
+        return stored.references(self.base_url)
 
     def _note_served(self, sha256: str, *, is_tampered: bool) -> None:
         self.transcript.entries.append(Served(clock.now(), sha256, is_tampered))

@@ -81,6 +81,16 @@ def _pass(rollout: Rollout, gate: str, checks: tuple[CheckResult, ...]) -> list[
     return [judged(rollout, gate, Verdict.PASS, "proceed", checks), next_wave(rollout)]
 
 
+def _rules(rollout: Rollout, gate: str, phase: CanaryPhase | None) -> Iterable[Check]:
+    """Return the checks that were judged: a phase's own, or the gate's."""
+    if phase is not None:
+        return phase_checks(rollout, phase)
+    gates = rollout.policy.health_gates
+    named = {"canary_gate": gates.canary_gate, "wave_gate": gates.wave_gate, COMPLETION_GATE: gates.completion_gate}
+    judged_gate = named[gate]
+    return () if judged_gate is None else judged_gate.checks
+
+
 def _over_limit(rollout: Rollout, rules: Iterable[Check], checks: tuple[CheckResult, ...]) -> str:
     """Return which check has been inconclusive more often in a row than it may, in words; empty if none has."""
     in_doubt = {each.check for each in checks if each.verdict == "inconclusive" and not each.dry_run}
@@ -105,10 +115,7 @@ def _extend(
     why = "; ".join(f"{check.check}: {check.why}" for check in checks if check.verdict == verdict.word)
     named = f"{gate} ({phase.replace('_', '-')} phase)" if phase else gate
     reason = f"{named} is {verdict.word}: {why or 'nothing can be judged'}"
-    rules: Iterable[Check] = (
-        phase_checks(rollout, phase) if phase else getattr(rollout.policy.health_gates, gate).checks
-    )
-    over = _over_limit(rollout, rules, checks)
+    over = _over_limit(rollout, _rules(rollout, gate, phase), checks)
     if over or rollout.extensions >= rollout.policy.max_soak_extensions:
         verdict_fact = judged(rollout, gate, verdict, "halt", checks, phase=phase, not_judged=not_judged)
         after = f"{rollout.extensions} extensions of the soak{over}"

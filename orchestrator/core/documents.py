@@ -87,19 +87,7 @@ def _desired(rollout: Rollout, device: Device, member: Member) -> bytes:
 def _references(rollout: Rollout, member: Member) -> tuple[ManifestRef, ArtifactRef]:
     stored = rollout.release.artifact_for(member.arch)
     assert stored is not None, "the plan holds only devices that have an artifact"
-    url = rollout.registry_url
-    manifest = ManifestRef(
-        sha256=stored.manifest_sha256,
-        size_bytes=stored.manifest_size_bytes,
-        urls=(f"{url}/manifests/{stored.manifest_sha256}",),
-    )
-    artifact = ArtifactRef(
-        sha256=stored.artifact_sha256,
-        size_bytes=stored.artifact_size_bytes,
-        arch=stored.arch,
-        sources=(f"{url}/artifacts/{stored.artifact_sha256}",),
-    )
-    return manifest, artifact
+    return stored.references(rollout.registry_url)
 
 
 def _health_check(rollout: Rollout) -> HealthCheck:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import Name, Sha256
 from schemas.manifest import NOARCH
+from schemas.messages import ArtifactRef, ManifestRef
 
 Bytes = Annotated[int, Field(ge=0, lt=2**53)]
 
@@ -33,6 +34,21 @@ class StoredArtifact(BaseModel):
     arch: Name
     unpacked_bytes: Bytes
     device_types: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)]
+
+    def references(self, registry_url: str) -> tuple[ManifestRef, ArtifactRef]:
+        """Say what a device fetches, and where below ``registry_url``, as its ``desired`` names it."""
+        manifest = ManifestRef(
+            sha256=self.manifest_sha256,
+            size_bytes=self.manifest_size_bytes,
+            urls=(f"{registry_url}/manifests/{self.manifest_sha256}",),
+        )
+        artifact = ArtifactRef(
+            sha256=self.artifact_sha256,
+            size_bytes=self.artifact_size_bytes,
+            arch=self.arch,
+            sources=(f"{registry_url}/artifacts/{self.artifact_sha256}",),
+        )
+        return manifest, artifact
 
 
 class StoredRelease(BaseModel):

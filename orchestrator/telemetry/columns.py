@@ -226,6 +226,18 @@ class Columns:
                 found[which] += opened[which].take(rows) if is_open else unpacked(ring[place].take(rows))
         return found[0], found[1]
 
+    def halves(
+        self, ring: NDArray[np.uint8], rows: Rows, places: NDArray[np.intp]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """Return the sums of the low and the high halves of ``sample_ring`` or ``event_ring``, for each device."""
+        low, high = np.zeros(len(rows), dtype=np.uint16), np.zeros(len(rows), dtype=np.uint16)
+        for place in places.tolist():
+            if ring[place].any():  # Most cells of most fleets hold no event.
+                cell = ring[place].take(rows)
+                low += cell & NIBBLE
+                high += cell >> 4
+        return low, high
+
     def gauge(self, cell_seconds: float, now: float) -> None:
         """Cut time into cells of another length, each old cell's contents into the one in which it ended.
 

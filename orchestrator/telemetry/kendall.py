@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 CHANCE_MAX: Final = 1e-5
 POINTS_MIN: Final = 4
+_POINTS_MAX: Final = 128
+"""Pairs with one later point are counted in eight bits."""
 _SERIES_AT_ONCE: Final = 8192  # so that their points fit into the processor's cache
 _TIES_FACTOR_MAX: Final = 2.0
 """Ties that take more than three quarters of the variance leave too few steps for any certainty."""
@@ -97,13 +99,18 @@ def net_rises(values: NDArray[np.float32]) -> NDArray[np.int32]:
     """Return Kendall's statistic of each column: how many pairs rise with time, less those that fall.
 
     It takes a hundredth of what a line through the points takes.
+
+    Raises:
+        ValueError: There are more than 128 points; the caller's fault.
     """
+    if len(values) > _POINTS_MAX:
+        raise ValueError(f"{len(values)} points, at most {_POINTS_MAX} can be counted")
     net = np.zeros(values.shape[1], dtype=np.int32)
     for start in range(0, values.shape[1], _SERIES_AT_ONCE):
         part = np.ascontiguousarray(values[:, start : start + _SERIES_AT_ONCE])
         higher, lower = np.empty((2, part.shape[1]), dtype=np.bool_)
         for later in range(1, len(part)):
-            rises = np.zeros(part.shape[1], dtype=np.int8)  # with more than 127 points it would overflow
+            rises = np.zeros(part.shape[1], dtype=np.int8)
             for earlier in range(later):
                 np.greater(part[later], part[earlier], out=higher)
                 np.less(part[later], part[earlier], out=lower)

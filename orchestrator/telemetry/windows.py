@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.telemetry import columns as c
 from orchestrator.telemetry.cells import Cell, merged
 from orchestrator.telemetry.cohorts import Cohort, Cohorts, codes_of
-from orchestrator.telemetry.columns import NIBBLE, Columns, Rows
+from orchestrator.telemetry.columns import Columns, Rows
 from orchestrator.telemetry.devices import Counted, Devices, Names
 from orchestrator.telemetry.roster import UNKNOWN
 from orchestrator.telemetry.sketch import Sketch
@@ -143,8 +143,8 @@ def read_window(
     is_down = ~np.isnan(columns.down_since[there])
     is_healthy = ((flags & c.HEALTHY) != 0) & ~is_down
     is_decided = is_down | ((flags & c.SAYS_HEALTH) != 0)
-    good, bad = _halves(columns.sample_ring, there, places)
-    restarts, throttles = _halves(columns.event_ring, there, places)
+    good, bad = columns.halves(columns.sample_ring, there, places)
+    restarts, throttles = columns.halves(columns.event_ring, there, places)
     requests, errors = (float(each.sum()) for each in columns.each_traffic(there, places))
 
     def named(mask: NDArray[Any]) -> Names:
@@ -189,20 +189,7 @@ def read_traffic_by_group(
 def read_restarts(columns: Columns, devices: Devices, version: int | None, since: float | None) -> Counted:
     """Read how often devices that run a version have restarted since a moment; None: in all cells that are kept."""
     found = np.flatnonzero(running(columns, devices.rows, version))
-    return Counted(devices, found, _halves(columns.event_ring, devices.rows[found], columns.places(since))[0])
-
-
-def _halves(
-    ring: NDArray[np.uint8], rows: Rows, places: NDArray[np.intp]
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Return the sums of a ring's low and high halves, cell by cell, so that a large fleet takes little memory."""
-    low, high = np.zeros(len(rows), dtype=np.uint16), np.zeros(len(rows), dtype=np.uint16)
-    for place in places.tolist():
-        if ring[place].any():
-            cell = ring[place].take(rows)
-            low += cell & NIBBLE
-            high += cell >> 4
-    return low, high
+    return Counted(devices, found, columns.halves(columns.event_ring, devices.rows[found], columns.places(since))[0])
 
 
 def _log_errors(columns: Columns, rows: Rows, places: NDArray[np.intp]) -> NDArray[Any]:

@@ -1,16 +1,16 @@
 """The devices that are worst off, for people: all are looked at together, only those are named, none is judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.telemetry import columns as c
 from orchestrator.telemetry.batch import Versions
-from orchestrator.telemetry.columns import CELLS, NIBBLE, Columns, Floats, Rows
+from orchestrator.telemetry.columns import CELLS, Columns, Floats, Rows
 from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.readings import Signal, read_levels
 from orchestrator.telemetry.roster import UNKNOWN
@@ -147,7 +147,9 @@ def _look(columns: Columns, rows: Rows, seconds: float, stale_after: float | Non
     is_known = rows != UNKNOWN
     there = np.where(is_known, rows, 0)
     flags, is_down = columns.flags[there], ~np.isnan(columns.down_since[there])
-    requests, errors = _traffic(columns, there, now - seconds)
+    requests, errors = columns.each_traffic(there, columns.places(now - seconds))
+    _, bad = columns.halves(columns.sample_ring, there, columns.places(None))
+    restarts, _ = columns.halves(columns.event_ring, there, columns.places(None))
     return _Seen(
         rows=there,
         is_known=is_known,
@@ -155,8 +157,8 @@ def _look(columns: Columns, rows: Rows, seconds: float, stale_after: float | Non
         is_down=is_down,
         is_well=(flags & c.HEALTHY != 0) & ~is_down,
         is_decided=is_known & (is_down | (flags & c.SAYS_HEALTH != 0)),
-        bad=_counted(columns, columns.sample_ring, there, lambda cell: cell >> 4) * is_known,
-        restarts=_counted(columns, columns.event_ring, there, lambda cell: cell & NIBBLE) * is_known,
+        bad=bad.astype(np.int64) * is_known,
+        restarts=restarts.astype(np.int64) * is_known,
         requests=requests * is_known,
         errors=errors * is_known,
     )
@@ -181,28 +183,6 @@ def _device(
         restarts=int(seen.restarts[index]),
         memory_growth=growth if is_known else None,
     )
-
-
-def _counted(
-    columns: Columns, ring: NDArray[np.uint8], rows: Rows, half: Callable[[NDArray[np.uint8]], NDArray[Any]]
-) -> _Counts:
-    """Add up one half of a ring over all cells that are kept; most cells of most fleets hold none of it."""
-    total = np.zeros(len(rows), dtype=np.int64)
-    for place in columns.places(None).tolist():
-        counts = half(ring[place])
-        if counts.any():
-            total += counts[rows]
-    return total
-
-
-def _traffic(columns: Columns, rows: Rows, since: float) -> tuple[Floats, Floats]:
-    """Return the requests and errors of devices, cell by cell so that a large fleet takes little memory."""
-    requests, errors = np.zeros(len(rows)), np.zeros(len(rows))
-    for place in columns.places(since):
-        more_requests, more_errors = columns.traffic(rows, np.array([place]))
-        requests += more_requests[0]
-        errors += more_errors[0]
-    return requests, errors
 
 
 def _memory_growths(columns: Columns, names: list[str], rows: Rows) -> list[float | None]:

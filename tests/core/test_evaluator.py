@@ -88,7 +88,7 @@ class House:
 
 def facts(monitor: Monitor, now: float) -> object:
     window = monitor.window(FLEET, version=None, seconds=None, now=now)
-    slow = (window.together, replace(window, cells=()), monitor.versions_of(FLEET))
+    slow = (window.together, replace(window, cells=()), [monitor.version_of(each) for each in FLEET])
     return slow, monitor.endpoints_down(FLEET, version=None, now=now), [monitor.last_seen(each) for each in FLEET]
 
 

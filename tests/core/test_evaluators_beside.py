@@ -9,11 +9,10 @@ from orchestrator.core.leases import ALL_SHARDS
 from orchestrator.core.rollout import Phase
 from orchestrator.core.soaking import soaked_seconds
 from orchestrator.evaluator import Evaluator
-from schemas.codec import decode, encode
+from schemas.codec import decode
 from schemas.ids import shard_of
 from schemas.messages import ShardLease
-from schemas.topics import Kind
-from tests.core.core_bench import SAMPLE_SECONDS, TREE, Bench, make_fleet
+from tests.core.core_bench import TREE, Bench, make_fleet
 
 LOW, HIGH = frozenset(range(32)), frozenset(range(32, 64))
 
@@ -31,30 +30,21 @@ class SharedBench(Bench):
         self.reads_itself = True
         super().__init__(**fields)
 
-    def advance(self, seconds: float) -> None:
-        end = self.now + seconds
-        while self.now < end:
-            self.now = min(self.now + SAMPLE_SECONDS, end)
-            for name, device in self.devices.items():
-                if device.is_online and not device.is_silent:
-                    self.measure(name, encode(device.sample()))
-            for worker in self.workers:
-                self.hand_on(worker)
-            self.tick()
-
     def measure(self, name: str, payload: bytes) -> None:
         shard = int(shard_of(name))
         for worker, evaluator in self.workers.items():
             if shard in self.shards[worker]:
                 evaluator.hear([name], np.array([shard], dtype=np.uint8), [payload], self.now)
         if shard in self.engine.evaluators.reads:
-            self.hear(TREE.build(Kind.HEALTH, device=name), payload)
+            super().measure(name, payload)
 
     def hand_on(self, worker: str) -> None:
         for each in self.workers[worker].hand_on():
             self.take(self.engine.handle(BundleReceived(worker, each.payload), self.now))
 
     def tick(self) -> None:
+        for worker in self.workers:
+            self.hand_on(worker)
         for each in self.take(self.engine.handle(Tick(), self.now)):
             if each.topic.endswith("/lease") and each.payload:
                 worker, lease = each.topic.split("/")[3], decode(ShardLease, each.payload)

@@ -14,19 +14,16 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rich.progress import track
 
-from device_client.adapters.processes import find
-from device_client.adapters.slots import Slots
 from tests.device.device_driver import PATIENCE_SECONDS
-from tests.device.device_world import AgentProcess, ask, end_leftovers, until
-from tests.device.test_agent_kill import Bench, made_bench
+from tests.device.device_world import end_leftovers
+from tests.device.kill_bench import Bench, made_bench, unsound
 
 OPENING: Final = "openat"
 FAILURES: Final = ("ENOSPC", "EIO")
@@ -49,14 +46,6 @@ class Point:
 
     def __str__(self) -> str:
         return f"thread {self.thread}, {self.call} {self.number}: {self.what[:90]}"
-
-
-@contextmanager
-def strace() -> Iterator[None]:
-    """Make sure that there is one."""
-    if shutil.which("strace") is None:
-        raise SystemExit("strace is not installed: apt install strace")
-    yield
 
 
 def recorded(bench: Bench, state: str, order: str, folder: Path) -> list[Point]:
@@ -107,22 +96,6 @@ def disturbed(bench: Bench, order: str, point: Point, how: str, folder: Path) ->
         shutil.rmtree(device.root.parent)
 
 
-def unsound(device: AgentProcess, allowed: set[str]) -> str:
-    """Say what is wrong with a device that has come to rest; empty if nothing is."""
-    slots = Slots(device.root)
-    active = slots.active()
-    if active is None:
-        return "no slot is active"
-    version = slots.check(active).version
-    if version not in allowed:
-        return f"slot {active} holds {version}, verified; allowed are {sorted(allowed)}"
-    running = [(slot, role) for _, slot, role in find(device.root)]
-    if running != [(active, "serving")]:
-        return f"running: {running}, while {active} is active"
-    answer = until(lambda: ask(device.port))
-    return "" if answer == {"status": "ok", "version": version} else f"it answers {answer}"
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the campaign; return 1 if any point broke the device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -132,9 +105,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     hows = {"kill": "signal=KILL"} | {each: f"error={each}" for each in FAILURES}
     chosen = {name: how for name, how in hows.items() if not options.only or name in options.only}
+    if shutil.which("strace") is None:
+        raise SystemExit("strace is not installed: apt install strace")
     broken: list[str] = []
     counts: Counter[str] = Counter()
-    with strace(), tempfile.TemporaryDirectory(prefix="power-cut-") as name, made_bench(Path(name)) as bench:
+    with tempfile.TemporaryDirectory(prefix="power-cut-") as name, made_bench(Path(name)) as bench:
         for order in STORIES:
             points = recorded(bench, STORIES[order][0], order, Path(name))
             work = [*itertools.product(points[:: options.each], chosen)]

@@ -19,8 +19,7 @@ from schemas.codec import decode
 from schemas.ids import shard_of
 from schemas.messages import ShardLease
 from tests.end_to_end.light_fleet import LightDevice, living
-from tests.end_to_end.stage import Stage, make_stage
-from tests.end_to_end.test_orchestrator_process import (
+from tests.end_to_end.rollout_bench import (
     DEVICES,
     all_online,
     command,
@@ -29,6 +28,7 @@ from tests.end_to_end.test_orchestrator_process import (
     until_phase,
     until_the_canary_passed,
 )
+from tests.end_to_end.stage import Stage, make_stage
 
 TAKEN_OVER_SECONDS = 10.0
 LOW, HIGH = range(32), range(32, 64)
