@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from device_client.adapters.layout import STATE
-from device_client.guardian.decision import Patience
+from device_client.guardian.seen import Patience
 from device_client.guardian.watch import GUARDIAN_LOCK, Guardian, locked
 
 EXIT_ERROR: Final = 1

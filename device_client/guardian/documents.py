@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from device_client.adapters.durable import write_durably
 from device_client.adapters.layout import RECORD
-from device_client.guardian.decision import Boots, Outcome, Trial
+from device_client.guardian.seen import Boots, Outcome, Trial
 
 MEMORY: Final = "guardian.json"
 _DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError)

@@ -18,23 +18,9 @@ from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.heartbeat import read_beat
 from device_client.adapters.layout import LOCK, STATE, read_link, write_link
 from device_client.guardian import slots
-from device_client.guardian.decision import (
-    Action,
-    Boots,
-    EndAgent,
-    Lock,
-    Outcome,
-    Patience,
-    Restore,
-    Seen,
-    Start,
-    Stay,
-    TakeLock,
-    Wait,
-    count_boot,
-    decide,
-)
+from device_client.guardian.decision import Action, EndAgent, Restore, Start, Stay, TakeLock, Wait, count_boot, decide
 from device_client.guardian.documents import Memory, read_memory, read_trial, write_memory
+from device_client.guardian.seen import Boots, Lock, Outcome, Patience, Seen
 
 if TYPE_CHECKING:
     import subprocess

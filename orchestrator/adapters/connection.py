@@ -6,20 +6,16 @@ not acknowledged when a connection is lost stays with whoever sent it (``unackno
 
 import asyncio
 import contextlib
-import logging
-import random
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, NoReturn, Self, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Self, cast
 
 from orchestrator.adapters import packets
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.packets import Incoming, ProtocolError
 from orchestrator.publishing import Outgoing
 from schemas.errors import FleetError
-
-log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS: Final = 60
 IN_FLIGHT_MAX: Final = 10_000
@@ -31,7 +27,6 @@ _PATIENCE_SECONDS: Final = 15.0
 _FAREWELL_SECONDS: Final = 2.0
 _CROWD: Final = 200
 _PACKET_ID_MAX: Final = 0xFFFF
-RETRY_SECONDS_MAX: Final = 30.0
 REFUSALS: Final = {
     0x01: "it does not speak MQTT 5",
     0x84: "it does not speak MQTT 5",
@@ -49,48 +44,6 @@ REFUSALS: Final = {
 
 class DisconnectedError(FleetError):
     """The world's fault: no connection, or it was lost. The text says why as far as it is known."""
-
-
-def retry_seconds(attempt: int) -> float:
-    """Return how long to wait before an attempt to connect again: longer each time, and never in step with others."""
-    return min(RETRY_SECONDS_MAX, 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-
-
-async def keep_serving(
-    broker: BrokerUrl,
-    connect: Callable[[], Awaitable["Connection"]],
-    serve: Callable[["Connection"], Awaitable[None]],
-    has_begun: Callable[[], bool],
-) -> NoReturn:
-    """Connect and serve, and after each connection that is lost wait a while and do it again.
-
-    Args:
-        broker: For the error's text.
-        connect: Makes a connection.
-        serve: Serves on it until it is lost.
-        has_begun: Whether a connection was ever good enough to serve on.
-
-    Raises:
-        BrokerUnavailableError: It was lost, or not made, before anything had begun.
-    """
-    attempt = 0
-    while True:
-        try:
-            connection = await connect()
-            attempt = 0
-            await serve(connection)
-        except DisconnectedError as error:
-            if not has_begun():
-                raise BrokerUnavailableError(f"{broker}: {error}; is the broker running?") from error
-            delay = retry_seconds(attempt)
-            log.warning("broker lost, next attempt in %.1f s: %s", delay, error)
-            attempt += 1
-            await asyncio.sleep(delay)
-
-
-def log_refused(topic: str, reason: int) -> None:
-    """Log a message that the broker did not take."""
-    log.warning("the broker did not take a message topic=%r reason=%#x; may this user publish it?", topic, reason)
 
 
 class Connection(asyncio.Protocol):

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Final
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.adapters.connection import Connection, keep_serving, log_refused
+from orchestrator.adapters.connection import Connection
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
+from orchestrator.adapters.reconnecting import keep_serving, log_refused
 from orchestrator.core.leases import HEARTBEAT_SECONDS
 from orchestrator.evaluator import Evaluator
 from orchestrator.publishing import Outgoing

@@ -13,9 +13,10 @@ from functools import partial
 from typing import Final
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.adapters.connection import Connection, keep_serving, log_refused
+from orchestrator.adapters.connection import Connection
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
+from orchestrator.adapters.reconnecting import keep_serving, log_refused
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received, Refused
 from orchestrator.publishing import Outgoing

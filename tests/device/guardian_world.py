@@ -16,8 +16,8 @@ from device_client.adapters.runtime import Runtime
 from device_client.adapters.slots import Slots
 from device_client.core.machine import Phase
 from device_client.core.record import Record, SlotContent, Trial
-from device_client.guardian.decision import Patience
 from device_client.guardian.documents import Memory, read_memory
+from device_client.guardian.seen import Patience
 from device_client.guardian.watch import Guardian
 from schemas.messages import SlotName
 from tests.device.device_bench import make_content

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device_client.adapters.service import BEAT_SECONDS
-from device_client.guardian.decision import Patience
+from device_client.guardian.seen import Patience
 from tests.device.device_world import AgentProcess
 
 AGENT, GUARDIAN = "tidegate-agent.service", "tidegate-guardian.service"

@@ -7,23 +7,8 @@ import pytest
 from device_client.core.codes import ErrorCode
 from device_client.core.record import BOOTS_PER_TRIAL
 from device_client.guardian import decision
-from device_client.guardian.decision import (
-    Action,
-    Boots,
-    EndAgent,
-    Lock,
-    Outcome,
-    Patience,
-    Restore,
-    Seen,
-    Start,
-    Stay,
-    TakeLock,
-    Trial,
-    Wait,
-    count_boot,
-    decide,
-)
+from device_client.guardian.decision import Action, EndAgent, Restore, Start, Stay, TakeLock, Wait, count_boot, decide
+from device_client.guardian.seen import Boots, Lock, Outcome, Patience, Seen, Trial
 
 NOW = 1000.0
 TRIAL = Trial("green", "blue", 7, "f" * 64, "boot-1", 1300.0, 300.0, BOOTS_PER_TRIAL)
