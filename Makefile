@@ -7,7 +7,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 
-.PHONY: help demo test test-mosquitto check format sim power-cut bench-simulation bench-planning bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
+.PHONY: help demo test test-installed check format sim power-cut bench-simulation bench-planning bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -16,10 +16,10 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 	$(BIN)/tidegate demo $(DEMO)
 
 test: $(VENV)/dev ## All tests that need nothing installed.
-	$(BIN)/pytest -n auto -m "not mosquitto" $(TESTS)
+	$(BIN)/pytest -n auto -m "not mosquitto and not debian" $(TESTS)
 
-test-mosquitto: $(VENV)/dev ## Tests against Debian's mosquitto and mosquitto-clients.
-	$(BIN)/pytest -n auto -m mosquitto $(TESTS)
+test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace.
+	$(BIN)/pytest -n auto -m "mosquitto or debian" $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ An unknown key is refused and never ignored: a brake that somebody has misspelt 
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -179,11 +179,26 @@ def _explain(error: ValidationError, tree: dict[str, Any]) -> str:
         case "missing":
             return f"key '{key}' is missing; add it"
         case "extra_forbidden":
-            known = sorted(set(Settings.model_fields) - set(tree))
-            close = difflib.get_close_matches(key, known, 1)
+            known = _keys_beside(first["loc"])
+            close = difflib.get_close_matches(str(first["loc"][-1]), sorted(known - _keys_given(first["loc"], tree)), 1)
             remedy = f"did you mean '{close[0]}'?" if close else "remove it"
             return f"key '{key}' is unknown; {remedy}"
         case _ if key:
             return f"key '{key}': {first['msg']}; correct it"
         case _:
             return f"{first['msg']}; correct it"
+
+
+def _keys_beside(place: tuple[str | int, ...]) -> set[str]:
+    """Return the keys that may stand where ``place`` is, in the whole file or in one of its tables."""
+    model: type[BaseModel] = Settings
+    for name in place[:-1]:
+        kind = model.model_fields[str(name)].annotation
+        model = next(part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel))
+    return set(model.model_fields)
+
+
+def _keys_given(place: tuple[str | int, ...], tree: dict[str, Any]) -> set[str]:
+    for name in place[:-1]:
+        tree = tree[str(name)]
+    return set(tree)
