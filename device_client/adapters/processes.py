@@ -19,6 +19,9 @@ ROLE_VARIABLE: Final = "TIDEGATE_ROLE"
 _PROC: Final = Path("/proc")
 _DEAD: Final = ("Z", "X")
 _POLL_SECONDS: Final = 0.02
+_LOADING_SECONDS: Final = 0.1
+"""So long at most a search waits for programs that the kernel is loading."""
+_LOADING_POLL_SECONDS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,11 @@ def identify(pid: int) -> Process | None:
 def find(home: Path) -> list[tuple[Process, str, str]]:
     """Return every leading process that was started for ``home``, with its slot and role."""
     found: list[tuple[Process, str, str]] = []
+    deadline = time.monotonic() + _LOADING_SECONDS
     for status in _all():
         if status.group != status.pid or status.state in _DEAD:
             continue
-        variables = _environment(status.pid)
+        variables = _environment(status.pid, deadline)
         if variables.get(HOME_VARIABLE) == str(home):
             process = Process(status.pid, status.started_ticks)
             found.append((process, variables.get(SLOT_VARIABLE, ""), variables.get(ROLE_VARIABLE, "")))
@@ -136,9 +140,11 @@ def _status(pid: int) -> _Status | None:
     )
 
 
-def _environment(pid: int) -> dict[str, str]:
+def _environment(pid: int, deadline: float) -> dict[str, str]:
+    """Read what a process was started with; one that is only just being started shows nothing for a moment."""
     try:
-        raw = (_PROC / str(pid) / "environ").read_bytes()
+        while not (raw := (_PROC / str(pid) / "environ").read_bytes()) and time.monotonic() < deadline:
+            time.sleep(_LOADING_POLL_SECONDS)
     except OSError:
         return {}
     pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry.startswith(b"TIDEGATE_"))

@@ -5,12 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from device_client.adapters import processes
 from device_client.adapters import runtime as runtime_module
 from device_client.adapters.failure import StepError
 from device_client.adapters.processes import find, identify, usage_of
@@ -239,3 +241,21 @@ def test_process_id_that_is_used_again_is_another_process() -> None:
             time.sleep(0.01)
         assert not process.is_alive(), "a zombie is not alive"
         child.wait()
+
+
+def test_program_that_the_kernel_is_still_loading_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen under load: for some 50 µs after it was started its environment is empty."""
+    stat = f"77 (serve) R 1 77 77 0 -1 4194304 {' '.join(['0'] * 12)} 4711 0 0"
+    (tmp_path / "77").mkdir()
+    (tmp_path / "77" / "stat").write_text(stat)
+    environment = tmp_path / "77" / "environ"
+    environment.touch()
+    filled = tmp_path / "filled"
+    filled.write_bytes(b"TIDEGATE_HOME=/home\0TIDEGATE_SLOT=blue\0TIDEGATE_ROLE=serving\0")
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(processes, "_LOADING_SECONDS", 30.0)
+    loading = threading.Timer(0.05, filled.replace, [environment])
+    loading.start()
+
+    assert processes.find(Path("/home")) == [(processes.Process(77, 4711), "blue", "serving")]
+    loading.join()

@@ -307,7 +307,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_trial_of_a_killed_agent_is_brought_back_without_a_broker_and_reported_later(world: World) -> None:
     world.with_trial(progress_deadline_seconds=4.0)
     world.agent.kill()
-    assert world.agent.ask()["version"] == "1.1.0"
+    assert until(world.agent.ask)["version"] == "1.1.0"
 
     world.guard()
     until(world.is_restored)
