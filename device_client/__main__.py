@@ -36,7 +36,7 @@ from device_client.core.record import Record
 from device_client.guardian.documents import read_memory
 from device_client.provision import provision
 from device_client.settings import Settings, SettingsError, broker_of, load_settings
-from device_client.units import DESTINATION, UNITS, install_units
+from device_client.units import DESTINATION, UNITS, hidden_paths, install_units
 from schemas.errors import FleetError
 from schemas.messages import Info
 from schemas.topics import TopicTree
@@ -189,7 +189,10 @@ def _provision(settings: Settings, manifest: Path, archive: Path) -> int:
 
 def _install_service(settings: Settings, config: Path, destination: Path, user: str) -> int:
     commands = install_units(settings, config, destination, user)
-    print("".join(f"wrote {destination / name}\n" for name in UNITS) + "Now type, as root:")
+    print("".join(f"wrote {destination / name}\n" for name in UNITS), end="")
+    for path in hidden_paths(settings, config):
+        print(f"{path}: systemd hides /tmp and /var/tmp from services; move this first, and write the units again")
+    print("Now type, as root:")
     print("".join(f"  {command}\n" for command in commands), end="")
     return 0
 

@@ -11,6 +11,7 @@ from device_client.settings import Settings, SettingsError
 
 UNITS: Final = ("tidegate-agent.service", "tidegate-guardian.service")
 DESTINATION: Final = Path("/etc/systemd/system")
+_PRIVATE: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named because the units must not need them
 
 
 def install_units(settings: Settings, config: Path, destination: Path, user: str) -> list[str]:
@@ -49,6 +50,12 @@ def install_units(settings: Settings, config: Path, destination: Path, user: str
     owned = root.stat().st_uid == owner.pw_uid
     commands = [] if owned else [f"chown -R {user} {_quote(str(root), in_command=False)}"]
     return [*commands, "systemctl daemon-reload", f"systemctl enable --now {' '.join(reversed(UNITS))}"]
+
+
+def hidden_paths(settings: Settings, config: Path) -> list[Path]:
+    """Return what the services will not see, because the units give them a temporary folder of their own."""
+    paths = (Path(sys.executable), config.resolve(), Path(settings.root))
+    return [path for path in paths if any(path.is_relative_to(private) for private in _PRIVATE)]
 
 
 def _quote(path: str, *, in_command: bool) -> str:

@@ -10,9 +10,12 @@ import pytest
 
 from device_client.adapters.service import BEAT_SECONDS
 from device_client.guardian.seen import Patience
+from device_client.settings import load_settings
+from device_client.units import hidden_paths
 from tests.device.device_world import AgentProcess
 
 AGENT, GUARDIAN = "tidegate-agent.service", "tidegate-guardian.service"
+HIDDEN = "/var/tmp/device"
 HARDENED = {
     "NoNewPrivileges": "yes",
     "ProtectSystem": "strict",
@@ -51,7 +54,7 @@ def test_units_are_written_with_this_devices_paths_and_the_next_commands_are_sai
     done = install(agent.config, tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    assert [line for line in done.stdout.splitlines() if "systemd hides" not in line] == [
         f"wrote {tmp_path / AGENT}",
         f"wrote {tmp_path / GUARDIAN}",
         "Now type, as root:",
@@ -130,3 +133,12 @@ def test_unknown_user_and_missing_folder_are_refused_with_a_remedy(agent: AgentP
     assert "useradd --system nobody-knows" in unknown.stderr
     assert "make it, or name another with --destination" in missing.stderr
     assert list(tmp_path.glob("*.service")) == []
+
+
+def test_paths_that_systemd_hides_from_services_are_named(agent: AgentProcess) -> None:
+    settings = load_settings(agent.config).model_copy(update={"root": HIDDEN})
+
+    hidden = hidden_paths(settings, Path("/etc/tidegate/agent.toml"))
+
+    assert Path(HIDDEN) in hidden
+    assert Path("/etc/tidegate/agent.toml") not in hidden
