@@ -67,7 +67,7 @@ bench-planning: $(VENV)/demo ## How long the plan for a million devices takes.
 lock: $(VENV)/dev ## Resolve the exact versions anew.
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --output-file=requirements.lock pyproject.toml
-	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --extra=dev --output-file=requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --extra=zstd --extra=dev --output-file=requirements-dev.lock pyproject.toml
 
 LOCK_OPTIONS := --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	--strip-extras --extra=orchestrator --extra=build

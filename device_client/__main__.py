@@ -19,6 +19,7 @@ from typing import IO, Final
 from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.clock import timestamp
+from device_client.adapters.compression import supported_formats
 from device_client.adapters.health import Observer, disk_free_bytes, memory_total_bytes
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK, RECORD
@@ -227,6 +228,7 @@ def _introduce(settings: Settings, slots: Slots, boot: str, session: int, servin
         group=settings.group,
         site=settings.site,
         strategies=("blue_green", "rolling"),
+        formats=supported_formats(),
         disk_free_bytes=disk_free_bytes(slots.root),
         memory_total_bytes=memory_total_bytes(),
         tags=settings.tags,

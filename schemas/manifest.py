@@ -16,6 +16,8 @@ SLOT_FOLDERS: Final = ("app", "models", "config")
 """What a slot holds beside its ``.version``."""
 _SEGMENT: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 PATH_DEPTH_MAX: Final = 16
+Format = Literal["tar.gz", "tar", "tar.zst"]
+"""How an archive is compressed; zstd is optional for devices."""
 NOARCH: Final = "noarch"
 """The architecture of an artifact that runs anywhere."""
 
@@ -41,7 +43,7 @@ class Artifact(_Signed):
     sha256: Sha256
     size_bytes: Annotated[int, Field(gt=0, lt=2**53)]
     arch: Name
-    format: Literal["tar.gz"] = "tar.gz"
+    format: Format = "tar.gz"
 
 
 class Manifest(_Signed):

@@ -55,6 +55,8 @@ class Info(Message):
     slots: Labels = ("blue", "green")
     strategies: Labels = ("blue_green",)
     encodings: Labels = ("json", "msgpack")
+    formats: Labels = ()
+    """Of archives that it can unpack; none means that it does not say."""
     disk_free_bytes: Count | None = None
     memory_total_bytes: Count | None = None
     tags: Labels = ()

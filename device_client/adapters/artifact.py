@@ -1,8 +1,8 @@
 """A release on its way to the device: fetched, then believed only as far as it is proven.
 
 The order of the proofs is fixed: size and digest of the manifest, its signature by a release key, then what it says
-about version, architecture, device type and release counter, then disk space, and the archive last. Nothing is parsed
-before it is verified, and nothing reaches a slot before everything is.
+about version, architecture, device type, form and release counter, then disk space, and the archive last. Nothing is
+parsed before it is verified, and nothing reaches a slot before everything is.
 
 Source:
     Reference, "Artifact Integrity Verification".
@@ -10,15 +10,16 @@ Source:
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from device_client.adapters.archive import unpack
+from device_client.adapters.compression import supported_formats
 from device_client.adapters.download import Progress, download
-from device_client.adapters.failure import StepError
+from device_client.adapters.failure import CancelledError, StepError
 from device_client.adapters.layout import file_digest
 from device_client.adapters.slots import Slots
+from device_client.adapters.unpacker import Unpack, unpack_apart
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
 from device_client.core.record import SlotContent
@@ -40,11 +41,13 @@ class Identity:
         arch: Of this device.
         device_type: Of this device.
         release_keys: Raw public keys that are trusted.
+        formats: Of archives that can be unpacked here.
     """
 
     arch: str
     device_type: str
     release_keys: tuple[bytes, ...]
+    formats: tuple[str, ...] = field(default_factory=supported_formats)
 
 
 class Artifacts:
@@ -53,11 +56,13 @@ class Artifacts:
     Args:
         slots: Where they go.
         identity: What they must fit to.
+        unpack: Puts the files of an archive into a folder.
     """
 
-    def __init__(self, slots: Slots, identity: Identity) -> None:
+    def __init__(self, slots: Slots, identity: Identity, unpack: Unpack = unpack_apart) -> None:
         self._slots = slots
         self._identity = identity
+        self._unpack = unpack
 
     def fetch(self, source: Source, is_cancelled: Callable[[], bool], on_progress: Progress) -> None:
         """Bring the manifest, and if it is good the archive, into the staging folder.
@@ -110,15 +115,26 @@ class Artifacts:
             raise StepError(ErrorCode.CHECKSUM_MISMATCH, f"{archive.name}: has another digest")
         return manifest
 
-    def install(self, source: Source, slot: SlotName, health_check: HealthCheck) -> SlotContent:
+    def install(
+        self,
+        source: Source,
+        slot: SlotName,
+        health_check: HealthCheck,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> SlotContent:
         """Unpack into ``slot`` and mark it as verified.
 
         Raises:
-            StepError: The slot is left without a marker.
+            StepError: The slot is left empty.
+            CancelledError: The same; nobody wants it any more.
         """
         manifest = self.verify(source)
         folder = self._slots.open(slot)
-        unpack(self._archive_path(manifest), manifest, folder)
+        try:
+            self._unpack(self._archive_path(manifest), manifest, folder, is_cancelled)
+        except (StepError, CancelledError):
+            self._slots.discard(slot)
+            raise
         content = SlotContent(
             release=manifest.release,
             version=manifest.target_version,
@@ -155,6 +171,10 @@ class Artifacts:
             raise StepError(ErrorCode.ARCH_MISMATCH, f"manifest: is for {manifest.artifact.arch}, not {identity.arch}")
         if manifest.device_types and identity.device_type not in manifest.device_types:
             raise StepError(ErrorCode.DEVICE_TYPE_MISMATCH, f"manifest: is not for a {identity.device_type}")
+        if manifest.artifact.format not in identity.formats:
+            takes = ", ".join(identity.formats)
+            message = f"manifest: the archive is a {manifest.artifact.format}, and this device takes {takes}"
+            raise StepError(ErrorCode.FORMAT_UNSUPPORTED, message)
         if manifest.release_counter < source.release_counter_min:
             counters = f"{manifest.release_counter} after {source.release_counter_min}"
             raise StepError(ErrorCode.DOWNGRADE, f"manifest: its release counter falls: {counters}")
@@ -178,4 +198,4 @@ class Artifacts:
         return self._slots.staging / f"{source.manifest.sha256}.json"
 
     def _archive_path(self, manifest: Manifest) -> Path:
-        return self._slots.staging / f"{manifest.artifact.sha256}.tar.gz"
+        return self._slots.staging / f"{manifest.artifact.sha256}.{manifest.artifact.format}"

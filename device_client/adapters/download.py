@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from device_client.adapters.failure import StepError, from_os_error
+from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.adapters.layout import file_digest
 from device_client.core.codes import ErrorCode
 
@@ -26,10 +26,6 @@ _OK: Final = 200
 _PARTIAL: Final = 206
 
 Progress = Callable[[float], None]
-
-
-class CancelledError(Exception):
-    """Nobody wants the file any more."""
 
 
 def download(

@@ -24,6 +24,10 @@ class StepError(FleetError):
         return self.code in RETRYABLE
 
 
+class CancelledError(Exception):
+    """Nobody wants the step any more."""
+
+
 def from_os_error(error: OSError) -> StepError:
     """Return what a failed system call means for a step."""
     code = ErrorCode.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else ErrorCode.IO_ERROR

@@ -13,8 +13,11 @@ Source:
     Reference, "Device Storage Layout".
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Final, get_args
 
@@ -31,6 +34,7 @@ from schemas.messages import SlotName
 
 SLOT_NAMES: Final[tuple[SlotName, ...]] = get_args(SlotName)
 _DOCUMENT_BYTES_MAX: Final = 64 * 1024
+_WRITER_SECONDS_MAX: Final = 30.0
 
 
 class _Marker(BaseModel):
@@ -86,12 +90,9 @@ class Slots:
             raise StepError(ErrorCode.IO_ERROR, f"{slot} serves and is never written")
         folder = self.folder(slot)
         try:
+            _wait_for_writer(folder)
             remove_durably(folder / MARKER)
-            for entry in folder.iterdir():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+            _empty(folder)
             for name in SLOT_FOLDERS:
                 (folder / name).mkdir()
         except OSError as error:
@@ -123,8 +124,11 @@ class Slots:
         return content.model_copy(update={"tree_digest": digest})
 
     def discard(self, slot: SlotName) -> None:
-        """Take the marker away, as well as the disk still lets us."""
-        (self.folder(slot) / MARKER).unlink(missing_ok=True)
+        """Take away the marker, and then the files, as well as the disk still lets us."""
+        folder = self.folder(slot)
+        with contextlib.suppress(OSError):
+            (folder / MARKER).unlink(missing_ok=True)
+            _empty(folder)
 
     def check(self, slot: SlotName) -> SlotContent:
         """Read every file of ``slot`` and return what it holds.
@@ -159,6 +163,32 @@ class Slots:
         """Remove everything that was fetched."""
         for entry in self.staging.iterdir():
             entry.unlink(missing_ok=True)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _wait_for_writer(folder: Path) -> None:
+    """Wait until what an agent that was killed had unpack there has seen that it must end."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _WRITER_SECONDS_MAX
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:

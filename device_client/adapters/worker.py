@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from device_client.adapters.artifact import Artifacts
-from device_client.adapters.download import CancelledError
-from device_client.adapters.failure import StepError, from_os_error
+from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.adapters.health import probe
 from device_client.adapters.runtime import Runtime
 from device_client.adapters.slots import Slots
@@ -105,7 +104,7 @@ class Worker:
             case Verify(_, source):
                 self._artifacts.verify(source)
             case Install(_, source, slot, health_check):
-                return self._artifacts.install(source, slot, health_check)
+                return self._artifacts.install(source, slot, health_check, cancelled.is_set)
             case CheckSlot(_, slot):
                 self._slots.check(slot)
             case SmokeTest():

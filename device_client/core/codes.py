@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     DOWNGRADE = "downgrade"
     DOWNLOAD_FAILED = "download_failed"
     EXPIRED = "expired"
+    FORMAT_UNSUPPORTED = "format_unsupported"
     INTEGRITY_FAILED = "integrity_failed"
     INTERRUPTED = "interrupted"
     INVALID_ORDER = "invalid_order"

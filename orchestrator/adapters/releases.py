@@ -20,7 +20,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
@@ -30,12 +30,14 @@ from schemas.codec import MANIFEST, MESSAGE, decode, encode
 from schemas.dsse import MANIFEST_TYPE, seal, unseal
 from schemas.errors import DecodeError, FleetError, SignatureError
 from schemas.ids import NAME_PATTERN
-from schemas.manifest import NOARCH, SLOT_FOLDERS, Artifact, FileEntry, Manifest, check_artifact_path
+from schemas.manifest import NOARCH, SLOT_FOLDERS, Artifact, FileEntry, Format, Manifest, check_artifact_path
 
 MANIFESTS: Final = "manifests"
 ARTIFACTS: Final = "artifacts"
 INDEXES: Final = "releases"
 _EXECUTABLE: Final = 0o111
+_ZSTD_LEVEL: Final = 19
+"""The highest whose window, 8 MiB, every device takes."""
 _Mode = Literal[0o644, 0o755]
 
 
@@ -71,6 +73,7 @@ def build_release(
     key: Ed25519PrivateKey,
     arch: str = NOARCH,
     device_types: Sequence[str] = (),
+    form: Format = "tar.gz",
 ) -> BuiltRelease:
     """Pack and sign the regular files below app/, models/ and config/ of ``tree``.
 
@@ -86,18 +89,19 @@ def build_release(
         key: The release key.
         arch: What it runs on.
         device_types: Types that may install it; empty means any.
+        form: How the archive is compressed; ``tar.zst`` needs ``zstandard``, here and on the devices.
 
     Raises:
         ReleaseError: The tree or a value cannot be released; the publisher's fault.
     """
     contents = [(path, *_read(tree / path)) for path in _list_files(tree)]
-    archive = _pack(tree, contents)
+    archive = _compress(_pack(tree, contents), form)
     try:
         manifest = Manifest(
             release=release,
             target_version=version,
             release_counter=release_counter,
-            artifact=Artifact(sha256=_sha256(archive), size_bytes=len(archive), arch=arch),
+            artifact=Artifact(sha256=_sha256(archive), size_bytes=len(archive), arch=arch, format=form),
             files=tuple(
                 FileEntry(path=path, size_bytes=len(data), mode=mode, sha256=_sha256(data))
                 for path, mode, data in contents
@@ -153,10 +157,7 @@ def _read(path: Path) -> tuple[_Mode, bytes]:
 
 def _pack(tree: Path, contents: Iterable[tuple[str, _Mode, bytes]]) -> bytes:
     buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as compressed,
-        tarfile.open(mode="w", fileobj=compressed, format=tarfile.USTAR_FORMAT) as archive,
-    ):
+    with tarfile.open(mode="w", fileobj=buffer, format=tarfile.USTAR_FORMAT) as archive:
         for path, mode, data in contents:
             entry = tarfile.TarInfo(path)  # a fresh one: regular file, time 0, owner 0 without a name
             entry.size = len(data)
@@ -166,6 +167,25 @@ def _pack(tree: Path, contents: Iterable[tuple[str, _Mode, bytes]]) -> bytes:
             except ValueError as error:
                 raise ReleaseError(f"{tree / path}: {error} for an archive; shorten its path or split it") from error
     return buffer.getvalue()
+
+
+def _compress(archive: bytes, form: Format) -> bytes:
+    match form:
+        case "tar":
+            return archive
+        case "tar.gz":
+            buffer = io.BytesIO()
+            with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as compressed:
+                compressed.write(archive)
+            return buffer.getvalue()
+        case "tar.zst":
+            try:
+                import zstandard  # noqa: PLC0415 - it is optional
+            except ImportError as error:
+                raise ReleaseError("tar.zst needs zstandard; install tidegate[zstd], or take another form") from error
+            return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(archive)
+        case _:
+            assert_never(form)
 
 
 class ReleaseStore:

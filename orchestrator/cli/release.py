@@ -10,7 +10,7 @@ from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import ReleaseStore, build_release
 from orchestrator.cli.exits import reported
 from orchestrator.examples import find_examples
-from schemas.manifest import NOARCH
+from schemas.manifest import NOARCH, Format
 
 app = typer.Typer(no_args_is_help=True, help="Build and publish signed releases.")
 
@@ -42,6 +42,9 @@ def build(
     counter: Annotated[int, typer.Option(min=0, help="Grows with every release.")],
     arch: Annotated[str, typer.Option(help="Architecture, or noarch.")] = NOARCH,
     device_type: Annotated[list[str] | None, typer.Option(help="May be given several times; none means any.")] = None,
+    compress: Annotated[
+        Format, typer.Option(help="Form of the archive; devices need zstandard for tar.zst.")
+    ] = "tar.gz",
 ) -> None:
     """Pack a folder, sign its manifest with the release key, and publish both."""
     with reported():
@@ -55,6 +58,7 @@ def build(
             key=key,
             arch=arch,
             device_types=device_type or (),
+            form=compress,
         )
         ReleaseStore(folder / "releases").publish(built)
     artifact = built.manifest.artifact

@@ -33,7 +33,8 @@ DOCUMENTS: list[tuple[type[Message], dict[str, Any]]] = [
     (Info, {
         "session": 118, "boot_id": "c3f1", "agent": "tidegate-agent/0.1.0", "device_type": "raspberrypi4",
         "arch": "aarch64", "region": "eu-north", "group": "vision", "site": "plant-7", "slots": ["blue", "green"],
-        "strategies": ["blue_green", "rolling"], "encodings": ["json", "msgpack"], "disk_free_bytes": 5368709120,
+        "strategies": ["blue_green", "rolling"], "encodings": ["json", "msgpack"],
+        "formats": ["tar.gz", "tar"], "disk_free_bytes": 5368709120,
         "memory_total_bytes": 4294967296, "tags": ["vision"], "single_point_of_failure": False, "maintenance": False,
         "known_issues": [], "signals": ["error_rate", "latency"], "version": "2.3.1", "peer_url": None,
         "sleeping_until": None, "ts": TS,

@@ -7,7 +7,8 @@ asked. A point is the moment before or after an effect or a piece of work; at th
 process that is killed: at once, with nothing flushed or cleaned up.
 
 Reads one JSON object a line: {"config", "desired", "kill_at", "phases", "traced"}; answers {"code", "points"}. Where
-``traced`` is given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread"}.
+``traced`` is given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread"}; archives
+are then unpacked by the agent's own thread, so that it is seen too.
 """
 
 import hashlib
@@ -20,15 +21,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import device_client.__main__ as program
+from device_client.adapters.archive import ArchiveError, Entry, unpack
+from device_client.adapters.artifact import Artifacts
+from device_client.adapters.failure import StepError
 from device_client.adapters.performer import Performer
 from device_client.adapters.worker import Worker
+from device_client.core.codes import ErrorCode
 from device_client.core.events import Connected, DesiredReceived, Event, GrantReceived
 from device_client.settings import load_settings
 from schemas.codec import decode
+from schemas.manifest import Manifest
 from schemas.messages import Desired, Ready
 from schemas.topics import Kind
 from tests.device.device_world import make_grant
@@ -142,11 +149,25 @@ class Tracing:
                 time.sleep(0.002)
 
 
+def unpack_here(archive: Path, manifest: Manifest, folder: Path, _: Callable[[], bool]) -> None:
+    """Do what the process that unpacks does, in this one."""
+    entries = [Entry(each.path, each.size_bytes, each.mode, each.sha256) for each in manifest.files]
+    root = os.open(folder, os.O_RDONLY)
+    try:
+        with archive.open("rb") as file:
+            unpack(file, manifest.artifact.format, entries, root)
+    except ArchiveError as error:
+        raise StepError(ErrorCode.ARCHIVE_INVALID, str(error)) from error
+    finally:
+        os.close(root)
+
+
 def run(request: dict[str, Any], answer: int) -> None:
     """Run an agent until it is killed or has come to rest under the order."""
     signal.alarm(PATIENCE_SECONDS)
     if request.get("traced"):
         Tracing(**request["traced"]).attach()
+        setattr(program, "Artifacts", partial(Artifacts, unpack=unpack_here))  # noqa: B010 - the types differ on purpose
     points = Points(request["kill_at"])
     perform, attempt = Performer.perform, Worker.attempt
 

@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device_client.adapters.artifact import Artifacts, Identity
-from device_client.adapters.download import CancelledError, download
-from device_client.adapters.failure import StepError
+from device_client.adapters.download import download
+from device_client.adapters.failure import CancelledError, StepError
 from device_client.adapters.slots import Slots
 from device_client.core.effects import Source
 from schemas.dsse import MANIFEST_TYPE, seal

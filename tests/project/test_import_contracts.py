@@ -17,6 +17,7 @@ BREACHES = {
     "device-layers": ("device_client/core/machine.py", "import device_client.adapters.slots"),
     "pure-cores": ("orchestrator/core/state.py", "import time"),
     "light-device": ("device_client/agent.py", "import asyncio"),
+    "unpacking-alone": ("device_client/adapters/compression.py", "import socket"),
     "guardian-alone": ("device_client/adapters/layout.py", "import schemas.ids"),
 }
 
