@@ -3,29 +3,43 @@
 What counts is the digest of the whole file on disk, from its first byte, whatever was resumed and whoever sent it.
 """
 
+import contextlib
+import errno
 import http.client
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
+from device_client.adapters.http_get import http_get
 from device_client.adapters.layout import file_digest
 from device_client.core.codes import ErrorCode
 
-TIMEOUT_SECONDS: Final = 30.0
-"""For connecting, and between two pieces."""
-PATIENCE_SECONDS: Final = 600.0
-RATE_BYTES_PER_SECOND_MIN: Final = 8 * 1024
-"""Together they bound how long one source may take."""
 _CHUNK: Final = 64 * 1024
-_SCHEMES: Final = ("http://", "https://")
-_OK: Final = 200
-_PARTIAL: Final = 206
 
 Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one source may take.
+
+    Attributes:
+        silence_seconds: For connecting, and for every piece.
+        seconds: For all of it, beside what ``bytes_per_second_min`` adds for its size.
+        bytes_per_second_min: The slowest that is waited for.
+    """
+
+    silence_seconds: float = 30.0
+    seconds: float = 600.0
+    bytes_per_second_min: int = 8 * 1024
+
+
+class _NotResumedError(StepError):
+    """What was there already does not fit to what this source has."""
 
 
 def download(
@@ -36,86 +50,112 @@ def download(
     sha256: str,
     is_cancelled: Callable[[], bool],
     on_progress: Progress = lambda _percentage: None,
+    patience: Patience = Patience(),
 ) -> None:
     """Leave the file with this size and digest at ``path``.
 
     Raises:
-        StepError: No source has it; the text is about the last one.
+        StepError: No source has it; the text is about the last one. Or the disk's fault; when it is full, what was
+            fetched is given up.
         CancelledError: ``is_cancelled`` said so.
     """
     if path.is_file() and path.stat().st_size == size_bytes and file_digest(path) == sha256:
         return
-    part = path.with_name(f"{path.name}.part")
+    wanted = _Wanted(path.with_name(f"{path.name}.part"), size_bytes, sha256, is_cancelled, on_progress, patience)
     failure = StepError(ErrorCode.DOWNLOAD_FAILED, "the order names no source")
     for source in sources:
         try:
-            _fetch(source, part, size_bytes, is_cancelled, on_progress)
-            _accept(source, part, path, sha256)
+            wanted.complete(source)
+            wanted.part.replace(path)
         except StepError as error:
             failure = error
         except OSError as error:
-            failure = from_os_error(error)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                with contextlib.suppress(OSError):
+                    wanted.part.unlink()
+            raise from_os_error(error) from error
         else:
             return
     raise failure
 
 
-def _accept(source: str, part: Path, path: Path, sha256: str) -> None:
-    """Let ``part`` be the file if it is, and forget it if it is not."""
-    if file_digest(part) != sha256:
-        part.unlink()
-        raise StepError(ErrorCode.CHECKSUM_MISMATCH, f"{source}: sent other bytes than were ordered")
-    part.replace(path)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A file, and as much of it as is there."""
 
+    part: Path
+    size_bytes: int
+    sha256: str
+    is_cancelled: Callable[[], bool]
+    on_progress: Progress
+    patience: Patience
 
-def _fetch(source: str, part: Path, size_bytes: int, is_cancelled: Callable[[], bool], on_progress: Progress) -> None:
-    """Complete ``part`` from one source."""
-    if not source.startswith(_SCHEMES):
-        raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source[:80]}: only http and https are fetched")
-    offset = part.stat().st_size if part.exists() else 0
-    if offset >= size_bytes:
-        part.unlink()
-        offset = 0
-    headers = {"Range": f"bytes={offset}-"} if offset else {}
-    request = urllib.request.Request(source, headers=headers)  # noqa: S310 - the scheme is checked above
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
-            offset = _offset(response, offset, source)
-            with part.open("r+b" if offset else "wb") as file:
-                file.seek(offset)
-                file.truncate()
-                deadline = time.monotonic() + PATIENCE_SECONDS + size_bytes / RATE_BYTES_PER_SECOND_MIN
-                while block := response.read(_CHUNK):
-                    offset += len(block)
-                    if offset > size_bytes:
-                        raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: sends more than {size_bytes} bytes")
-                    file.write(block)
-                    on_progress(100 * offset / size_bytes)
-                    if is_cancelled():
-                        raise CancelledError
-                    if time.monotonic() > deadline:
-                        raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source}: too slow")
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        if offset:
-            _forget_if_refused(part, error)
-        raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source}: {error}") from error
-    if offset != size_bytes:
-        raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: sent {offset} of {size_bytes} bytes")
+    def complete(self, source: str) -> None:
+        """Make ``part`` the file: with what is missing, and where that does not fit, with all of it.
 
+        Raises:
+            StepError: This source does not have it.
+            OSError: The disk's fault.
+        """
+        try:
+            self._fetch(source)
+        except _NotResumedError:
+            self.part.unlink(missing_ok=True)  # it may have come from a source that lies
+            self._fetch(source)
 
-def _offset(response: http.client.HTTPResponse, offset: int, source: str) -> int:
-    """Return where what the server sends belongs."""
-    if response.status == _OK:
-        return 0  # it does not resume
-    if response.status == _PARTIAL and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-        return offset
-    raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source}: answers {response.status}")
+    def _fetch(self, source: str) -> None:
+        offset = self.part.stat().st_size if self.part.exists() else 0
+        if offset >= self.size_bytes:
+            self.part.unlink()
+            offset = 0
+        deadline = time.monotonic() + self.patience.seconds + self.size_bytes / self.patience.bytes_per_second_min
 
+        def go_on() -> None:
+            if self.is_cancelled():
+                raise CancelledError
+            if time.monotonic() > deadline:
+                raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source}: too slow")
 
-def _forget_if_refused(part: Path, error: Exception) -> None:
-    """Begin anew next time if the server does not know the range."""
-    if isinstance(error, urllib.error.HTTPError) and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        part.unlink(missing_ok=True)
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with http_get(source, headers, silence_seconds=self.patience.silence_seconds, go_on=go_on) as response:
+            start = self._offset(response, offset, source)
+            self._receive(response, start, source)
+        if file_digest(self.part) != self.sha256:
+            message = f"{source}: sent other bytes than were ordered"
+            if not start:
+                self.part.unlink()
+                raise StepError(ErrorCode.CHECKSUM_MISMATCH, message)
+            raise _NotResumedError(ErrorCode.CHECKSUM_MISMATCH, message)
+
+    def _offset(self, response: http.client.HTTPResponse, offset: int, source: str) -> int:
+        """Return where what the server sends belongs, before anything that is there is touched."""
+        span = response.headers.get("Content-Range", "")
+        match response.status:
+            case HTTPStatus.OK:
+                start = 0  # it does not resume
+            case HTTPStatus.PARTIAL_CONTENT if span in {self._span(offset, self.size_bytes), self._span(offset, "*")}:
+                start = offset
+            case HTTPStatus.PARTIAL_CONTENT | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if offset:
+                raise _NotResumedError(ErrorCode.DOWNLOAD_FAILED, f"{source}: does not resume at {offset}")
+            case status:
+                raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source}: answers {status}")
+        if response.length not in (None, self.size_bytes - start):
+            size_bytes = start + response.length
+            raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: has {size_bytes} bytes, not {self.size_bytes}")
+        return start
+
+    def _span(self, offset: int, whole: int | str) -> str:
+        return f"bytes {offset}-{self.size_bytes - 1}/{whole}"
+
+    def _receive(self, response: http.client.HTTPResponse, offset: int, source: str) -> None:
+        # A server that has said how much it sends may keep the connection; beyond that nothing is waited for.
+        beyond = 1 if response.length is None else 0
+        with self.part.open("ab" if offset else "wb") as file:
+            while block := response.read1(min(_CHUNK, self.size_bytes - offset + beyond)):
+                offset += len(block)
+                if offset > self.size_bytes:
+                    raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: sends more than {self.size_bytes} bytes")
+                file.write(block)
+                self.on_progress(100 * offset / self.size_bytes)
+        if offset != self.size_bytes:
+            raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: sent {offset} of {self.size_bytes} bytes")

@@ -6,6 +6,7 @@ is the other end of a pipe that the agent holds open. On standard output stands 
 imports nothing but Python, so that it starts quickly and stays small.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -58,16 +59,19 @@ def end_with_the_agent() -> None:
 def limit(cpu_seconds: int, file_bytes: int) -> None:
     """Take away from this process what it does not need; none of it can be taken back."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    for kind, value in (
-        (resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_NOFILE, FILES_OPEN_MAX),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
+    for kind, value, hard in (
+        (resource.RLIMIT_AS, memory := pages * resource.getpagesize() + MEMORY_BYTES, memory),
+        (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
+        (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1),  # at the second one it would be SIGKILL
+        (resource.RLIMIT_NOFILE, FILES_OPEN_MAX, FILES_OPEN_MAX),
+        (resource.RLIMIT_NPROC, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
     ):
-        resource.setrlimit(kind, (value, value))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))  # at the second one it would be SIGKILL
-    Path("/proc/self/oom_score_adj").write_text("500")  # it goes before the agent and the application
+        there = resource.getrlimit(kind)[1]
+        most = hard if there == resource.RLIM_INFINITY else min(hard, there)
+        resource.setrlimit(kind, (min(value, most), most))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, before the agent and the application
 
 
 def _parse(lines: Iterator[str]) -> Iterator[Entry]:
