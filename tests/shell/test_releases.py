@@ -2,19 +2,22 @@ import gzip
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_client.adapters.compression import ZSTD_WINDOW_BYTES_MAX
 from orchestrator.adapters.releases import BuiltRelease, ReleaseError, ReleaseStore, build_release
 from orchestrator.core.releases import StoredArtifact, StoredRelease
 from schemas.codec import MANIFEST, decode
 from schemas.dsse import MANIFEST_TYPE, unseal
-from schemas.manifest import Manifest
+from schemas.manifest import Format, Manifest
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -31,7 +34,9 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def build(tree: Path, *, version: str = "2.4.0", counter: int = 4, arch: str = "noarch") -> BuiltRelease:
+def build(
+    tree: Path, *, version: str = "2.4.0", counter: int = 4, arch: str = "noarch", form: Format = "tar.gz"
+) -> BuiltRelease:
     return build_release(
         tree,
         release=f"app-{version}",
@@ -40,6 +45,7 @@ def build(tree: Path, *, version: str = "2.4.0", counter: int = 4, arch: str = "
         command=("python3", "app/main.py", "{port}"),
         key=KEY,
         arch=arch,
+        form=form,
     )
 
 
@@ -51,6 +57,31 @@ def test_build_gives_the_same_bytes_when_times_owners_and_folder_differ(tree: Pa
         os.utime(path, (1, 1))
 
     assert build(elsewhere) == first
+
+
+def test_same_archive_comes_in_every_form(tree: Path) -> None:
+    plain, gzipped, zstd = (build(tree, form=form) for form in ("tar", "tar.gz", "tar.zst"))
+
+    assert gzip.decompress(gzipped.artifact) == plain.artifact
+    assert zstandard.ZstdDecompressor().decompress(zstd.artifact) == plain.artifact
+    assert [built.manifest.artifact.format for built in (plain, gzipped, zstd)] == ["tar", "tar.gz", "tar.zst"]
+    assert build(tree, form="tar.zst") == zstd
+
+
+def test_large_archive_needs_no_larger_window_than_devices_have(tree: Path) -> None:
+    (tree / "models" / "m.bin").write_bytes(bytes(20_000_000))
+
+    frame = zstandard.get_frame_parameters(build(tree, form="tar.zst").artifact)
+
+    assert 0 < frame.window_size <= ZSTD_WINDOW_BYTES_MAX
+    assert frame.has_checksum
+
+
+def test_zstd_without_its_library_names_the_remedy(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+
+    with pytest.raises(ReleaseError, match=r"install tidegate\[zstd\]"):
+        build(tree, form="tar.zst")
 
 
 def test_archive_holds_exactly_the_files_of_the_manifest_in_its_order(tree: Path) -> None:
