@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from device_client.adapters import unpacker
+from device_client.adapters import unpack_process, unpacker
 from device_client.adapters.failure import CancelledError, StepError
 from device_client.adapters.slots import Slots
 from device_client.adapters.unpacker import unpack_apart
@@ -187,3 +188,44 @@ def is_alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+TRACED = """
+import os, sys
+os.execvp("strace", ["strace", "-D", "-qq", "-y", "-o", {log!r}, "-e", "trace={calls}", *{inject!r},
+                     sys.executable, "-S", "-P", {program!r}, *sys.argv[1:]])
+"""
+"""Has strace see, and disturb, the process that unpacks; it is still the agent's child."""
+CALLS = ("openat", "mkdirat", "fchmod", "write", "fsync")
+CODES = {"error=ENOSPC": "no_space", "error=EIO": "io_error", "signal=KILL": "io_error"}
+
+
+@pytest.mark.debian
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("how", CODES)
+def test_disk_may_fail_and_the_process_may_die_at_every_call_that_changes_the_slot(
+    call: str, how: str, slot: Path, instead: Callable[[str], None]
+) -> None:
+    log = slot.parent / "log"
+
+    def traced(*inject: str) -> None:
+        instead(TRACED.format(log=str(log), calls=call, inject=inject, program=unpack_process.__file__))
+
+    traced()
+    assert unpacked(slot) is None
+    lines = [line for line in log.read_text().splitlines() if line.startswith(f"{call}(")]
+    points = [number for number, line in enumerate(lines, 1) if str(slot) in line and "O_RDONLY" not in line]
+    assert len(points) >= len(make_manifest().files)
+
+    for number in points:
+        empty(slot)
+        traced("-e", f"inject={call}:{how}:when={number}")
+        failure = unpacked(slot)
+
+        assert failure is not None, f"{call} {number}"
+        assert (failure.code, failure.retryable) == (CODES[how], True), str(failure)
+
+
+def empty(folder: Path) -> None:
+    for each in folder.iterdir():
+        shutil.rmtree(each)
