@@ -270,11 +270,12 @@ class AgentProcess:
         }
         self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
         self.log = folder / "agent.log"
+        self.command = [sys.executable, "-m", "device_client"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "device_client", "run", "--config", str(self.config)]
+            command = [*self.command, "run", "--config", str(self.config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def kill(self) -> None:
