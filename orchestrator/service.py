@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from orchestrator.core import events as e
 from orchestrator.core.answers import complete
+from orchestrator.core.clones import decide_cloned
 from orchestrator.core.connectivity import decide_kept_out, decide_lost
 from orchestrator.core.context import Context
 from orchestrator.core.effects import (
@@ -234,6 +235,7 @@ class Engine:
                 return [*again, *self._tick(now), *self._publisher.follow_up(self.state, now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
+                outgoing += self._commit(decide_cloned(self.state, device, info), now)
                 if device not in self.state.devices:
                     self._refused(Refused(self._tree.build(Kind.INFO, device=device), "not_enrolled"))
             case DeviceReported(device=device, reported=reported):

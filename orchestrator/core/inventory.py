@@ -67,6 +67,12 @@ class Device(Row):
     sleeps_until: Field[float] = Field(-inf, "f8", volatile=True)
     trouble_at: Field[float] = Field(-inf, "f8", volatile=True)
     """When its connection was last lost without notice."""
+    boot: Field[int] = Field(0, "u4", volatile=True)
+    """From which of its starts it spoke last, as a number; 0 before it has spoken."""
+    boot_before: Field[int] = Field(0, "u4", volatile=True)
+    """From which it spoke before that one."""
+    boot_returns: Field[int] = Field(0, "u4", volatile=True)
+    """How often the two have changed places."""
     lost_at: Field[float] = Field(-inf, "f8")
     """When such a loss was last written down."""
 

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.core.clones import note_boot
 from orchestrator.core.inputs import (
     Announced,
     DeviceReady,
@@ -57,6 +58,7 @@ def observe(state: State, seen: Input, now: float) -> None:
 
 
 def _note_info(device: Device, info: Info, now: float) -> None:
+    note_boot(device, info)
     device.heard_at = now
     device.version = info.version or device.version
     device.disk_free = nan if info.disk_free_bytes is None else info.disk_free_bytes
