@@ -1,4 +1,4 @@
-"""The bytes of a tar archive out of what it travels in, never decompressed further than somebody asked for.
+"""The bytes of a tar archive out of what it travels in, in steps that are bounded whatever it claims to be.
 
 Each form is read as exactly one whole: one gzip member or one zstd frame up to the last byte of the file. Imports
 nothing but Python, and for zstd the optional ``zstandard``.

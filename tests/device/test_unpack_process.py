@@ -18,7 +18,7 @@ from device_client.adapters.failure import CancelledError, StepError
 from device_client.adapters.slots import Slots
 from device_client.adapters.unpacker import unpack_apart
 from tests.device.device_world import until
-from tests.device.hostile_archives import HONEST_GZ, entry, gzipped, make_manifest, pack
+from tests.device.hostile_archives import HONEST_GZ, entry, make_manifest, pack
 
 FILES_COUNT = 8000
 LIMITED = "from device_client.adapters.unpack_process import end_with_the_agent, limit; import resource, os, sys\n"
@@ -159,12 +159,12 @@ def test_slot_is_not_touched_while_something_still_writes_there(
 @contextmanager
 def agent_that_unpacks(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """A process like the agent, in the middle of unpacking something that takes long, and the process that does it."""
-    files = {f"app/{number}": os.urandom(5000) for number in range(FILES_COUNT)}
-    raw = gzipped(pack([entry(path, data) for path, data in files.items()]))
+    files = {f"app/{number}": b"x" * 100 for number in range(FILES_COUNT)}
+    raw = pack([entry(path, data) for path, data in files.items()])
     archive = folder.parent / "archive"
     archive.write_bytes(raw)
     manifest = folder.parent / "manifest.json"
-    manifest.write_text(make_manifest(raw, files=files).model_dump_json())
+    manifest.write_text(make_manifest(raw, "tar", files).model_dump_json())
     program = (
         "import sys; from pathlib import Path; from device_client.adapters.unpacker import unpack_apart\n"
         "from schemas.manifest import Manifest\n"
