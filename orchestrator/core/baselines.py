@@ -24,8 +24,8 @@ def take_baselines(
     missing = sorted(_groups(state, plan) - baselines.keys())
     if missing and _compares(policy):
         return Refusal(
-            f"group {missing[0]!r} has no baseline yet: fewer than {policy.baseline.min_samples} requests or health samples seen; "
-            "let it run longer, or declare absolute limits in the policy's checks and triggers"
+            f"group {missing[0]!r} has no baseline yet: fewer than {policy.baseline.min_samples} requests or health "
+            "samples seen; let it run longer, or declare absolute limits in the policy's checks and triggers"
         )
     return baselines
 

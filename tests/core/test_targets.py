@@ -257,7 +257,9 @@ def test_a_group_without_a_baseline_blocks_a_policy_that_compares() -> None:
     refused = baselines_of(bench, Monitor())
 
     assert isinstance(refused, Refusal)
-    assert refused.message.startswith("group 'vision' has no baseline yet: fewer than 5 requests or health samples seen")
+    assert refused.message.startswith(
+        "group 'vision' has no baseline yet: fewer than 5 requests or health samples seen"
+    )
     assert bench.state == before
 
 
