@@ -20,6 +20,7 @@ from orchestrator.core.members import DEPLOYED, Member, Progress
 from orchestrator.core.orders import may_run_it, order, order_back, order_hold
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
+from orchestrator.core.stopping import failing_wave
 from schemas.commands import RolloutCommand
 from schemas.messages import Reply
 from schemas.verdicts import Verdict
@@ -80,6 +81,9 @@ def _approve(given: _Order) -> Outcome:
         return refuse("four_eyes", f"{given.actor} started {rollout.id}; another person must approve it")
     if rollout.paused:
         return given.wrong_phase(f"{rollout.id} is paused; resume it first")
+    failing = failing_wave(rollout)
+    if failing is not None:  # since the gate was judged, and before the tick that stops the rollout for it
+        return refuse("conflict", failing[1])
     name, gate = current_gate(rollout)
     verdict, checks = judge_now(given.state, rollout, gate, given.context, given.now)
     if verdict is not Verdict.PASS:

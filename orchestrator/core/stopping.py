@@ -59,23 +59,32 @@ def watch_devices(
 
 
 def judge_failures(state: State, rollout: Rollout) -> list[e.AnyEvent]:
-    """Stop when too many members of a wave failed: of the finished ones or of the whole wave, the stricter wins.
+    """Stop when too many members of a wave failed."""
+    found = failing_wave(rollout)
+    if found is None:
+        return []
+    wave, reason = found
+    if rolls_back(rollout, wave):
+        return _wave_back(state, rollout, wave, trigger=FAILURE_THRESHOLD, reason=reason)
+    return halt(state, rollout, reason)
+
+
+def failing_wave(rollout: Rollout) -> tuple[int, str] | None:
+    """Return the first wave with too many failed members, and why: of the finished ones or of all, the stricter wins.
 
     Waves that are over count as well: a member that comes late is judged like the others of its wave.
     """
     members = rollout.members
     counted = members.column(Member.failed) & ~members.column(Member.excused)
     if not counted.any():
-        return []
+        return None
     finished = members.where(Member.progress, *SETTLED)
     for wave in range(rollout.wave + 1):
         rows = members.of_wave(wave)
         reason = _too_many(rollout, wave, int(counted[rows].sum()), int(finished[rows].sum()))
-        if reason and rolls_back(rollout, wave):
-            return _wave_back(state, rollout, wave, trigger=FAILURE_THRESHOLD, reason=reason)
         if reason:
-            return halt(state, rollout, reason)
-    return []
+            return wave, reason
+    return None
 
 
 def _too_many(rollout: Rollout, wave: int, failed: int, finished: int) -> str:

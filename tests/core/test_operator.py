@@ -238,6 +238,20 @@ def test_an_approval_judges_again_on_fresh_evidence() -> None:
     assert bench.command("approve", rollout="r-001").status == "ok"
 
 
+def test_an_approval_is_refused_when_a_device_failed_after_the_gate_was_judged() -> None:
+    """Found by seed 1146 with 6 devices: the next wave was opened just before the tick that rolled the canary back."""
+    bench = awaiting()
+    bench.report(CANARY, "failed", code="crash_loop")
+
+    error = refused(bench, "approve", rollout="r-001")
+
+    assert error.code == "conflict"
+    assert error.message.startswith("1 of 1 finished in canary failed")
+    bench.tick()
+    assert bench.phase() is Phase.ROLLED_BACK
+    assert bench.kinds().count("wave_started") == 1
+
+
 def test_who_started_may_not_approve_when_four_eyes_are_asked_for() -> None:
     bench = awaiting(make_policy(canary={"require_human_approval_after": True}, four_eyes=True))
 

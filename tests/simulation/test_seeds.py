@@ -18,12 +18,14 @@ from tests.reporting.report_agrees import compare
 SEEDS = range(200)
 CHUNK = 25
 DEVICE_COUNT = 10
+FOUND = [(1146, 6)]
+"""Seeds, each with its number of devices, that found a bug."""
 
 
-def check(seed: int) -> None:
-    replay = f"seed={seed}; replay with: tidegate simulate --seed {seed} --devices {DEVICE_COUNT} --trace"
+def check(seed: int, device_count: int = DEVICE_COUNT) -> None:
+    replay = f"seed={seed}; replay with: tidegate simulate --seed {seed} --devices {device_count} --trace"
     try:
-        world = World(draw_scenario(seed, device_count=DEVICE_COUNT))
+        world = World(draw_scenario(seed, device_count=device_count))
         result = world.run()
         assert not result.violations, "\n".join(result.violations)
         reports_agree(world)
@@ -44,6 +46,11 @@ def reports_agree(world: World) -> None:
 def test_no_invariant_breaks_when_everything_goes_wrong(first: int) -> None:
     for seed in SEEDS[first : first + CHUNK]:
         check(seed)
+
+
+@pytest.mark.parametrize(("seed", "device_count"), FOUND)
+def test_no_invariant_breaks_again_where_one_broke(seed: int, device_count: int) -> None:
+    check(seed, device_count)
 
 
 def test_what_devices_do_counts_where_they_belong_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
