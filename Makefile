@@ -7,7 +7,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 
-.PHONY: help demo test test-installed check format sim power-cut bench-simulation bench-planning bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
+.PHONY: help demo test test-installed check format sim power-cut crash-states bench-simulation bench-planning bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,9 @@ sim: $(VENV)/demo ## Simulate SEEDS worlds with faults; stops at the first viola
 
 power-cut: $(VENV)/dev ## Kill the agent, and fail its disk, at every system call that changes a file; needs strace.
 	$(BIN)/python -m tests.device.power_cut $(POWER_CUT)
+
+crash-states: $(VENV)/dev ## Start a device from every state that a power cut may leave on its disk.
+	$(BIN)/python -m tests.device.crash_states $(CRASH_STATES)
 
 bench-simulation: $(VENV)/demo ## How long a whole rollout takes in the simulator.
 	$(BIN)/python benchmarks/simulation.py

@@ -55,8 +55,12 @@ class Slots:
         self.root = root
         self.state = root / STATE
         self.staging = root / "staging"
-        for folder in (root, self.state, self.staging, *(root / slot for slot in SLOT_NAMES)):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not root.is_dir():
+            root.mkdir(mode=0o755, parents=True, exist_ok=True)
+            sync_folder(root.parent)
+        for folder in (self.state, self.staging, *(root / slot for slot in SLOT_NAMES)):
+            folder.mkdir(mode=0o755, exist_ok=True)
+        sync_folder(root)  # what is made durable in a folder is lost with the folder's name
 
     def folder(self, slot: SlotName) -> Path:
         """Return where ``slot`` is."""
