@@ -7,10 +7,11 @@ asked. A point is the moment before or after an effect or a piece of work; at th
 process that is killed: at once, with nothing flushed or cleaned up.
 
 Reads one JSON object a line: {"config", "desired", "kill_at", "phases", "traced"}; answers {"code", "points"}. Where
-``traced`` is given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread"}; archives
+``traced`` is given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread", "path"}; archives
 are then unpacked by the agent's own thread, so that it is seen too.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -43,6 +44,8 @@ from tests.device.device_world import make_grant
 KILLED = 9
 PATIENCE_SECONDS = 60
 """A run that has not come to rest by then is ended by SIGALRM."""
+_PR_SET_PTRACER = 0x59616D61
+_PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 TRACED = (
     "openat",
     "write",
@@ -121,12 +124,14 @@ class Tracing:
         log: Where each thread's calls are written, with its number behind the name.
         inject: What strace does to the thread; None: nothing, all are only seen.
         thread: The number of the one that it is done to, in the order in which they begin.
+        path: Only calls that name it are counted, and one of them is disturbed; None: all.
     """
 
-    def __init__(self, log: str, inject: str | None, thread: int | None) -> None:
-        self.log, self.inject, self.thread = log, inject, thread
+    def __init__(self, log: str, inject: str | None = None, thread: int | None = None, path: str | None = None) -> None:
+        self.log, self.inject, self.thread, self.path = log, inject, thread, path
         self.count = 0
         self.guard = threading.Lock()
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY)  # strace is our child: Yama wants our consent
         began = threading.Thread.run
 
         def traced_run(thread: threading.Thread) -> None:
@@ -144,7 +149,8 @@ class Tracing:
             thread_id = threading.get_native_id()
             calls = f"inject={self.inject}" if self.inject else f"trace={','.join(TRACED)}"
             command = ["strace", "-qq", "-y", "-o", f"{self.log}.{number}", "-e", f"trace={','.join(TRACED)}"]
-            subprocess.Popen([*command, "-e", calls, "-p", str(thread_id)], stderr=subprocess.DEVNULL)
+            only = ["-P", self.path] if self.path is not None else []
+            subprocess.Popen([*command, "-e", calls, *only, "-p", str(thread_id)], stderr=subprocess.DEVNULL)
             while not re.search(r"TracerPid:\t[1-9]", Path(f"/proc/self/task/{thread_id}/status").read_text()):
                 time.sleep(0.002)
 

@@ -1,6 +1,8 @@
 """Everything around a real agent: a broker, a registry, a release, and somebody who orders and grants."""
 
+import atexit
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -59,10 +61,25 @@ def public(key: Ed25519PrivateKey) -> bytes:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that is free and stays free for us, as one would not that the system chose and gave back."""
+    while True:
+        port = next(_own_ports())
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has ended and is remembered is no reason
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """Give ports that neither the system gives away nor another process of ours, which would see the first one held."""
+    for first in range(20000, 32000, 100):
+        held = socket.socket()
+        atexit.register(held.close)
+        with suppress(OSError):
+            held.bind(("127.0.0.1", first))
+            return itertools.cycle(range(first + 1, first + 100))
+    raise AssertionError("120 test processes hold every port from 20000 to 32000")
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:  # noqa: ANN401 - whatever the condition gives
