@@ -6,22 +6,26 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+import device_client.__main__ as program
+from device_client import provision as provisioning
+from device_client.adapters.artifact import Artifacts
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import ACTIVE, RECORD, STATE, VERSION
 from device_client.adapters.slots import Slots
 from device_client.core.machine import Phase
 from device_client.core.record import Record
-from device_client.provision import provision
 from device_client.settings import Settings, load_settings
 from orchestrator.adapters.releases import BuiltRelease
 from schemas.codec import encode
 from tests.device.crash_model import History, Image, read_image, write_image
 from tests.device.crash_world import BAD_APPLICATION, World
+from tests.device.device_driver import unpack_here
 from tests.device.device_world import AgentProcess, make_release, order_for, put, registry
 from tests.device.file_recorder import Recorder
 from tests.device.kill_bench import CHECK
@@ -130,10 +134,12 @@ def made_bench(folder: Path) -> Iterator[Bench]:
 
 @contextmanager
 def booted(bench: Bench, image: Image) -> Iterator[World]:
-    """Boot a device that nobody needs afterwards; its disk need not be waited for."""
+    """Boot a device that nobody needs afterwards; nothing waits for its disk, and it unpacks in this process."""
     world = bench.world(image)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _file: None)
+        for module in (program, provisioning):
+            patch.setattr(module, "Artifacts", partial(Artifacts, unpack=unpack_here))
         try:
             yield world
         finally:
@@ -197,4 +203,4 @@ def provision_from_files(bench: Bench, root: Path) -> None:
     manifest.write_bytes(bench.provisions.envelope)
     archive.write_bytes(bench.provisions.artifact)
     slots = Slots(root)
-    provision(bench.settings, slots, Journal(slots.state / RECORD), manifest, archive)
+    provisioning.provision(bench.settings, slots, Journal(slots.state / RECORD), manifest, archive)

@@ -7,8 +7,8 @@ asked. A point is the moment before or after an effect or a piece of work; at th
 process that is killed: at once, with nothing flushed or cleaned up.
 
 Reads one JSON object a line: {"config", "desired", "kill_at", "phases", "traced"}; answers {"code", "points"}. Where
-``traced`` is given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread", "path"}; archives
-are then unpacked by the agent's own thread, so that it is seen too.
+``traced`` is given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread", "path"};
+archives are then unpacked by the agent's own thread, so that it is seen too.
 """
 
 import ctypes
