@@ -220,7 +220,9 @@ def main(arguments: Sequence[str]) -> int:
             wrong += judge_story(bench, name, counts, limit=options.limit, seed=options.seed)
             wrong += judge_recovery(bench, name, counts, cuts=options.cuts, limit=4, seed=options.seed)
             if STORIES[name].actor == "agent" and name != "first":
-                wrong += judge_failures(bench, name, counts, failures=options.failures, limit=2, seed=options.seed)
+                wrong += judge_failures(
+                    bench, name, counts, failures=options.failures, limit=1, each=4, seed=options.seed
+                )
     if options.json:
         print(json.dumps({"name": "crash-states", "counts": counts, "wrong": wrong}))
     else:
