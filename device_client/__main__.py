@@ -36,7 +36,7 @@ from device_client.core.events import Facts, Restoration
 from device_client.core.record import Record
 from device_client.guardian.documents import read_memory
 from device_client.provision import provision
-from device_client.settings import Settings, SettingsError, broker_of, load_settings
+from device_client.settings import Settings, SettingsError, broker_of, load_settings, trust_of
 from device_client.units import DESTINATION, UNITS, hidden_paths, install_units
 from schemas.errors import FleetError
 from schemas.messages import Info
@@ -88,7 +88,7 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         The agent, and what its ``run`` needs.
 
     Raises:
-        SettingsError: The broker's password cannot be read.
+        SettingsError: The broker's password or the keys that are trusted cannot be read.
         OSError: The folder cannot be used.
     """
     slots = Slots(Path(settings.root))
@@ -99,14 +99,15 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     record = journal.load()
     inbox = Inbox()
     runtime = Runtime(slots, settings.port, boot_seconds)
-    identity = Identity(settings.arch, settings.device_type, settings.release_keys)
+    trust = trust_of(settings, slots.state)
+    identity = Identity(settings.arch, settings.device_type, trust)
     worker = Worker(slots, Artifacts(slots, identity), runtime, settings.standby_port, inbox.post)
     worker.start()
     bus = Bus(
         broker_of(settings),
         TopicTree(settings.topic_root),
         settings.device,
-        command_keys=settings.command_keys,
+        trust=trust,
         clock=boot_seconds,
         post=inbox.post,
     )
@@ -131,7 +132,7 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         encoding=settings.encoding,
         clock=boot_seconds,
     )
-    facts = Facts(boot, slots.active(), slots.verified(), runtime.take_over(), _restoration(slots))
+    facts = Facts(boot, slots.active(), slots.verified(), runtime.take_over(), _restoration(slots), trust.root)
     return agent, record, facts
 
 

@@ -7,17 +7,14 @@ a device that already has something active.
 import hashlib
 from pathlib import Path
 
-from device_client.adapters.artifact import Artifacts, Identity
+from device_client.adapters.artifact import Artifacts, Identity, read_manifest
 from device_client.adapters.failure import StepError
 from device_client.adapters.journal import Journal
 from device_client.adapters.slots import Slots
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
 from device_client.core.record import Record, SlotContent
-from device_client.settings import Settings
-from schemas.codec import MANIFEST, decode
-from schemas.dsse import MANIFEST_TYPE, unseal
-from schemas.errors import DecodeError, SignatureError
+from device_client.settings import Settings, trust_of
 from schemas.manifest import Manifest
 from schemas.messages import ArtifactRef, HealthCheck, ManifestRef
 
@@ -38,11 +35,13 @@ def provision(settings: Settings, slots: Slots, journal: Journal, manifest: Path
     Raises:
         StepError: The device has an active slot, or the release does not verify.
         OSError: A file cannot be read or the record cannot be written.
+        SettingsError: The keys that are trusted cannot be had.
     """
     if slots.active() is not None:
         raise StepError(ErrorCode.IO_ERROR, f"{slots.root}: {slots.active()} is active; this is for empty devices")
-    source = _source(settings, manifest.read_bytes())
-    artifacts = Artifacts(slots, Identity(settings.arch, settings.device_type, settings.release_keys))
+    trust = trust_of(settings, slots.state)
+    source = _source(read_manifest(manifest.read_bytes(), trust), manifest.read_bytes())
+    artifacts = Artifacts(slots, Identity(settings.arch, settings.device_type, trust))
     artifacts.stage(source, manifest, archive)
     # Until an order says otherwise, the application is asked as often as its health is reported.
     health_check = HealthCheck(interval_seconds=settings.sample_interval_seconds)
@@ -53,11 +52,7 @@ def provision(settings: Settings, slots: Slots, journal: Journal, manifest: Path
     return content
 
 
-def _source(settings: Settings, envelope: bytes) -> Source:
-    try:
-        described = decode(Manifest, unseal(MANIFEST_TYPE, envelope, settings.release_keys, MANIFEST), MANIFEST)
-    except (SignatureError, DecodeError) as error:
-        raise StepError(ErrorCode.SIGNATURE_INVALID, f"manifest: {error}") from error
+def _source(described: Manifest, envelope: bytes) -> Source:
     artifact = described.artifact
     return Source(
         manifest=ManifestRef(sha256=hashlib.sha256(envelope).hexdigest(), size_bytes=len(envelope), urls=()),

@@ -11,14 +11,18 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from device_client.adapters.gpg import GpgKeys
 from device_client.adapters.mqtt import Broker, Tls
-from schemas.errors import FleetError, TopicError
+from device_client.adapters.trust import ROOTS, PinnedKeys, Trusted, TrustRoot
+from schemas.errors import FleetError, TopicError, TrustError
 from schemas.ids import Id, Name
 from schemas.messages import Label, Labels
+from schemas.openpgp import Fingerprint
 from schemas.topics import TOPIC_ROOT, TopicTree
+from schemas.trust import Root, open_first
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
-_FILES: Final = ("password_file", "ca_file", "certificate_file", "private_key_file")
+_FILES: Final = ("trust_root", "gpg_keyring", "password_file", "ca_file", "certificate_file", "private_key_file")
 _KEY_BYTES: Final = 32
 
 
@@ -37,8 +41,17 @@ def _parse_key(text: object) -> object:
     return key
 
 
+def _parse_fingerprint(text: object) -> object:
+    """Read a fingerprint as gpg prints it: in groups, or in one word."""
+    return text.replace(" ", "").upper() if isinstance(text, str) else text
+
+
 Key = Annotated[bytes, BeforeValidator(_parse_key)]
 Keys = Annotated[tuple[Key, ...], Field(strict=False, min_length=1, max_length=16)]
+Fingerprints = Annotated[
+    tuple[Annotated[Fingerprint, BeforeValidator(_parse_fingerprint)], ...],
+    Field(strict=False, min_length=1, max_length=16),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -65,7 +78,11 @@ class Settings(BaseModel):
         certificate_file: Vouches for this device, instead of a password.
         private_key_file: Belongs to the certificate.
         topic_root: Leading levels of every topic.
+        trust_root: File with the trust root to begin with; says whose releases and grants count, and is followed by
+            newer ones. Relative to the settings file, like the other files. The next four are for a device without one.
         release_keys: Whose releases are installed.
+        gpg_keyring: Keyring in which the release keys lie, instead of ``release_keys``.
+        gpg_fingerprints: Primary keys in it that are trusted.
         command_keys: Whose grants are obeyed.
         sample_interval_seconds: Between two health samples.
         encoding: Of health samples.
@@ -83,8 +100,11 @@ class Settings(BaseModel):
     port: Port
     standby_port: Port
     broker: str
-    release_keys: Keys
-    command_keys: Keys
+    trust_root: str | None = None
+    release_keys: Keys | None = None
+    gpg_keyring: str | None = None
+    gpg_fingerprints: Fingerprints | None = None
+    command_keys: Keys | None = None
     site: Label | None = None
     tags: Labels = ()
     known_issues: Labels = ()
@@ -108,7 +128,24 @@ class Settings(BaseModel):
         tls_files = (self.ca_file, self.certificate_file)
         if not self.broker.startswith("mqtts://") and any(file is not None for file in tls_files):
             raise ValueError("ca_file and certificate_file are for TLS; write mqtts:// in broker, or remove them")
+        problem = self._problem_with_keys()
+        if problem is not None:
+            raise ValueError(problem)
         return self
+
+    def _problem_with_keys(self) -> str | None:
+        """Say why it is not clear whose releases and grants count."""
+        named = ("release_keys", "gpg_keyring", "gpg_fingerprints", "command_keys")
+        given = [name for name in named if getattr(self, name) is not None]
+        if self.trust_root is not None:
+            return f"trust_root says which keys count; remove {', '.join(given)}" if given else None
+        if (self.gpg_keyring is None) != (self.gpg_fingerprints is None):
+            return "gpg_keyring and gpg_fingerprints belong together; give both or none"
+        if self.release_keys is not None and self.gpg_keyring is not None:
+            return "release_keys and gpg_keyring are two ways to say the same; give one of them"
+        if self.release_keys is None and self.gpg_keyring is None:
+            return "nobody's releases count; give trust_root, or release_keys and command_keys"
+        return None if self.command_keys is not None else "nobody's grants count; give command_keys beside release keys"
 
 
 def load_settings(path: Path) -> Settings:
@@ -132,6 +169,7 @@ def load_settings(path: Path) -> Settings:
     settings = settings.model_copy(update=absolute)
     try:
         broker_of(settings)
+        _pinned_root(settings)
         TopicTree(settings.topic_root)
     except TopicError as error:
         raise SettingsError(f"{path}: key 'topic_root': {error}; correct it") from error
@@ -167,6 +205,42 @@ def broker_of(settings: Settings) -> Broker:
         user = settings.device
     tls = Tls(settings.ca_file, settings.certificate_file, settings.private_key_file)
     return Broker(parts.hostname, port, user, password, tls if parts.scheme == "mqtts" else None)
+
+
+def trust_of(settings: Settings, state: Path) -> Trusted:
+    """Return whose releases and grants count.
+
+    Args:
+        settings: Which way they are named.
+        state: The folder in which the newest trust root is kept.
+
+    Raises:
+        SettingsError: A file or a program that this takes is not there.
+    """
+    first = _pinned_root(settings)
+    if first is not None:
+        return TrustRoot(first, state / ROOTS)
+    if settings.gpg_keyring is None or settings.gpg_fingerprints is None:
+        return PinnedKeys(settings.release_keys or (), settings.command_keys or ())
+    keys = GpgKeys(Path(settings.gpg_keyring), settings.gpg_fingerprints)
+    problem = keys.problem()
+    if problem is not None:
+        raise SettingsError(f"key 'gpg_keyring': {problem}")
+    return PinnedKeys(keys, settings.command_keys or ())
+
+
+def _pinned_root(settings: Settings) -> Root | None:
+    if settings.trust_root is None:
+        return None
+    path = Path(settings.trust_root)
+    try:
+        return open_first(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(
+            f"key 'trust_root': {path}: {error.strerror}; copy the orchestrator's keys/roots/1.root.json there"
+        ) from error
+    except TrustError as error:
+        raise SettingsError(f"key 'trust_root': {path}: {error}; take a root that is signed") from error
 
 
 def _explain(error: ValidationError, tree: dict[str, Any]) -> str:

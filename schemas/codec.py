@@ -42,6 +42,8 @@ MESSAGE: Final = Bounds(64 * 1024)
 """Anything on the bus."""
 RETAINED: Final = Bounds(16 * 1024)
 """State that a broker keeps for every device."""
+TRUST: Final = Bounds(64 * 1024, text_length_max=64 * 1024)
+"""A trust root, or as many of them as fit into one message."""
 HEALTH: Final = Bounds(4 * 1024, is_walked=False)
 """One health sample."""
 MANIFEST: Final = Bounds(8 * 1024 * 1024, array_length_max=20_000, text_length_max=8 * 1024 * 1024)

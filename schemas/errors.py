@@ -28,6 +28,10 @@ class SignatureError(FleetError):
     """The sender's fault: an envelope that no trusted key has signed. Count it, change nothing."""
 
 
+class TrustError(FleetError):
+    """The sender's fault: a trust root that does not follow from the one before. Keep that one."""
+
+
 class PolicyError(FleetError):
     """The author's fault: a policy that does not parse or contradicts itself.
 

@@ -57,6 +57,7 @@ class Manifest(_Signed):
         files: Every file in it, in archive order; nothing else may be in it.
         command: Started in the slot's folder; ``{port}`` stands for the port to listen on. Never passed to a shell.
         device_types: Types that may install it; empty means any.
+        allowed_from: Versions that may be replaced by it; empty means any, and whatever serves nothing has none.
     """
 
     release: Name
@@ -66,6 +67,7 @@ class Manifest(_Signed):
     files: Annotated[tuple[FileEntry, ...], Field(strict=False, min_length=1, max_length=20_000)]
     command: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=64)]
     device_types: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
+    allowed_from: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
 
     @model_validator(mode="after")
     def _paths_are_safe_and_unique(self) -> Self:

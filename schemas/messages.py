@@ -250,6 +250,18 @@ class Sync(Message):
     spread_seconds: Seconds = 10.0
 
 
+class TrustDocument(Message):
+    """Trust roots in their order, as signed; what a device does not know of them it follows one by one.
+
+    Attributes:
+        first: Version of the first of them, so that nobody parses what he has not verified.
+        roots: Envelopes as they were written.
+    """
+
+    first: Annotated[int, Field(ge=1, lt=2**53)]
+    roots: Annotated[tuple[str, ...], Field(strict=False, max_length=256)]
+
+
 class CheckResult(Message):
     """One check of a gate with the numbers behind its verdict."""
 
@@ -462,6 +474,7 @@ MODELS: Final[Mapping[Kind, type[Message]]] = {
     Kind.GROUP_SUMMARY: GroupSummary,
     Kind.HOLD: Hold,
     Kind.SYNC: Sync,
+    Kind.TRUST: TrustDocument,
     Kind.STATUS: StatusDocument,
     Kind.WAVE: WaveDocument,
     Kind.GATE: GateResult,

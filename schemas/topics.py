@@ -33,6 +33,7 @@ class Kind(StrEnum):
     GROUP_SUMMARY = "group_summary"
     HOLD = "hold"
     SYNC = "sync"
+    TRUST = "trust"
     PLAN = "plan"
     STATUS = "status"
     WAVE = "wave"
@@ -80,6 +81,7 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.GROUP_SUMMARY: Rule("group/{group}/summary", Sender.EVALUATOR, retained=True),
     Kind.HOLD: Rule("all/hold", Sender.OPERATOR, retained=True),
     Kind.SYNC: Rule("all/sync", Sender.ORCHESTRATOR, retained=False),
+    Kind.TRUST: Rule("all/trust", Sender.ORCHESTRATOR, retained=True),
     Kind.PLAN: Rule("rollout/{rollout}/plan", Sender.ORCHESTRATOR, retained=True),
     Kind.STATUS: Rule("rollout/{rollout}/status", Sender.ORCHESTRATOR, retained=True),
     Kind.WAVE: Rule("rollout/{rollout}/wave/{wave}", Sender.ORCHESTRATOR, retained=True),

@@ -1,8 +1,9 @@
 """A release on its way to the device: fetched, then believed only as far as it is proven.
 
-The order of the proofs is fixed: size and digest of the manifest, its signature by a release key, then what it says
-about version, architecture, device type, form and release counter, then disk space, and the archive last. Nothing is
-parsed before it is verified, and nothing reaches a slot before everything is.
+The order of the proofs is fixed: size and digest of the manifest, its signatures by release keys, then what it says
+about version, architecture, device type, the versions it may replace, form and release counter, then whether it is
+revoked, then disk space, and the archive last. Nothing is parsed before it is verified, and nothing reaches a slot
+before everything is.
 
 Source:
     Reference, "Artifact Integrity Verification".
@@ -19,12 +20,12 @@ from device_client.adapters.download import Progress, download
 from device_client.adapters.failure import CancelledError, StepError
 from device_client.adapters.layout import file_digest
 from device_client.adapters.slots import Slots
+from device_client.adapters.trust import Trusted
 from device_client.adapters.unpacker import Unpack, unpack_apart
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
 from device_client.core.record import SlotContent
 from schemas.codec import MANIFEST, decode
-from schemas.dsse import MANIFEST_TYPE, unseal
 from schemas.errors import DecodeError, SignatureError
 from schemas.manifest import NOARCH, Manifest
 from schemas.messages import HealthCheck, SlotName
@@ -40,14 +41,30 @@ class Identity:
     Attributes:
         arch: Of this device.
         device_type: Of this device.
-        release_keys: Raw public keys that are trusted.
+        trust: Whose releases are installed.
         formats: Of archives that can be unpacked here.
     """
 
     arch: str
     device_type: str
-    release_keys: tuple[bytes, ...]
+    trust: Trusted
     formats: tuple[str, ...] = field(default_factory=supported_formats)
+
+
+def read_manifest(envelope: bytes, trust: Trusted) -> Manifest:
+    """Verify the raw bytes first and parse exactly those.
+
+    Raises:
+        StepError: Not signed by whom it must be, or signed and no manifest.
+    """
+    try:
+        payload = trust.open_manifest(envelope)
+    except SignatureError as error:
+        raise StepError(ErrorCode.SIGNATURE_INVALID, f"manifest: {error}") from error
+    try:
+        return decode(Manifest, payload, MANIFEST)
+    except DecodeError as error:
+        raise StepError(ErrorCode.MANIFEST_INVALID, f"manifest: {error}") from error
 
 
 class Artifacts:
@@ -128,6 +145,7 @@ class Artifacts:
             StepError: The slot is left empty.
             CancelledError: The same; nobody wants it any more.
         """
+        root = self._identity.trust.root  # a newer one meanwhile has it proven again
         manifest = self.verify(source)
         folder = self._slots.open(slot)
         try:
@@ -143,22 +161,19 @@ class Artifacts:
             command=manifest.command,
             health_check=health_check,
             tree_digest=_UNSEALED,
+            root_version=0 if root is None else root.version,
         )
         return self._slots.seal(slot, content)
 
     def _open_manifest(self, source: Source) -> Manifest:
-        """Verify the raw bytes first and parse exactly those."""
+        """Prove the manifest as it is on disk, and that it fits."""
         path = self._manifest_path(source)
         if not path.is_file() or path.stat().st_size != source.manifest.size_bytes:
             raise StepError(ErrorCode.SIZE_MISMATCH, f"manifest: is not {source.manifest.size_bytes} bytes")
         if file_digest(path) != source.manifest.sha256:
             path.unlink()
             raise StepError(ErrorCode.CHECKSUM_MISMATCH, "manifest: has another digest")
-        try:
-            payload = unseal(MANIFEST_TYPE, path.read_bytes(), self._identity.release_keys, MANIFEST)
-            manifest = decode(Manifest, payload, MANIFEST)
-        except (SignatureError, DecodeError) as error:
-            raise StepError(ErrorCode.SIGNATURE_INVALID, f"manifest: {error}") from error
+        manifest = read_manifest(path.read_bytes(), self._identity.trust)
         self._check_fit(manifest, source)
         return manifest
 
@@ -171,6 +186,9 @@ class Artifacts:
             raise StepError(ErrorCode.ARCH_MISMATCH, f"manifest: is for {manifest.artifact.arch}, not {identity.arch}")
         if manifest.device_types and identity.device_type not in manifest.device_types:
             raise StepError(ErrorCode.DEVICE_TYPE_MISMATCH, f"manifest: is not for a {identity.device_type}")
+        if manifest.allowed_from and source.serving_version not in manifest.allowed_from:
+            serves = source.serving_version or "nothing"
+            raise StepError(ErrorCode.NOT_ALLOWED_FROM, f"manifest: may not replace {serves}, which serves here")
         if manifest.artifact.format not in identity.formats:
             takes = ", ".join(identity.formats)
             message = f"manifest: the archive is a {manifest.artifact.format}, and this device takes {takes}"
@@ -178,6 +196,9 @@ class Artifacts:
         if manifest.release_counter < source.release_counter_min:
             counters = f"{manifest.release_counter} after {source.release_counter_min}"
             raise StepError(ErrorCode.DOWNGRADE, f"manifest: its release counter falls: {counters}")
+        root = identity.trust.root
+        if root is not None and root.revokes(manifest.release, manifest.release_counter):
+            raise StepError(ErrorCode.REVOKED, f"manifest: {manifest.release} is revoked by root {root.version}")
 
     def _check_space(self, manifest: Manifest, archive: Path) -> None:
         """Want room for the archive twice and for its files once; what is already fetched counts."""

@@ -1,6 +1,6 @@
 """The device's connection to the broker. Callbacks only decode and enqueue; nothing is decided here.
 
-The session is clean and the five subscriptions are exact topics, made again on every connect. Nothing is published
+The session is clean and the six subscriptions are exact topics, made again on every connect. Nothing is published
 while there is no session: the client would keep it and send it later, when it is not true any more.
 
 paho acknowledges a message when the callback returns; what is lost by that is asked for again, because orders are
@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from device_client.adapters.trust import Trusted
 from device_client.core.effects import EventKind
 from device_client.core.events import (
     AvailabilityEchoed,
@@ -31,11 +32,11 @@ from device_client.core.events import (
     GrantReceived,
     HoldCleared,
     HoldReceived,
+    RootChanged,
     SyncReceived,
 )
 from schemas.codec import RETAINED, decode
-from schemas.dsse import GRANT_TYPE, unseal
-from schemas.errors import DecodeError, SignatureError
+from schemas.errors import DecodeError, SignatureError, TrustError
 from schemas.messages import Desired, Grant, Hold, Sync
 from schemas.topics import RULES, Kind, TopicTree
 
@@ -47,7 +48,7 @@ STABLE_SECONDS: Final = 60.0
 IN_FLIGHT_MAX: Final = 20
 QUEUED_MAX: Final = 100
 COMPLAINT_SECONDS: Final = 60.0
-SUBSCRIPTIONS: Final = (Kind.DESIRED, Kind.GRANT, Kind.AVAILABILITY, Kind.HOLD, Kind.SYNC)
+SUBSCRIPTIONS: Final = (Kind.DESIRED, Kind.GRANT, Kind.AVAILABILITY, Kind.HOLD, Kind.SYNC, Kind.TRUST)
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Bus:
         broker: Where to connect to; unreachable is no error, it is tried for ever.
         topics: The tree.
         device: Our id.
-        command_keys: Raw public keys whose grants are heard.
+        trust: Whose grants are heard, and what newer trust roots are told to.
         clock: Seconds that never fall.
         post: Takes events; may block while the agent is busy.
 
@@ -107,14 +108,14 @@ class Bus:
         topics: TopicTree,
         device: str,
         *,
-        command_keys: tuple[bytes, ...],
+        trust: Trusted,
         clock: Callable[[], float],
         post: Callable[[Event], None],
     ) -> None:
         self._broker = broker
         self._topics = topics
         self._device = device
-        self._command_keys = command_keys
+        self._trust = trust
         self._clock = clock
         self._post = post
         self._ended = threading.Event()
@@ -226,7 +227,7 @@ class Bus:
             return
         try:
             event = self._decode(address.kind, bytes(message.payload), retained=message.retain)
-        except (DecodeError, SignatureError) as error:
+        except (DecodeError, SignatureError, TrustError) as error:
             self._complain(message.topic, "message.rejected topic=%s reason=%s", message.topic, error)
             return
         if event is not None:
@@ -238,6 +239,7 @@ class Bus:
         Raises:
             DecodeError: It is not what its topic promises.
             SignatureError: It is a grant that no command key has signed.
+            TrustError: It holds a trust root that does not follow from ours.
         """
         match kind:
             case Kind.DESIRED if payload:
@@ -245,7 +247,7 @@ class Bus:
             case Kind.GRANT if retained:
                 raise DecodeError("a retained grant is never heard")
             case Kind.GRANT:
-                return GrantReceived(decode(Grant, unseal(GRANT_TYPE, payload, self._command_keys)))
+                return GrantReceived(decode(Grant, self._trust.open_grant(payload)))
             case Kind.HOLD if payload:
                 self._read_hold(payload)
                 return HoldReceived()
@@ -253,6 +255,9 @@ class Bus:
                 return HoldCleared()
             case Kind.SYNC if payload and not retained:
                 return SyncReceived(decode(Sync, payload).spread_seconds)
+            case Kind.TRUST if payload:
+                root = self._trust.learn(payload)
+                return None if root is None else RootChanged(root)
             case Kind.AVAILABILITY:
                 return AvailabilityEchoed(payload[:16].decode(errors="replace"))
             case _:

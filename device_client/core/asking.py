@@ -140,14 +140,21 @@ def _install(device: Device, desired: Desired, grant: Grant, now: float) -> Outc
         server_time = parse_timestamp(grant.server_time)
     except ValueError:
         return _wait(device, now, None)
+    if device.root is not None and device.root.has_expired(server_time):
+        return _give_up(
+            device, ErrorCode.ROOT_EXPIRED, f"root {device.root.version} was good until {device.root.expires}"
+        )
     not_before, not_after = window_of(desired)
     if not_before is not None and server_time < not_before:
         return _wait(device, now, not_before - server_time)
     if not_after is not None and server_time > not_after:
-        error = describe(ErrorCode.EXPIRED, "activate", f"it was allowed until {desired.not_after}")
-        device, told = move(device, Signal.GAVE_UP, error=error)
-        return device, (*told, ClearStaging())
+        return _give_up(device, ErrorCode.EXPIRED, f"it was allowed until {desired.not_after}")
     return activate(device, desired, now)
+
+
+def _give_up(device: Device, code: ErrorCode, message: str) -> Outcome:
+    device, told = move(device, Signal.GAVE_UP, error=describe(code, "activate", message))
+    return device, (*told, ClearStaging())
 
 
 def _wait(device: Device, now: float, retry_after_seconds: float | None) -> Outcome:

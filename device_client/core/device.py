@@ -1,8 +1,9 @@
 """The whole device as one pure function: what it is, what it observed and when, to what it becomes and what to do.
 
 Every event goes the same way: first time itself speaks (a deadline that has passed counts before the news that came too
-late), then the event, then whatever the new state still calls for: an order that had to wait, a step to try again, a
-question to ask. The last part looks at the state only and not at the event, so nothing is forgotten when an event is.
+late), then the event, then whatever the new state still calls for: to leave what the trust root forbids, an order that
+had to wait, a step to try again, a question to ask. The last part looks at the state only and not at the event, so
+nothing is forgotten when an event is.
 """
 
 from dataclasses import replace
@@ -32,6 +33,7 @@ from device_client.core.events import (
     NonceDrawn,
     Probed,
     Progressed,
+    RootChanged,
     Started,
     Step,
     StepFailed,
@@ -48,6 +50,7 @@ from device_client.core.installing import (
     retry,
 )
 from device_client.core.machine import ASKING, Phase
+from device_client.core.obeying import obey_root, on_root
 from device_client.core.orders import on_desired, pursue, pursue_if_deferred
 from device_client.core.recovery import recover
 from device_client.core.state import NOTHING, Device, Outcome, begin, report, spread
@@ -73,10 +76,11 @@ def advance(device: Device, event: Event, now: float) -> Outcome:
         device, timed = on_time(device, now)
         device, effects = _handle(device, event, now)
         effects = (*timed, *effects)
+    device, obeyed = obey_root(device)
     device, pursued = pursue_if_deferred(device)
     device, retried = _retry_if_due(device, now)
     device, asked = ask_if_due(device, now)
-    return device, (*effects, *pursued, *retried, *asked)
+    return device, (*effects, *obeyed, *pursued, *retried, *asked)
 
 
 def next_wake(device: Device) -> float | None:
@@ -109,6 +113,8 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
             return on_hold(device, hold=True, now=now)
         case HoldCleared():
             return on_hold(device, hold=False, now=now)
+        case RootChanged():
+            return on_root(device, event)
         case SyncReceived():
             return replace(device, report_at=now + event.spread_seconds * spread(device, 0)), NOTHING
         case AvailabilityEchoed():
@@ -134,7 +140,7 @@ def _start(device: Device, event: Started, now: float) -> Outcome:
     """Take up what was going on, on top of whatever a power cut left."""
     facts = event.facts
     record = recover(event.record, facts, now)
-    device = Device(device.id, record)
+    device = Device(device.id, record, root=facts.root)
     effects: tuple[Effect, ...] = (Persist(record),)
     going_back = record.going_back
     if going_back is not None and (going_back.deadline_at is None or record.active != going_back.slot):

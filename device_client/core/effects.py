@@ -40,6 +40,7 @@ class Source:
         release: The release it must be.
         version: The version it must be.
         release_counter_min: The lowest release counter that is no downgrade.
+        serving_version: What it would replace; None if nothing serves.
     """
 
     manifest: ManifestRef
@@ -47,6 +48,7 @@ class Source:
     release: str
     version: str
     release_counter_min: int
+    serving_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

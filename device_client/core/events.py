@@ -8,6 +8,7 @@ from device_client.core.codes import ErrorCode
 from device_client.core.record import Record, SlotContent
 from schemas.messages import Desired, Grant, SlotName
 from schemas.messages import Step as GrantedStep
+from schemas.trust import Root
 
 
 class Step(StrEnum):
@@ -52,6 +53,7 @@ class Facts:
         verified: What the slots hold whose marker matches their files.
         running: The slot whose application still runs, left by an agent that was killed.
         restoration: The last one; about a trial that may be over for long.
+        root: The newest trust root; None if the settings name the keys.
     """
 
     boot_id: str
@@ -59,6 +61,7 @@ class Facts:
     verified: Mapping[SlotName, SlotContent] = field(default_factory=dict)
     running: SlotName | None = None
     restoration: Restoration | None = None
+    root: Root | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,13 @@ class HoldReceived:
 @dataclass(frozen=True, slots=True)
 class HoldCleared:
     """The fleet's brake is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootChanged:
+    """A newer trust root is in force; it was verified."""
+
+    root: Root
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +194,7 @@ Event = (
     | GrantReceived
     | HoldReceived
     | HoldCleared
+    | RootChanged
     | SyncReceived
     | AvailabilityEchoed
     | Progressed

@@ -104,6 +104,7 @@ def source_of(record: Record) -> Source:
         release=desired.release,
         version=desired.version,
         release_counter_min=serving.release_counter if serving else 0,
+        serving_version=serving.version if serving else None,
     )
 
 

@@ -16,6 +16,7 @@ from device_client.core.effects import CancelStep, ClearStaging, Effect, Publish
 from device_client.core.events import DesiredReceived
 from device_client.core.installing import PREPARING, prepare
 from device_client.core.machine import ASKING, CHANGING, Phase, Signal
+from device_client.core.revoking import is_outdated, is_revoked
 from device_client.core.state import NOTHING, Device, Outcome, move, note, report
 from schemas.messages import Desired, ManifestRef
 
@@ -87,7 +88,8 @@ def _leads_away(device: Device) -> bool:
     record = device.record
     if record.desired is None or record.desired.action != "rollback":
         return False
-    return record.slot_holding(record.desired.version) not in (None, record.active)
+    slot = record.slot_holding(record.desired.version)
+    return slot not in (None, record.active) and not is_revoked(device, record.content(slot))
 
 
 def _is_superseded(device: Device) -> bool:
@@ -122,7 +124,9 @@ def _install(device: Device, desired: Desired) -> Outcome:
     serving, prepared = record.serving, record.content(record.standby)
     if serving is not None and serving.manifest_sha256 == sha256:
         return move(device, Signal.SETTLED, error=None, deferred=False)
-    if prepared is None or prepared.manifest_sha256 != sha256:
+    if device.root is not None and desired.release in device.root.revoked:
+        return _refuse(device, ErrorCode.REVOKED, f"{desired.release} is revoked by root {device.root.version}")
+    if prepared is None or prepared.manifest_sha256 != sha256 or is_outdated(device, prepared):
         return prepare(device, Signal.INSTALL_ORDERED, error=None, deferred=False)
     is_downgrade = serving is not None and prepared.release_counter < serving.release_counter
     if is_downgrade and record.previous != record.standby:
@@ -144,6 +148,8 @@ def _problem(desired: Desired) -> str | None:
 def _roll_back(device: Device, desired: Desired) -> Outcome:
     record = device.record
     slot = record.slot_holding(desired.version)
+    if slot != record.active and is_revoked(device, record.content(slot)):
+        return _refuse(device, ErrorCode.REVOKED, f"{desired.version} is revoked; no order brings it back")
     if slot is None:
         return _refuse(device, ErrorCode.NO_SAFE_ROLLBACK, f"no verified slot holds {desired.version}")
     if slot == record.active:

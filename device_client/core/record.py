@@ -31,6 +31,7 @@ class SlotContent(_Remembered):
         command: From the manifest.
         health_check: How its order said to ask for its health.
         tree_digest: Digest over every file of the slot.
+        root_version: Trust root under which the manifest was verified; 0 without one.
     """
 
     release: Name
@@ -40,6 +41,7 @@ class SlotContent(_Remembered):
     command: tuple[str, ...]
     health_check: HealthCheck
     tree_digest: Sha256
+    root_version: Count = 0
 
 
 class Marks(_Remembered):

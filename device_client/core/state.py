@@ -15,6 +15,7 @@ from device_client.core.machine import IN_PROGRESS, Phase, Signal, follow
 from device_client.core.probe import Health
 from device_client.core.record import Record
 from schemas.messages import DeviceEvent, ErrorReport, Reported
+from schemas.trust import Root
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Device:
         record: What it remembers; as of the last ``Persist``.
         connected: A session with the broker is up.
         hold: The fleet's brake is on.
+        root: The trust root in force; None if the settings name the keys.
         question: What it asked and has no answer to.
         ask_at: When it asks (again); None if there is nothing to ask or the nonce is being drawn.
         asked_count: Questions without an answer in a row.
@@ -42,6 +44,7 @@ class Device:
     record: Record = field(default_factory=Record)
     connected: bool = False
     hold: bool = False
+    root: Root | None = None
     question: Question | None = None
     ask_at: float | None = None
     asked_count: int = 0

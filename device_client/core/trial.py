@@ -67,7 +67,7 @@ def on_time(device: Device, now: float) -> Outcome:
             return device, NOTHING
         error = describe(ErrorCode.ROLLBACK_FAILED, "rolling_back", "the old version does not get healthy either")
         return move(device, Signal.GAVE_UP, going_back=None, error=error)
-    if record.trial is None or not _is_on_trial(device) or now < record.trial.deadline_at:
+    if record.trial is None or not is_on_trial(device) or now < record.trial.deadline_at:
         return device, NOTHING
     waited_for = "a permission to commit" if device.health.was_healthy else "health"
     return turn_back(device, ErrorCode.DEADLINE_EXCEEDED, f"no {waited_for} by the deadline")
@@ -96,7 +96,7 @@ def _watch_committed(device: Device, serving: SlotContent, now: float) -> Outcom
 def _leave(device: Device, code: ErrorCode, message: str) -> Outcome:
     """Turn back from a trial, or from a committed version if the order that installed it still stands."""
     record = device.record
-    if _is_on_trial(device):
+    if is_on_trial(device):
         return turn_back(device, code, message)
     is_ours = record.phase is Phase.IDLE and record.installed_generation == record.generation
     if is_ours and record.content(record.previous) is not None:
@@ -104,7 +104,7 @@ def _leave(device: Device, code: ErrorCode, message: str) -> Outcome:
     return device, NOTHING
 
 
-def _is_on_trial(device: Device) -> bool:
+def is_on_trial(device: Device) -> bool:
     """Say whether what serves is uncommitted and nothing is being changed."""
     on_trial = device.phase in (Phase.TRIAL, Phase.READY, Phase.WAITING)
     return device.record.trial is not None and on_trial

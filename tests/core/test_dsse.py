@@ -10,10 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Bounds
-from schemas.dsse import GRANT_TYPE, MANIFEST_TYPE, key_id, pre_authentication_encoding, seal, unseal
+from schemas.dsse import (
+    GRANT_TYPE,
+    MANIFEST_TYPE,
+    add_signature,
+    key_id,
+    pre_authentication_encoding,
+    read_envelope,
+    seal,
+    unseal,
+    write_envelope,
+)
 from schemas.errors import SignatureError
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+STRANGER = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw()
 OTHER_PUBLIC = OTHER.public_key().public_bytes_raw()
@@ -76,6 +87,48 @@ def test_a_changed_envelope_is_refused(change: Callable[[dict[str, Any]], object
         unseal(GRANT_TYPE, changed(change), [PUBLIC])
 
 
+@pytest.mark.parametrize(
+    ("signers", "threshold", "is_enough"),
+    [((KEY,), 1, True), ((KEY,), 2, False), ((KEY, OTHER), 2, True), ((KEY, STRANGER), 2, False), ((), 1, False)],
+)
+def test_as_many_different_keys_as_are_needed_must_sign(
+    signers: tuple[Ed25519PrivateKey, ...],
+    threshold: int,
+    is_enough: bool,  # noqa: FBT001 - a case
+) -> None:
+    envelope = write_envelope(GRANT_TYPE, b"{}", ())
+    for key in signers:
+        envelope = add_signature(envelope, GRANT_TYPE, key)
+
+    if is_enough:
+        assert unseal(GRANT_TYPE, envelope, [PUBLIC, OTHER_PUBLIC], threshold=threshold) == b"{}"
+    else:
+        with pytest.raises(SignatureError):
+            unseal(GRANT_TYPE, envelope, [PUBLIC, PUBLIC, OTHER_PUBLIC], threshold=threshold)
+
+
+def test_the_same_key_counts_once_however_often_it_signs_or_is_trusted() -> None:
+    twice = changed(lambda tree: tree.update(signatures=tree["signatures"] * 2))
+
+    with pytest.raises(SignatureError, match="signed by 1 trusted keys, 2 are needed"):
+        unseal(GRANT_TYPE, twice, [PUBLIC, PUBLIC], threshold=2)
+
+
+def test_signing_again_replaces_the_signature_of_that_key_and_keeps_the_others() -> None:
+    twice = add_signature(add_signature(SEALED, GRANT_TYPE, OTHER), GRANT_TYPE, KEY)
+
+    assert [each.key_id for each in read_envelope(GRANT_TYPE, twice).signatures] == [
+        key_id(OTHER_PUBLIC),
+        key_id(PUBLIC),
+    ]
+
+
+@pytest.mark.parametrize("text", ["eyJnbyI6MX1=", "eyJnbyI6MX0", "eyJnbyI6MX0=\n", "eyJnbyI6MX0==", " eyJnbyI6MX0="])
+def test_base64_has_one_form(text: str) -> None:
+    with pytest.raises(SignatureError, match="no signed envelope"):
+        unseal(GRANT_TYPE, changed(lambda tree: tree.update(payload=text)), [PUBLIC])
+
+
 def test_a_manifest_is_never_taken_for_a_grant() -> None:
     as_manifest = seal(MANIFEST_TYPE, b'{"go":1}', KEY)
     relabelled = as_manifest.replace(MANIFEST_TYPE.encode(), GRANT_TYPE.encode())
@@ -99,8 +152,8 @@ def test_a_key_id_is_only_a_hint() -> None:
         assert unseal(GRANT_TYPE, envelope, [OTHER_PUBLIC, PUBLIC]) == b'{"go":1}'
 
 
-@pytest.mark.parametrize(("before", "is_read"), [(0, True), (7, True), (8, False), (500, False)])
-def test_one_good_signature_of_the_first_eight_suffices(before: int, is_read: bool) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize(("before", "is_read"), [(0, True), (15, True), (16, False), (500, False)])
+def test_one_good_signature_of_the_first_sixteen_suffices(before: int, is_read: bool) -> None:  # noqa: FBT001 - a case
     bad = {"keyid": "", "sig": base64_of(bytes(64))}
     envelope = changed(lambda tree: tree.update(signatures=[bad] * before + tree["signatures"]))
 

@@ -26,6 +26,7 @@ TOPICS = {
     Kind.GROUP_SUMMARY: "group/vision/summary",
     Kind.HOLD: "all/hold",
     Kind.SYNC: "all/sync",
+    Kind.TRUST: "all/trust",
     Kind.PLAN: "rollout/r-042/plan",
     Kind.STATUS: "rollout/r-042/status",
     Kind.WAVE: "rollout/r-042/wave/canary",
@@ -70,7 +71,7 @@ def test_retained_is_state_and_nothing_else() -> None:
     assert retained == {
         Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.GROUP_SUMMARY, Kind.HOLD, Kind.PLAN,
         Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ORCHESTRATOR_AVAILABILITY, Kind.ORCHESTRATOR_INFO,
-        Kind.EVALUATOR_AVAILABILITY, Kind.EVALUATOR_LEASE,
+        Kind.EVALUATOR_AVAILABILITY, Kind.EVALUATOR_LEASE, Kind.TRUST,
     }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from device_client.core.events import (
     NonceDrawn,
     Probed,
     Restoration,
+    RootChanged,
     Started,
     Step,
     StepFailed,
@@ -51,6 +52,7 @@ from schemas.messages import (
     Reported,
     SlotName,
 )
+from schemas.trust import Root
 
 CHECK = HealthCheck(interval_seconds=10, timeout_seconds=5)
 COUNTERS = {"1.0.0": 100, "1.1.0": 110, "1.2.0": 120}
@@ -112,6 +114,7 @@ class Bench:
     disk: dict[SlotName, SlotContent] = field(default_factory=lambda: {"blue": make_content("1.0.0")})
     running: SlotName | None = None
     restoration: Restoration | None = None
+    root: Root | None = None
     record: Record = field(default_factory=Record)
     answers: bool = True
     failures: dict[Step, StepFailed] = field(default_factory=dict)
@@ -154,7 +157,9 @@ class Bench:
         match effect:
             case Install(_, source, slot):
                 assert slot != self.link, "what serves is never written"
-                content = self.disk[slot] = make_content(source.version)
+                proven_under = 0 if self.root is None else self.root.version
+                content = make_content(source.version).model_copy(update={"root_version": proven_under})
+                self.disk[slot] = content
             case SwitchSlot(_, slot):
                 self.link = slot
             case StopApplication():
@@ -168,7 +173,7 @@ class Bench:
 
     def start(self, *, connected: bool = True) -> list[Effect]:
         self.device = Device("pi-1")
-        facts = Facts(self.boot_id, self.link, dict(self.disk), self.running, self.restoration)
+        facts = Facts(self.boot_id, self.link, dict(self.disk), self.running, self.restoration, self.root)
         effects = self.send(Started(self.record, facts))
         return [*effects, *self.send(Connected())] if connected else effects
 
@@ -181,6 +186,10 @@ class Bench:
     def order(self, generation: int, version: str = "1.1.0", **changes: Any) -> list[Effect]:
         desired = make_desired(generation, version, **changes)
         return self.send(DesiredReceived(desired, digest(desired.model_dump_json())))
+
+    def learn(self, root: Root) -> list[Effect]:
+        self.root = root
+        return self.send(RootChanged(root))
 
     def fail(self, step: Step, code: ErrorCode, *, retryable: bool = False) -> None:
         self.failures[step] = StepFailed(step, 0, code, f"{step} failed", retryable)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.failure import StepError
 from device_client.adapters.slots import Slots
+from device_client.adapters.trust import PinnedKeys
 from device_client.core.effects import Source
 from schemas.dsse import MANIFEST_TYPE, seal
 from schemas.messages import Desired
@@ -39,7 +40,7 @@ class World:
         self.folder = folder
         self.url = url
         self.slots = Slots(folder / "root")
-        self.artifacts = Artifacts(self.slots, Identity("aarch64", "pi4", (public(RELEASE_KEY),)))
+        self.artifacts = Artifacts(self.slots, Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),))))
 
     def publish(self, **changes: Any) -> Desired:
         built = make_release(self.folder, "1.1.0", application=QUICK_APPLICATION, **changes)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from device_client.adapters.mqtt import Tls
-from device_client.settings import SettingsError, broker_of, load_settings
+from device_client.settings import SettingsError, broker_of, load_settings, trust_of
+from tests.core.trust_roots import make_root, signed
 
 KEY = "ab" * 32
 GOOD = f"""
@@ -74,6 +75,18 @@ def test_tls_takes_its_port_and_its_files(tmp_path: Path) -> None:
         ((":1884", ":x"), "key 'broker': "),
         ((f'release_keys = ["{KEY}"]', 'release_keys = ["abc"]'), "64 hex digits"),
         ((f'release_keys = ["{KEY}"]', "release_keys = []"), "key 'release_keys': "),
+        (
+            (f'release_keys = ["{KEY}"]\n', ""),
+            "nobody's releases count; give trust_root, or release_keys and command_keys",
+        ),
+        ((f'command_keys = ["{KEY}"]\n', ""), "nobody's grants count; give command_keys"),
+        (("port = 8080", 'port = 8080\ntrust_root = "root.json"'), "remove release_keys, command_keys"),
+        (("port = 8080", 'port = 8080\ngpg_keyring = "keys.gpg"'), "gpg_keyring and gpg_fingerprints belong together"),
+        (
+            ("port = 8080", f'port = 8080\ngpg_keyring = "k"\ngpg_fingerprints = ["{"A" * 40}"]'),
+            "two ways to say the same",
+        ),
+        (("port = 8080", 'port = 8080\ngpg_fingerprints = ["ABCD"]'), "key 'gpg_fingerprints.0': "),
         (('region = "north"', 'region = "north"\ntopic_root = "fleet/+"'), "key 'topic_root': "),
         (('region = "north"', 'region = "north"\npassword_file = "missing"'), "key 'password_file': "),
         (('region = "north"', 'region = "north"\nca_file = "ca"'), "write mqtts://"),
@@ -89,6 +102,46 @@ def test_settings_are_refused_with_file_key_and_remedy(tmp_path: Path, change: t
     assert message in str(caught.value)
     assert "p%40ss" not in str(caught.value)
     assert "p@ss" not in str(caught.value)
+
+
+def with_root(tmp_path: Path, envelope: bytes | None) -> str:
+    if envelope is not None:
+        (tmp_path / "root.json").write_bytes(envelope)
+    return GOOD.replace(f'release_keys = ["{KEY}"]\ncommand_keys = ["{KEY}"]', 'trust_root = "root.json"')
+
+
+def test_trust_root_stands_for_all_keys(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(with_root(tmp_path, signed(make_root(), "root-a", "root-b")))
+
+    assert trust_of(load_settings(tmp_path / "agent.toml"), tmp_path).root == make_root()
+
+
+@pytest.mark.parametrize(
+    ("envelope", "message"),
+    [
+        (None, "root.json: No such file or directory; copy the orchestrator's keys/roots/1.root.json there"),
+        (b"{}", "root.json: no root that its own keys signed: "),
+        (signed(make_root(), "root-a"), "signed by 1 trusted keys, 2 are needed; take a root that is signed"),
+    ],
+)
+def test_trust_root_that_is_none_is_refused_with_file_key_and_remedy(
+    tmp_path: Path, envelope: bytes | None, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"agent\.toml: key 'trust_root': ") as caught:
+        load(tmp_path, with_root(tmp_path, envelope))
+
+    assert message in str(caught.value)
+
+
+def test_fingerprints_are_read_as_gpg_prints_them(tmp_path: Path) -> None:
+    printed = "0123 4567 89AB CDEF 0123  4567 89ab cdef 0123 4567"
+    text = GOOD.replace(f'release_keys = ["{KEY}"]', f'gpg_keyring = "keys.gpg"\ngpg_fingerprints = ["{printed}"]')
+    (tmp_path / "agent.toml").write_text(text)
+
+    settings = load_settings(tmp_path / "agent.toml")
+
+    assert settings.gpg_keyring == str(tmp_path / "keys.gpg")
+    assert settings.gpg_fingerprints == ("0123456789ABCDEF0123456789ABCDEF01234567",)
 
 
 @pytest.mark.parametrize(
