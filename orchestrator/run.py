@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +13,15 @@ from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
 from orchestrator.adapters.journal import Journal
-from orchestrator.adapters.keys import load_private, load_public
+from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
+from orchestrator.adapters.trust import LiveTrust, ReleaseTrust
 from orchestrator.core.context import Context
 from orchestrator.core.enrolment import OPEN, Enrolment
+from orchestrator.core.releases import ReleaseError
 from orchestrator.service import Engine
 from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
@@ -28,6 +31,8 @@ from schemas.dsse import GRANT_TYPE, seal
 from schemas.messages import OrchestratorInfo
 from schemas.times import format_timestamp
 from schemas.topics import TOPIC_ROOT, TopicTree
+
+log = logging.getLogger(__name__)
 
 JOURNAL_NAME: Final = "journal.db"
 SNAPSHOT_LOOK_SECONDS: Final = 5.0
@@ -65,10 +70,14 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         FleetError: Keys, journal, port or broker are not what they must be; the message names the remedy.
     """
     started_at = clock.now()
-    keys = settings.folder / "keys"
-    command_key, release_key = load_private(keys / "command.key"), load_public(keys / "release.pub")
+    command_key = load_private(settings.folder / "keys" / "command.key")
+    public_key = command_key.public_key().public_bytes_raw()
+    live = LiveTrust(settings.folder, public_key)
     store = ReleaseStore(settings.folder / "releases")
-    store.verify([release_key])
+    if live.trust.root is None:
+        store.verify(live.trust)
+    else:
+        _name_useless(store, live.trust)
     journal = Journal(settings.folder / JOURNAL_NAME)
     tree = TopicTree(settings.topic_root)
     try:
@@ -78,7 +87,8 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
             url = settings.registry_url or local_url
             monitor, histories = Monitor(), KeptHistories(settings.folder / HISTORY_NAME)
             monitor.remember(histories.load(), started_at)
-            context = Context(monitor, Releases(store), Policies(settings.folder / "policies"), url, settings.enrolment)
+            releases = Releases(store, live, clock.now)
+            context = Context(monitor, releases, Policies(settings.folder / "policies"), url, settings.enrolment)
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)
             engine = Engine(
@@ -100,10 +110,15 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     version=VERSION,
                     started_at=format_timestamp(started_at),
                     epoch=engine.state.epoch,
-                    command_keys=(command_key.public_key().public_bytes_raw().hex(),),
-                    release_keys=(release_key.hex(),),
+                    command_keys=(public_key.hex(),),
+                    release_keys=tuple(key.hex() for key in live.trust.keys),
+                    root_version=None if live.trust.root is None else live.trust.root.version,
                 )
                 return encode(info)
+
+            def roots() -> bytes | None:
+                live.renew()
+                return live.document
 
             async def ready() -> None:
                 announce(json.dumps({"ready": True, "epoch": engine.state.epoch, "registry": url}))
@@ -115,6 +130,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 clock=clock.now,
                 tick_seconds=settings.tick_seconds,
                 greet=greet,
+                roots=roots,
                 together=journal.together,
             )
             keeping = [
@@ -132,6 +148,17 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     each.cancel()
     finally:
         journal.close()
+
+
+def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:
+    """Log the releases that no device installs any more; after a rotation they are no reason not to start."""
+    for name in store.names():
+        try:
+            stored = store.get(name)
+            if stored is not None:
+                store.verify_release(stored, trust)
+        except ReleaseError as error:
+            log.warning("release %s cannot be rolled out: %s", name, error)
 
 
 async def _keep_snapshots(engine: Engine, kept: Snapshots) -> None:

@@ -1,9 +1,10 @@
 """What the operator has put on the orchestrator's shelf: releases and policies, read when they are asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.adapters.releases import ReleaseStore
+from orchestrator.adapters.trust import LiveTrust
 from orchestrator.core.releases import StoredRelease
 from schemas.errors import PolicyError
 from schemas.policy import Policy
@@ -11,15 +12,28 @@ from schemas.policy_text import parse_policy
 
 
 class Releases(Mapping[str, StoredRelease]):
-    """The release store as a mapping, so that a release published a moment ago can be rolled out."""
+    """The release store as a mapping, so that a release published a moment ago can be rolled out.
 
-    def __init__(self, store: ReleaseStore) -> None:
+    One that no device would install raises ``ReleaseError`` when it is named.
+
+    Args:
+        store: Holds them.
+        live: Says whose releases count.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, store: ReleaseStore, live: LiveTrust, clock: Callable[[], float]) -> None:
         self._store = store
+        self._live = live
+        self._clock = clock
 
     def __getitem__(self, name: str) -> StoredRelease:
         release = self._store.get(name)
         if release is None:
             raise KeyError(name)
+        self._live.renew()
+        self._store.verify_release(release, self._live.trust)
+        self._live.trust.check_expiry(self._clock())
         return release
 
     def __iter__(self) -> Iterator[str]:

@@ -427,6 +427,7 @@ class OrchestratorInfo(Message):
     epoch: Count
     command_keys: Labels
     release_keys: Labels
+    root_version: Count | None = None
 
 
 class ReplyError(Message):

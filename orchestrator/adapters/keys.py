@@ -45,12 +45,26 @@ def create_keys(folder: Path) -> None:
                 if path.exists():
                     raise KeyFileError(f"{path} exists; use it, or choose another folder for new keys")
         for name in NAMES:
-            key = Ed25519PrivateKey.generate()
-            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            _write(folder / f"{name}.key", pem, mode=0o600)
-            _write(folder / f"{name}.pub", f"{key.public_key().public_bytes_raw().hex()}\n".encode(), mode=0o644)
+            _create(folder / f"{name}.key")
     except OSError as error:
         raise KeyFileError(f"{error.filename or folder}: {error.strerror}; choose a folder that is writable") from error
+
+
+def create_key(path: Path) -> bytes:
+    """Write one private key for its owner only, its public key beside it in a ``.pub`` file, and return that.
+
+    Raises:
+        KeyFileError: One of the files exists (nothing is overwritten), or they cannot be written.
+    """
+    for each in (path, path.with_suffix(".pub")):
+        if each.exists():
+            raise KeyFileError(f"{each} exists; use it, or choose another name for a new key")
+    if path.suffix == ".pub":
+        raise KeyFileError(f"{path}: that is where the public key goes; name it {path.with_suffix('.key')}")
+    try:
+        return _create(path)
+    except OSError as error:
+        raise KeyFileError(f"{error.filename or path}: {error.strerror}; choose a folder that is writable") from error
 
 
 def load_private(path: Path) -> Ed25519PrivateKey:
@@ -89,6 +103,14 @@ def load_public(path: Path) -> bytes:
     if len(key) != _RAW_BYTES:
         raise KeyFileError(f"{path}: {len(key)} bytes, expected {_RAW_BYTES} in hex; name another file")
     return key
+
+
+def _create(path: Path) -> bytes:
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    _write(path.with_suffix(".pub"), f"{public.hex()}\n".encode(), mode=0o644)
+    return public
 
 
 def _write(path: Path, data: bytes, *, mode: int) -> None:

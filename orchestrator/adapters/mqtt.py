@@ -77,6 +77,8 @@ class MqttBus:
         clock: Seconds since the epoch, never falling.
         tick_seconds: How often time passes for the engine.
         greet: Makes the retained ``orchestrator/info`` once the engine has its epoch.
+        roots: Returns the trust roots that devices follow; None if there are none. What it returns is published when
+            it has changed, and again on every connect.
         together: What is decided within it is durable when it ends, in one transaction of the engine's journal.
     """
 
@@ -89,6 +91,7 @@ class MqttBus:
         clock: Callable[[], float],
         tick_seconds: float,
         greet: Callable[[], bytes],
+        roots: Callable[[], bytes | None] = lambda: None,
         together: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._engine = engine
@@ -97,6 +100,8 @@ class MqttBus:
         self._clock = clock
         self._tick_seconds = tick_seconds
         self._greet = greet
+        self._roots = roots
+        self._roots_said: bytes | None = None
         self._together = together
         self._left: list[Outgoing] = []
         """What the connections before did not get acknowledged."""
@@ -138,7 +143,8 @@ class MqttBus:
             said = self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock())
             self._started = True
             info = Outgoing(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), retain=True)
-            connection.send([online, *self._left, *said, info])
+            self._roots_said = None
+            connection.send([online, *self._left, *self._newer_roots(), *said, info])
             self._left = []
             if first:
                 await ready()
@@ -182,7 +188,15 @@ class MqttBus:
         while True:
             await asyncio.sleep(self._tick_seconds)
             self._share_reading()
+            connection.send(self._newer_roots())
             connection.send(self._engine.handle(Tick(), self._clock()))
+
+    def _newer_roots(self) -> list[Outgoing]:
+        document = self._roots()
+        if document is None or document == self._roots_said:
+            return []
+        self._roots_said = document
+        return [Outgoing(self._tree.build(Kind.TRUST), document, retain=True)]
 
     def _share_reading(self) -> None:
         """Read ourselves what no evaluator reads."""

@@ -10,51 +10,38 @@ is ever replaced::
 
 import contextlib
 import fcntl
-import gzip
 import hashlib
-import io
-import os
 import re
-import stat
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, assert_never
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
-from orchestrator.core.releases import StoredArtifact, StoredRelease
+from orchestrator.adapters.durable import write_durably
+from orchestrator.adapters.packing import compress, list_files, pack, read_file
+from orchestrator.adapters.trust import ReleaseTrust
+from orchestrator.core.releases import ReleaseError, StoredArtifact, StoredRelease
 from schemas.codec import MANIFEST, MESSAGE, decode, encode
-from schemas.dsse import MANIFEST_TYPE, seal, unseal
-from schemas.errors import DecodeError, FleetError, SignatureError
+from schemas.dsse import MANIFEST_TYPE, add_signature, read_envelope, write_envelope
+from schemas.errors import DecodeError, SignatureError
 from schemas.ids import NAME_PATTERN
-from schemas.manifest import NOARCH, SLOT_FOLDERS, Artifact, FileEntry, Format, Manifest, check_artifact_path
+from schemas.manifest import NOARCH, Artifact, FileEntry, Format, Manifest
 
 MANIFESTS: Final = "manifests"
 ARTIFACTS: Final = "artifacts"
 INDEXES: Final = "releases"
-_EXECUTABLE: Final = 0o111
-_ZSTD_LEVEL: Final = 19
-"""The highest whose window, 8 MiB, every device takes."""
-_Mode = Literal[0o644, 0o755]
-
-
-class ReleaseError(FleetError):
-    """The publisher's fault: a tree that cannot be released, or a store that does not hold what was published.
-
-    The text names the file and the remedy.
-    """
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltRelease:
-    """One architecture of a release, ready to be published.
+    """One architecture of a release, ready to be signed or published.
 
     Attributes:
         manifest: What the envelope holds.
-        envelope: The signed manifest, named by its SHA-256.
+        envelope: The manifest with the signatures that it has so far, named by its SHA-256.
         artifact: The archive.
     """
 
@@ -70,10 +57,11 @@ def build_release(
     version: str,
     release_counter: int,
     command: Sequence[str],
-    key: Ed25519PrivateKey,
+    key: Ed25519PrivateKey | None,
     arch: str = NOARCH,
     device_types: Sequence[str] = (),
     form: Format = "tar.gz",
+    allowed_from: Sequence[str] = (),
 ) -> BuiltRelease:
     """Pack and sign the regular files below app/, models/ and config/ of ``tree``.
 
@@ -86,16 +74,17 @@ def build_release(
         version: What the application reports once it runs.
         release_counter: Higher than that of every earlier release of this application.
         command: Started in the slot's folder, without a shell; ``{port}`` becomes the port to listen on.
-        key: The release key.
+        key: The release key; None leaves it unsigned, for keys that are elsewhere.
         arch: What it runs on.
         device_types: Types that may install it; empty means any.
         form: How the archive is compressed; ``tar.zst`` needs ``zstandard``, here and on the devices.
+        allowed_from: Versions that it may replace; empty means any.
 
     Raises:
         ReleaseError: The tree or a value cannot be released; the publisher's fault.
     """
-    contents = [(path, *_read(tree / path)) for path in _list_files(tree)]
-    archive = _compress(_pack(tree, contents), form)
+    contents = [(path, *read_file(tree / path)) for path in list_files(tree)]
+    archive = compress(pack(tree, contents), form)
     try:
         manifest = Manifest(
             release=release,
@@ -108,84 +97,18 @@ def build_release(
             ),
             command=tuple(command),
             device_types=tuple(device_types),
+            allowed_from=tuple(allowed_from),
         )
     except ValidationError as error:
         raise ReleaseError(f"{tree}: {_first(error)}; correct it and build again") from error
-    envelope = seal(MANIFEST_TYPE, encode(manifest), key)
+    envelope = write_envelope(MANIFEST_TYPE, encode(manifest), ())
     try:
-        _open_manifest(envelope, [key.public_key().public_bytes_raw()])
+        if key is not None:
+            envelope = add_signature(envelope, MANIFEST_TYPE, key, MANIFEST)
+        decode(Manifest, read_envelope(MANIFEST_TYPE, envelope, MANIFEST).payload, MANIFEST)
     except (SignatureError, DecodeError) as error:
         raise ReleaseError(f"{tree}: no device would take the manifest: {error}; release fewer files") from error
     return BuiltRelease(manifest, envelope, archive)
-
-
-def _list_files(tree: Path) -> list[str]:
-    """Return the paths of all files below ``tree`` in archive order; refuse what is neither file nor folder."""
-    if not tree.is_dir():
-        raise ReleaseError(f"{tree} is no folder; name the folder that holds {', '.join(SLOT_FOLDERS)}")
-    found: list[str] = []
-    for folder, subfolders, names in os.walk(tree, onerror=_refuse_unreadable):
-        for name in (*subfolders, *names):
-            path = Path(folder, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISDIR(mode):
-                continue
-            if not stat.S_ISREG(mode):
-                raise ReleaseError(f"{path} is a link or a special file; put a regular file there or remove it")
-            found.append(path.relative_to(tree).as_posix())
-    for relative in found:
-        try:
-            check_artifact_path(relative)
-        except ValueError as error:
-            raise ReleaseError(f"{tree / relative}: {error}; move, rename or remove it") from error
-    if not found:
-        raise ReleaseError(f"{tree} holds no files; put the application below {tree / SLOT_FOLDERS[0]}")
-    return sorted(found)
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise ReleaseError(f"{error.filename}: {error.strerror}; make it readable") from error
-
-
-def _read(path: Path) -> tuple[_Mode, bytes]:
-    try:
-        mode = path.stat().st_mode
-        return (0o755 if mode & _EXECUTABLE else 0o644), path.read_bytes()
-    except OSError as error:
-        raise ReleaseError(f"{path}: {error.strerror}; make it readable") from error
-
-
-def _pack(tree: Path, contents: Iterable[tuple[str, _Mode, bytes]]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(mode="w", fileobj=buffer, format=tarfile.USTAR_FORMAT) as archive:
-        for path, mode, data in contents:
-            entry = tarfile.TarInfo(path)  # a fresh one: regular file, time 0, owner 0 without a name
-            entry.size = len(data)
-            entry.mode = mode
-            try:
-                archive.addfile(entry, io.BytesIO(data))
-            except ValueError as error:
-                raise ReleaseError(f"{tree / path}: {error} for an archive; shorten its path or split it") from error
-    return buffer.getvalue()
-
-
-def _compress(archive: bytes, form: Format) -> bytes:
-    match form:
-        case "tar":
-            return archive
-        case "tar.gz":
-            buffer = io.BytesIO()
-            with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as compressed:
-                compressed.write(archive)
-            return buffer.getvalue()
-        case "tar.zst":
-            try:
-                import zstandard  # noqa: PLC0415 - it is optional
-            except ImportError as error:
-                raise ReleaseError("tar.zst needs zstandard; install tidegate[zstd], or take another form") from error
-            return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(archive)
-        case _:
-            assert_never(form)
 
 
 class ReleaseStore:
@@ -210,9 +133,9 @@ class ReleaseStore:
             with self._locked():
                 stored = self._merge(built)
                 artifact = stored.by_arch[built.manifest.artifact.arch]
-                _write(self.folder / ARTIFACTS / artifact.artifact_sha256, built.artifact)
-                _write(self.folder / MANIFESTS / artifact.manifest_sha256, built.envelope)
-                _write(self._index_path(stored.release), stored.model_dump_json(indent=1).encode())
+                write_durably(self.folder / ARTIFACTS / artifact.artifact_sha256, built.artifact)
+                write_durably(self.folder / MANIFESTS / artifact.manifest_sha256, built.envelope)
+                write_durably(self._index_path(stored.release), stored.model_dump_json(indent=1).encode())
                 return stored
         except OSError as error:
             raise ReleaseError(f"{self.folder}: {error}; make it writable and free some space") from error
@@ -240,35 +163,36 @@ class ReleaseStore:
         """Return the names of all releases, sorted."""
         return tuple(sorted(path.stem for path in (self.folder / INDEXES).glob("*.json")))
 
-    def verify(self, release_keys: Iterable[bytes]) -> None:
-        """Check that every release is signed and that its index says what the signed manifests say.
-
-        Archives are checked by size; whoever fetches one checks its digest.
-
-        Args:
-            release_keys: Raw public keys that are trusted.
+    def verify(self, trust: ReleaseTrust) -> None:
+        """Check every release, see ``verify_release``.
 
         Raises:
             ReleaseError: The first release that does not verify.
         """
-        trusted = tuple(release_keys)
         for name in self.names():
             stored = self.get(name)
-            if stored is None:
-                continue  # removed since it was listed
-            for arch, artifact in stored.by_arch.items():
-                self._verify_artifact(stored, arch, artifact, trusted)
+            if stored is not None:  # else it was removed since it was listed
+                self.verify_release(stored, trust)
 
-    def _verify_artifact(
-        self, stored: StoredRelease, arch: str, artifact: StoredArtifact, trusted: Sequence[bytes]
-    ) -> None:
+    def verify_release(self, stored: StoredRelease, trust: ReleaseTrust) -> None:
+        """Check that a release is signed and not revoked, and that its index says what the signed manifests say.
+
+        Archives are checked by size; whoever fetches one checks its digest.
+
+        Raises:
+            ReleaseError: It does not verify.
+        """
+        for arch, artifact in stored.by_arch.items():
+            self._verify_artifact(stored, arch, artifact, trust)
+
+    def _verify_artifact(self, stored: StoredRelease, arch: str, artifact: StoredArtifact, trust: ReleaseTrust) -> None:
         manifest_path = self.folder / MANIFESTS / artifact.manifest_sha256
         artifact_path = self.folder / ARTIFACTS / artifact.artifact_sha256
         remedy = f"remove {self._index_path(stored.release)} and publish the release again"
         try:
             envelope = manifest_path.read_bytes()
             artifact_size_bytes = artifact_path.stat().st_size
-            manifest = _open_manifest(envelope, trusted)
+            manifest = trust.open_manifest(envelope)
         except OSError as error:
             raise ReleaseError(f"{error.filename}: {error.strerror}; {remedy}") from error
         except (SignatureError, DecodeError) as error:
@@ -284,12 +208,20 @@ class ReleaseStore:
             release=release, version=version, release_counter=counter, by_arch={arch: artifact}
         )
         same_release = (stored.version, stored.release_counter) == (version, counter)
-        if not same_release or stored.by_arch.get(arch, artifact) != artifact:
+        if not same_release or not self._is_same(stored.by_arch.get(arch, artifact), built, artifact):
             raise ReleaseError(
                 f"{self._index_path(release)}: {release} is published with other contents, and a release never "
                 "changes; give this one a new name and a higher release counter"
             )
         return stored.model_copy(update={"by_arch": {**stored.by_arch, arch: artifact}})
+
+    def _is_same(self, known: StoredArtifact, built: BuiltRelease, artifact: StoredArtifact) -> bool:
+        """Say whether nothing but signatures differs: keys change, and a release is signed again."""
+        if known == artifact:
+            return True
+        before = (self.folder / MANIFESTS / known.manifest_sha256).read_bytes()
+        payloads = {read_envelope(MANIFEST_TYPE, each, MANIFEST).payload for each in (before, built.envelope)}
+        return len(payloads) == 1
 
     def _index_path(self, release: str) -> Path:
         return self.folder / INDEXES / f"{release}.json"
@@ -313,28 +245,9 @@ def _describe(manifest: Manifest, envelope: bytes) -> tuple[str, str, int, str, 
         arch=manifest.artifact.arch,
         unpacked_bytes=manifest.unpacked_bytes,
         device_types=manifest.device_types,
+        allowed_from=manifest.allowed_from,
     )
     return manifest.release, manifest.target_version, manifest.release_counter, artifact.arch, artifact
-
-
-def _open_manifest(envelope: bytes, trusted: Iterable[bytes]) -> Manifest:
-    return decode(Manifest, unseal(MANIFEST_TYPE, envelope, trusted, MANIFEST), MANIFEST)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` so that a power cut leaves the old file or the new one, never a part."""
-    path.parent.mkdir(exist_ok=True)
-    pending = path.with_name(f".{path.name}.pending")
-    with pending.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    pending.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _sha256(data: bytes) -> str:

@@ -5,11 +5,19 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.errors import FleetError
 from schemas.ids import Name, Sha256
 from schemas.manifest import NOARCH
 from schemas.messages import ArtifactRef, ManifestRef
 
 Bytes = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class ReleaseError(FleetError):
+    """The publisher's fault: a tree that cannot be released, or a store that does not hold what was published.
+
+    The text names the file and the remedy.
+    """
 
 
 class StoredArtifact(BaseModel):
@@ -23,6 +31,7 @@ class StoredArtifact(BaseModel):
         arch: What it runs on; ``noarch`` runs anywhere.
         unpacked_bytes: What its files take on a device.
         device_types: Types that may install it; empty means any.
+        allowed_from: Versions that it may replace; empty means any.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -34,6 +43,7 @@ class StoredArtifact(BaseModel):
     arch: Name
     unpacked_bytes: Bytes
     device_types: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)]
+    allowed_from: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
 
     def references(self, registry_url: str) -> tuple[ManifestRef, ArtifactRef]:
         """Say what a device fetches, and where below ``registry_url``, as its ``desired`` names it."""

@@ -19,7 +19,7 @@ from orchestrator.core.facts import fleet_facts
 from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.members import Member
 from orchestrator.core.orders import order_hold
-from orchestrator.core.releases import StoredRelease
+from orchestrator.core.releases import ReleaseError, StoredRelease
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.summaries import SHOWN_MAX, fitted, plan_summary
@@ -44,7 +44,10 @@ def decide_start(
     state: State, received: CommandReceived, command: StartCommand, context: Context, now: float
 ) -> Outcome:
     """Answer ``plan`` and ``start``; a plan changes nothing."""
-    release = context.releases.get(command.release)
+    try:
+        release = context.releases.get(command.release)
+    except ReleaseError as error:
+        return refuse("not_allowed", str(error))
     if release is None:
         return unknown("release", command.release, context.releases)
     policy = _policy(command, context)

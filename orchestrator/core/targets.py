@@ -119,10 +119,18 @@ def exclusions(state: State, release: StoredRelease, policy: Policy, *, supersed
             taken[each.members.column(Member.device_row)[is_going_back]] = True
             reasons.mark(taken & devices.where(Device.rollout, each.id), f"going back in rollout {each.id}")
     for artifact in release.by_arch.values():
+        of_info = [release.artifact_for(info.arch) is artifact for info in devices.vocabularies["info"].values]
+        gets_it = np.array(of_info)[devices.column(Device.info)]
+        if artifact.allowed_from:
+            is_allowed = np.zeros(len(devices), dtype=np.bool_)
+            for version in artifact.allowed_from:
+                is_allowed |= devices.where(Device.version, version)
+            reasons.mark(gets_it & ~is_allowed, f"runs no version that {release.release} may replace")
         needed = 2 * artifact.artifact_size_bytes + artifact.unpacked_bytes
-        gets_it = [release.artifact_for(info.arch) is artifact for info in devices.vocabularies["info"].values]
-        is_short = np.array(gets_it)[devices.column(Device.info)] & (devices.column(Device.disk_free) < needed)
-        reasons.mark(is_short, f"less than {needed} bytes free, which {artifact.arch} needs beside what runs")
+        reasons.mark(
+            gets_it & (devices.column(Device.disk_free) < needed),
+            f"less than {needed} bytes free, which {artifact.arch} needs beside what runs",
+        )
     return Column(reasons.codes, reasons.vocabulary.values)
 
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_client.adapters.compression import ZSTD_WINDOW_BYTES_MAX
-from orchestrator.adapters.releases import BuiltRelease, ReleaseError, ReleaseStore, build_release
-from orchestrator.core.releases import StoredArtifact, StoredRelease
+from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
+from orchestrator.adapters.trust import ReleaseTrust
+from orchestrator.core.releases import ReleaseError, StoredArtifact, StoredRelease
 from schemas.codec import MANIFEST, decode
 from schemas.dsse import MANIFEST_TYPE, unseal
 from schemas.manifest import Format, Manifest
@@ -171,7 +172,14 @@ def test_store_returns_what_was_published(tree: Path, tmp_path: Path) -> None:
     assert (tmp_path / "store" / "artifacts" / artifact.artifact_sha256).read_bytes() == built.artifact
     assert (tmp_path / "store" / "manifests" / artifact.manifest_sha256).read_bytes() == built.envelope
     assert (artifact.unpacked_bytes, artifact.artifact_size_bytes) == (19, len(built.artifact))
-    store.verify([STRANGER, PUBLIC])
+    store.verify(
+        ReleaseTrust(
+            (
+                STRANGER,
+                PUBLIC,
+            )
+        )
+    )
 
 
 def test_store_is_unchanged_when_the_same_release_is_published_twice(tree: Path, tmp_path: Path) -> None:
@@ -209,14 +217,14 @@ def test_store_collects_the_architectures_of_one_release(tree: Path, tmp_path: P
 
     assert sorted(stored.by_arch) == ["aarch64", "x86_64"]
     assert store.get("app-2.4.0") == stored
-    store.verify([PUBLIC])
+    store.verify(ReleaseTrust((PUBLIC,)))
 
 
 def test_store_knows_nothing_when_nothing_was_published(tmp_path: Path) -> None:
     store = ReleaseStore(tmp_path / "absent")
 
     assert (store.names(), store.get("app-1")) == ((), None)
-    store.verify([PUBLIC])
+    store.verify(ReleaseTrust((PUBLIC,)))
 
 
 @given(name=st.text())
@@ -240,7 +248,7 @@ def store(tree: Path, tmp_path: Path) -> ReleaseStore:
 
 def test_verify_refuses_a_release_of_a_stranger(store: ReleaseStore) -> None:
     with pytest.raises(ReleaseError, match=r"no signature of a trusted key; remove .*app-2\.4\.0\.json"):
-        store.verify([STRANGER])
+        store.verify(ReleaseTrust((STRANGER,)))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +260,7 @@ def test_verify_refuses_an_index_that_differs_from_its_manifest(store: ReleaseSt
     index.write_text(json.dumps({**json.loads(index.read_text()), field: value}))
 
     with pytest.raises(ReleaseError, match="differs from what the index says"):
-        store.verify([PUBLIC])
+        store.verify(ReleaseTrust((PUBLIC,)))
 
 
 def test_verify_refuses_a_manifest_under_another_digest(store: ReleaseStore, tree: Path) -> None:
@@ -260,7 +268,7 @@ def test_verify_refuses_a_manifest_under_another_digest(store: ReleaseStore, tre
     manifest.write_bytes(build(tree, version="2.5.0", counter=5).envelope)
 
     with pytest.raises(ReleaseError, match="differs from what the index says"):
-        store.verify([PUBLIC])
+        store.verify(ReleaseTrust((PUBLIC,)))
 
 
 @pytest.mark.parametrize("folder", ["manifests", "artifacts"])
@@ -271,7 +279,7 @@ def test_verify_names_the_file_that_is_missing_or_cut(store: ReleaseStore, folde
     spoil(path)
 
     with pytest.raises(ReleaseError, match=path.name):
-        store.verify([PUBLIC])
+        store.verify(ReleaseTrust((PUBLIC,)))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"release": "app-2.4.0"}', "[" * 5000])

@@ -1,0 +1,90 @@
+"""From a folder of files to an archive: the same files give the same bytes, without times and owners."""
+
+import gzip
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal, assert_never
+
+from orchestrator.core.releases import ReleaseError
+from schemas.manifest import SLOT_FOLDERS, Format, check_artifact_path
+
+Mode = Literal[0o644, 0o755]
+_EXECUTABLE: Final = 0o111
+_ZSTD_LEVEL: Final = 19
+"""The highest whose window, 8 MiB, every device takes."""
+
+
+def list_files(tree: Path) -> list[str]:
+    """Return the paths of all files below ``tree`` in archive order; refuse what is neither file nor folder."""
+    if not tree.is_dir():
+        raise ReleaseError(f"{tree} is no folder; name the folder that holds {', '.join(SLOT_FOLDERS)}")
+    found: list[str] = []
+    for folder, subfolders, names in os.walk(tree, onerror=_refuse_unreadable):
+        for name in (*subfolders, *names):
+            path = Path(folder, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                continue
+            if not stat.S_ISREG(mode):
+                raise ReleaseError(f"{path} is a link or a special file; put a regular file there or remove it")
+            found.append(path.relative_to(tree).as_posix())
+    for relative in found:
+        try:
+            check_artifact_path(relative)
+        except ValueError as error:
+            raise ReleaseError(f"{tree / relative}: {error}; move, rename or remove it") from error
+    if not found:
+        raise ReleaseError(f"{tree} holds no files; put the application below {tree / SLOT_FOLDERS[0]}")
+    return sorted(found)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise ReleaseError(f"{error.filename}: {error.strerror}; make it readable") from error
+
+
+def read_file(path: Path) -> tuple[Mode, bytes]:
+    """Return a file's mode, one of two, and its contents."""
+    try:
+        mode = path.stat().st_mode
+        return (0o755 if mode & _EXECUTABLE else 0o644), path.read_bytes()
+    except OSError as error:
+        raise ReleaseError(f"{path}: {error.strerror}; make it readable") from error
+
+
+def pack(tree: Path, contents: Iterable[tuple[str, Mode, bytes]]) -> bytes:
+    """Return the archive of ``contents``, the same bytes for the same input."""
+    buffer = io.BytesIO()
+    with tarfile.open(mode="w", fileobj=buffer, format=tarfile.USTAR_FORMAT) as archive:
+        for path, mode, data in contents:
+            entry = tarfile.TarInfo(path)  # a fresh one: regular file, time 0, owner 0 without a name
+            entry.size = len(data)
+            entry.mode = mode
+            try:
+                archive.addfile(entry, io.BytesIO(data))
+            except ValueError as error:
+                raise ReleaseError(f"{tree / path}: {error} for an archive; shorten its path or split it") from error
+    return buffer.getvalue()
+
+
+def compress(archive: bytes, form: Format) -> bytes:
+    """Return ``archive`` as it travels."""
+    match form:
+        case "tar":
+            return archive
+        case "tar.gz":
+            buffer = io.BytesIO()
+            with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as compressed:
+                compressed.write(archive)
+            return buffer.getvalue()
+        case "tar.zst":
+            try:
+                import zstandard  # noqa: PLC0415 - it is optional
+            except ImportError as error:
+                raise ReleaseError("tar.zst needs zstandard; install tidegate[zstd], or take another form") from error
+            return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(archive)
+        case _:
+            assert_never(form)
