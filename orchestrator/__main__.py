@@ -13,7 +13,7 @@ import typer
 from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
-from orchestrator.cli import audit, conformance, importing, lint, ops, release, replay, report
+from orchestrator.cli import audit, conformance, importing, keys, lint, ops, release, replay, report
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import ACCOUNT, LOOK, SET_UP
 from orchestrator.core.enrolment import parse_enrolment
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(ops.app)
 app.add_typer(release.app, name="release", rich_help_panel=SET_UP)
+app.add_typer(keys.app, name="keys", rich_help_panel=SET_UP)
 app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)

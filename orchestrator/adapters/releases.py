@@ -163,6 +163,33 @@ class ReleaseStore:
         """Return the names of all releases, sorted."""
         return tuple(sorted(path.stem for path in (self.folder / INDEXES).glob("*.json")))
 
+    def load(self, release: str) -> list[BuiltRelease]:
+        """Return what was published as ``release``, each architecture with all its bytes.
+
+        Raises:
+            ReleaseError: There is none, or a file is missing or damaged.
+        """
+        stored = self.get(release)
+        if stored is None:
+            raise ReleaseError(
+                f"no release {release[:80]!r} in {self.folder}; there are: {', '.join(self.names()) or 'none'}"
+            )
+        try:
+            pairs = [
+                (
+                    (self.folder / MANIFESTS / each.manifest_sha256).read_bytes(),
+                    (self.folder / ARTIFACTS / each.artifact_sha256).read_bytes(),
+                )
+                for each in stored.by_arch.values()
+            ]
+            opened = [read_envelope(MANIFEST_TYPE, envelope, MANIFEST) for envelope, _ in pairs]
+            return [
+                BuiltRelease(decode(Manifest, each.payload, MANIFEST), envelope, artifact)
+                for each, (envelope, artifact) in zip(opened, pairs, strict=True)
+            ]
+        except (OSError, SignatureError, DecodeError) as error:
+            raise ReleaseError(f"{self.folder}: {error}; publish {release} again") from error
+
     def verify(self, trust: ReleaseTrust) -> None:
         """Check every release, see ``verify_release``.
 

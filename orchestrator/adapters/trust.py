@@ -17,7 +17,7 @@ from orchestrator.adapters.keys import KeyFileError, load_public
 from orchestrator.adapters.roots import RootFolder
 from orchestrator.core.releases import ReleaseError
 from schemas.codec import MANIFEST, decode
-from schemas.dsse import MANIFEST_TYPE, unseal
+from schemas.dsse import MANIFEST_TYPE, key_id, unseal
 from schemas.manifest import Manifest
 from schemas.trust import Root
 
@@ -42,6 +42,11 @@ class ReleaseTrust:
     threshold: int = 1
     root: Root | None = None
     keyring: gpg.Keyring | None = None
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """What people call the keys by."""
+        return tuple(map(key_id, self.keys))
 
     def open_manifest(self, envelope: bytes) -> Manifest:
         """Return the manifest that the release keys signed.

@@ -1,20 +1,37 @@
-"""``tidegate init`` and ``tidegate release``: keys, and signed releases from a folder."""
+"""``tidegate init`` and ``tidegate release``: keys, and signed releases from a folder.
 
+The simple way is ``build``: packed, signed with the orchestrator's release key and published at once. Where release
+keys lie elsewhere, or several must sign, a release travels as a file: built unsigned, signed, verified, published.
+"""
+
+import json
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from orchestrator.adapters.keys import create_keys, load_private
-from orchestrator.adapters.releases import ReleaseStore, build_release
+from orchestrator.adapters import gpg
+from orchestrator.adapters.bundles import read_bundle, resign, write_bundle
+from orchestrator.adapters.keys import KeyFileError, create_keys, load_private
+from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
+from orchestrator.adapters.trust import ReleaseTrust, load_trust, trust_of
 from orchestrator.cli.exits import reported
+from orchestrator.cli.options import JsonOption
+from orchestrator.cli.terminal import printable
+from orchestrator.core.releases import ReleaseError
 from orchestrator.examples import find_examples
+from schemas.codec import MANIFEST
+from schemas.dsse import MANIFEST_TYPE, add_signature, read_envelope
+from schemas.errors import DecodeError, SignatureError, TrustError
 from schemas.manifest import NOARCH, Format
+from schemas.trust import open_first
 
-app = typer.Typer(no_args_is_help=True, help="Build and publish signed releases.")
+app = typer.Typer(no_args_is_help=True, help="Build, sign, verify and publish releases.")
 
-FolderOption = Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")]
+FolderOption = Annotated[Path | None, typer.Option("--folder", help="The orchestrator's folder.")]
+BundleArgument = Annotated[Path, typer.Argument(help="Written by `release build -o`.", metavar="FILE")]
+_FILES_SHOWN_MAX = 20
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Made if it does not exist.")]) -> None:
@@ -36,19 +53,30 @@ def init(folder: Annotated[Path, typer.Argument(help="Made if it does not exist.
 def build(
     tree: Annotated[Path, typer.Argument(help="Holds app/, models/ and config/.")],
     command: Annotated[list[str], typer.Argument(help="Starts the application in its slot; {port} is replaced.")],
-    folder: FolderOption,
     release: Annotated[str, typer.Option(help="Name of the release.")],
     version: Annotated[str, typer.Option(help="What the application reports as its version.")],
     counter: Annotated[int, typer.Option(min=0, help="Grows with every release.")],
+    folder: FolderOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write it to this file and publish nothing.")
+    ] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="With -o: for keys that are elsewhere.")] = False,
     arch: Annotated[str, typer.Option(help="Architecture, or noarch.")] = NOARCH,
     device_type: Annotated[list[str] | None, typer.Option(help="May be given several times; none means any.")] = None,
     compress: Annotated[
         Format, typer.Option(help="Form of the archive; devices need zstandard for tar.zst.")
     ] = "tar.gz",
+    allowed_from: Annotated[
+        list[str] | None, typer.Option(help="A version that it may replace; several times; none means any.")
+    ] = None,
 ) -> None:
-    """Pack a folder, sign its manifest with the release key, and publish both."""
+    """Pack a folder, sign its manifest with the folder's release key, and publish both; or write them to a file."""
     with reported():
-        key = load_private(folder / "keys" / "release.key")
+        if output is None and (folder is None or unsigned):
+            raise ReleaseError("it must go somewhere: give --folder to sign and publish it, or -o FILE --unsigned")
+        if folder is None and not unsigned:
+            raise ReleaseError("there is no key to sign with: give --folder, or --unsigned and sign the file later")
+        key = None if folder is None or unsigned else load_private(folder / "keys" / "release.key")
         built = build_release(
             tree,
             release=release,
@@ -59,8 +87,140 @@ def build(
             arch=arch,
             device_types=device_type or (),
             form=compress,
+            allowed_from=allowed_from or (),
         )
-        ReleaseStore(folder / "releases").publish(built)
+        if output is not None:
+            write_bundle(output, built)
+        elif folder is not None:
+            _publish(built, folder)
     artifact = built.manifest.artifact
     print(f"{release}: {len(built.manifest.files)} files, {artifact.size_bytes} bytes, sha256 {artifact.sha256}")
-    print(f"next: tidegate start {folder}/policies/careful.yaml --release {release}")
+    if output is not None:
+        print(
+            f"next: tidegate release {f'sign {output} --key KEY' if unsigned else f'publish {output} --folder FOLDER'}"
+        )
+    else:
+        print(f"next: tidegate start {folder}/policies/careful.yaml --release {release}")
+
+
+@app.command("sign")
+def sign(
+    file: BundleArgument,
+    key: Annotated[Path | None, typer.Option("--key", help="A private release key; adds its signature.")] = None,
+    gpg_key: Annotated[
+        str | None, typer.Option("--gpg", help="A key of your GnuPG, for devices that were given a keyring.")
+    ] = None,
+) -> None:
+    """Sign a release in a file; several may, one after the other."""
+    with reported():
+        if (key is None) == (gpg_key is None):
+            raise ReleaseError("who signs? give --key FILE, or --gpg KEYID, and not both")
+        if gpg_key is not None:
+            signed = resign(file, lambda envelope: gpg.sign_manifest(envelope, gpg_key))
+        else:
+            private = load_private(Path(str(key)))
+            signed = resign(file, lambda envelope: add_signature(envelope, MANIFEST_TYPE, private, MANIFEST))
+    print(f"{printable(signed.manifest.release)}: signed by {', '.join(_signers(signed))}")
+    print(f"next: tidegate release publish {file} --folder FOLDER")
+
+
+@app.command("verify")
+def verify(
+    file: BundleArgument,
+    folder: FolderOption = None,
+    root: Annotated[Path | None, typer.Option("--root", help="A trust root, signed by its own keys.")] = None,
+) -> None:
+    """Say whether devices would install a release, by the folder's keys or by a trust root."""
+    with reported():
+        built = read_bundle(file)
+        _check(built, _trust(folder, root), file)
+    print(f"{printable(built.manifest.release)}: signed by {', '.join(_signers(built))}, as it must be")
+
+
+@app.command("publish")
+def publish(
+    file: BundleArgument, folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")]
+) -> None:
+    """Put a release into the orchestrator's store, if devices would install it."""
+    with reported():
+        built = read_bundle(file)
+        _publish(built, folder, file)
+    print(f"{printable(built.manifest.release)}: published for {built.manifest.artifact.arch}")
+    print(f"next: tidegate start {folder}/policies/careful.yaml --release {built.manifest.release}")
+
+
+@app.command("inspect")
+def inspect(
+    release: Annotated[str, typer.Argument(help="A file, or with --folder the name of a published release.")],
+    folder: FolderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is in a release and who signed it; nothing is verified."""
+    with reported():
+        found = [read_bundle(Path(release))] if folder is None else ReleaseStore(folder / "releases").load(release)
+    if as_json:
+        print(json.dumps([_described(built) for built in found] if folder is not None else _described(found[0])))
+        return
+    for built in found:
+        print("\n".join(_told(built)))
+
+
+def _publish(built: BuiltRelease, folder: Path, file: Path | None = None) -> None:
+    _check(built, load_trust(folder / "keys"), file)
+    ReleaseStore(folder / "releases").publish(built)
+
+
+def _check(built: BuiltRelease, trust: ReleaseTrust, file: Path | None) -> None:
+    try:
+        trust.open_manifest(built.envelope)
+    except SignatureError as error:
+        here = (
+            f"tidegate release sign {file} --key KEY"
+            if file is not None
+            else "tidegate release build -o FILE --unsigned"
+        )
+        who = f"{trust.threshold} of the release keys {', '.join(trust.key_ids)} must sign; " if trust.keys else ""
+        raise ReleaseError(f"no device would install {built.manifest.release}: {error}; {who}type: {here}") from error
+    except DecodeError as error:
+        raise ReleaseError(f"no device would install {built.manifest.release}: {error}; build it again") from error
+
+
+def _trust(folder: Path | None, root: Path | None) -> ReleaseTrust:
+    if (folder is None) == (root is None):
+        raise ReleaseError("by whose keys? give --root FILE, or --folder FOLDER, and not both")
+    if folder is not None:
+        return load_trust(folder / "keys")
+    path = Path(str(root))
+    try:
+        return trust_of(open_first(path.read_bytes()))
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}; name a file like keys/roots/1.root.json") from error
+    except TrustError as error:
+        raise KeyFileError(f"{path}: {error}; type: tidegate keys root show {path}") from error
+
+
+def _signers(built: BuiltRelease) -> list[str]:
+    """Return whose signatures the envelope claims to hold."""
+    return [printable(each.key_id) for each in read_envelope(MANIFEST_TYPE, built.envelope, MANIFEST).signatures] or [
+        "nobody"
+    ]
+
+
+def _described(built: BuiltRelease) -> dict[str, Any]:
+    manifest = built.manifest.model_dump(mode="json")
+    return {**manifest, "signed_by": _signers(built), "unpacked_bytes": built.manifest.unpacked_bytes}
+
+
+def _told(built: BuiltRelease) -> list[str]:
+    manifest, artifact = built.manifest, built.manifest.artifact
+    left_out = len(manifest.files) - _FILES_SHOWN_MAX
+    return [
+        f"{manifest.release}  version {manifest.target_version}, counter {manifest.release_counter}",
+        f"  for {artifact.arch}, {', '.join(manifest.device_types) or 'any device type'}",
+        f"  from {', '.join(manifest.allowed_from) or 'any version'}",
+        f"  signed by {', '.join(_signers(built))}",
+        f"  archive {artifact.size_bytes} bytes, sha256 {artifact.sha256}",
+        f"  runs {printable(' '.join(manifest.command))}",
+        *(f"  {each.size_bytes:>12}  {each.mode:o}  {each.path}" for each in manifest.files[:_FILES_SHOWN_MAX]),
+        *([f"  and {left_out} more files; --json names all"] if left_out > 0 else []),
+    ]
