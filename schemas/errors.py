@@ -29,7 +29,15 @@ class SignatureError(FleetError):
 
 
 class TrustError(FleetError):
-    """The sender's fault: a trust root that does not follow from the one before. Keep that one."""
+    """The sender's fault: a trust root that does not follow from the one before. Keep that one.
+
+    Attributes:
+        code: ``not_signed_by_old``, ``not_signed_by_own``, ``wrong_version``, ``malformed`` or ``gap``.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class PolicyError(FleetError):

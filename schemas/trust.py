@@ -103,10 +103,11 @@ def open_first(envelope: bytes) -> Root:
     """
     try:
         # The one place where something is parsed before it is verified: its bytes are pinned, its keys stand in it.
-        root = decode(Root, read_envelope(ROOT_TYPE, envelope, TRUST).payload, TRUST)
-        unseal(ROOT_TYPE, envelope, root.root.raw_keys, TRUST, threshold=root.root.threshold)
-    except (SignatureError, DecodeError) as error:
-        raise TrustError(f"no root that its own keys signed: {error}") from error
+        payload = read_envelope(ROOT_TYPE, envelope, TRUST).payload
+    except SignatureError as error:
+        raise TrustError(f"no root: {error}", "malformed") from error
+    root = _parse(payload)
+    _check_own(root, envelope)
     return root
 
 
@@ -119,16 +120,12 @@ def open_next(trusted: Root, envelope: bytes) -> Root:
     try:
         payload = unseal(ROOT_TYPE, envelope, trusted.root.raw_keys, TRUST, threshold=trusted.root.threshold)
     except SignatureError as error:
-        raise TrustError(f"root {trusted.version} did not sign it: {error}") from error
-    try:
-        root = decode(Root, payload, TRUST)
-        if root.version != trusted.version + 1:
-            raise TrustError(f"it is root {root.version}, and after {trusted.version} comes {trusted.version + 1}")
-        unseal(ROOT_TYPE, envelope, root.root.raw_keys, TRUST, threshold=root.root.threshold)
-    except DecodeError as error:
-        raise TrustError(f"no root: {error}") from error
-    except SignatureError as error:
-        raise TrustError(f"its own root keys did not sign it: {error}") from error
+        raise TrustError(f"root {trusted.version} did not sign it: {error}", "not_signed_by_old") from error
+    root = _parse(payload)
+    if root.version != trusted.version + 1:
+        message = f"it is root {root.version}, and after {trusted.version} comes {trusted.version + 1}"
+        raise TrustError(message, "wrong_version")
+    _check_own(root, envelope)
     return root
 
 
@@ -140,8 +137,22 @@ def follow(trusted: Root, document: TrustDocument) -> tuple[Root, tuple[str, ...
     """
     known = trusted.version + 1 - document.first
     if known < 0:
-        raise TrustError(f"it begins with root {document.first}, and ours is {trusted.version}")
+        raise TrustError(f"it begins with root {document.first}, and ours is {trusted.version}", "gap")
     new = document.roots[known:]
     for envelope in new:
         trusted = open_next(trusted, envelope.encode())
     return trusted, new
+
+
+def _parse(payload: bytes) -> Root:
+    try:
+        return decode(Root, payload, TRUST)
+    except DecodeError as error:
+        raise TrustError(f"no root: {error}", "malformed") from error
+
+
+def _check_own(root: Root, envelope: bytes) -> None:
+    try:
+        unseal(ROOT_TYPE, envelope, root.root.raw_keys, TRUST, threshold=root.root.threshold)
+    except SignatureError as error:
+        raise TrustError(f"its own root keys did not sign it: {error}", "not_signed_by_own") from error

@@ -19,7 +19,7 @@ def test_first_root_is_believed_when_enough_of_its_own_keys_signed_it() -> None:
 
 @pytest.mark.parametrize("names", [(), ("root-a",), ("root-a", "release-a"), ("root-a", "stranger")])
 def test_first_root_is_refused_when_too_few_of_its_own_keys_signed_it(names: tuple[str, ...]) -> None:
-    with pytest.raises(TrustError, match="its own keys"):
+    with pytest.raises(TrustError, match="its own root keys did not sign it"):
         open_first(signed(FIRST, *names))
 
 

@@ -285,7 +285,9 @@ class AgentProcess:
             "sample_interval_seconds": 0.2,
             **changes,
         }
-        self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+        self.config.write_text(
+            "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
+        )
         self.log = folder / "agent.log"
         self.command = [sys.executable, "-m", "device_client"]
         self.process: subprocess.Popen[bytes] | None = None

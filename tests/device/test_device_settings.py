@@ -120,7 +120,7 @@ def test_trust_root_stands_for_all_keys(tmp_path: Path) -> None:
     ("envelope", "message"),
     [
         (None, "root.json: No such file or directory; copy the orchestrator's keys/roots/1.root.json there"),
-        (b"{}", "root.json: no root that its own keys signed: "),
+        (b"{}", "root.json: no root: no signed envelope: "),
         (signed(make_root(), "root-a"), "signed by 1 trusted keys, 2 are needed; take a root that is signed"),
     ],
 )
