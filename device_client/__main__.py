@@ -29,6 +29,7 @@ from device_client.adapters.processes import find
 from device_client.adapters.runtime import Runtime
 from device_client.adapters.service import Service
 from device_client.adapters.slots import SLOT_NAMES, Slots
+from device_client.adapters.trust import Trusted
 from device_client.adapters.worker import Worker
 from device_client.agent import Agent, Inbox
 from device_client.core.codes import ErrorCode
@@ -119,7 +120,7 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         boot_seconds,
         inbox.post,
     )
-    performer = Performer(journal, slots, runtime, worker, bus, partial(_introduce, settings, slots, boot))
+    performer = Performer(journal, slots, runtime, worker, bus, partial(_introduce, settings, slots, trust, boot))
     agent = Agent(
         settings.device,
         inbox=inbox,
@@ -218,7 +219,7 @@ def _status(settings: Settings) -> int:
     return 0
 
 
-def _introduce(settings: Settings, slots: Slots, boot: str, session: int, serving: str | None) -> Info:
+def _introduce(settings: Settings, slots: Slots, trust: Trusted, boot: str, session: int, serving: str | None) -> Info:
     return Info(
         session=session,
         boot_id=f"{boot[:8]}-{session}",
@@ -238,6 +239,7 @@ def _introduce(settings: Settings, slots: Slots, boot: str, session: int, servin
         known_issues=settings.known_issues,
         signals=("error_rate", "latency", "memory", "cpu", "disk", "temperature"),
         version=serving,
+        root_version=None if trust.root is None else trust.root.version,
         ts=timestamp(),
     )
 

@@ -69,6 +69,8 @@ class Info(Message):
     sleeping_until: Timestamp | None = None
     time_zone: Label | None = None
     """IANA name, for maintenance windows in local time."""
+    root_version: Count | None = None
+    """Of the trust root that it follows."""
     ts: Timestamp | None = None
 
 

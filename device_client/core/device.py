@@ -114,7 +114,7 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
         case HoldCleared():
             return on_hold(device, hold=False, now=now)
         case RootChanged():
-            return on_root(device, event)
+            return on_root(device, event, now)
         case SyncReceived():
             return replace(device, report_at=now + event.spread_seconds * spread(device, 0)), NOTHING
         case AvailabilityEchoed():

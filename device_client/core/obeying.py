@@ -5,6 +5,7 @@ in the middle of the switch or while the agent was not there.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from device_client.core.codes import ErrorCode, describe
 from device_client.core.events import RootChanged
@@ -12,14 +13,16 @@ from device_client.core.installing import PREPARING
 from device_client.core.machine import ASKING, Phase
 from device_client.core.orders import pursue
 from device_client.core.revoking import is_outdated, is_revoked
-from device_client.core.state import NOTHING, Device, Outcome, note
+from device_client.core.state import NOTHING, Device, Outcome, note, spread
 from device_client.core.switching import turn_back
 from device_client.core.trial import is_on_trial
 
+SPREAD_SECONDS: Final = 10.0
 
-def on_root(device: Device, event: RootChanged) -> Outcome:
-    """Put a newer root in force."""
-    return replace(device, root=event.root), NOTHING
+
+def on_root(device: Device, event: RootChanged, now: float) -> Outcome:
+    """Put a newer root in force, and say so at a moment of our own: all devices hear of it at once."""
+    return replace(device, root=event.root, report_at=now + SPREAD_SECONDS * spread(device, 0)), NOTHING
 
 
 def obey_root(device: Device) -> Outcome:

@@ -42,11 +42,12 @@ def _keys_option(text: str) -> Any:  # noqa: ANN401 - what typer makes of it
 
 
 @app.command("new")
-def new(file: Annotated[Path, typer.Argument(help="For example root-a.key; the public key goes beside it.")]) -> None:
-    """Make one private key that only you can read, and its public key in a .pub file beside it."""
-    with reported():
-        public = create_key(file)
-    print(f"{file}: key {key_id(public)}, public key in {file.with_suffix('.pub')}")
+def new(files: Annotated[list[Path], typer.Argument(help="For example root-a.key.", metavar="FILE...")]) -> None:
+    """Make a private key that only you can read, and its public key in a .pub file beside it; or several."""
+    for file in files:
+        with reported():
+            public = create_key(file)
+        print(f"{file}: key {key_id(public)}, public key in {file.with_suffix('.pub')}")
 
 
 @root_app.command("init")

@@ -15,6 +15,7 @@ from schemas.messages import Action, Info
 
 _VOLATILE_INFO: Final = {
     "session": 0, "boot_id": "-", "ts": None, "version": None, "disk_free_bytes": None, "sleeping_until": None,
+    "root_version": None,
 }  # fmt: skip
 _MANY: Final = 10_000
 """From so many on it is quicker to look them up in order."""

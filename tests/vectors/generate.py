@@ -24,9 +24,9 @@ def generate() -> str:
     """Return the contents of the file."""
     kinds = {"grant": grants(DESIRED_SHA256), "manifest": manifests(), "root": roots()}
     document: dict[str, Any] = {
-        "about": "Each envelope is what a device receives; given is what it knows (a vector's own given replaces fields "
-        "of its kind's); expected is accepted, or the code of the refusal, after which nothing has changed. An envelope "
-        "is text in UTF-8; spaces_behind says how many spaces follow it.",
+        "about": "Each envelope is what a device receives; given is what it knows (a vector's own given replaces "
+        "fields of its kind's); expected is accepted, or the code of the refusal, after which nothing has changed. "
+        "An envelope is text in UTF-8; spaces_behind says how many spaces follow it.",
         "private_keys": {name: encode64(key(name).private_bytes_raw()) for name in KEYS},
         "kinds": {
             kind: {"given": given, "vectors": [each.as_object() for each in vectors]}
