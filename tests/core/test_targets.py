@@ -30,6 +30,8 @@ def plan_of(bench: Bench, version: str = "2.0.0") -> Plan:
         ({"arch": "riscv"}, {"arch": "aarch64"}, "no artifact for riscv"),
         ({"device_type": "nuc"}, {"device_types": ("pi", "jetson")}, "not for nuc"),
         ({"version": "2.0.0"}, {}, "runs 2.0.0 already"),
+        ({"version": "1.0.0"}, {"allowed_from": ("0.9.0", "1.0.0")}, ""),
+        ({"version": "1.0.0"}, {"allowed_from": ("0.9.0", "1.0")}, "runs no version that app-2.0.0 may replace"),
         ({"maintenance": True}, {}, "in maintenance"),
         ({"disk_free_bytes": 499}, {}, "less than 500 bytes free, which noarch needs beside what runs"),
         ({"disk_free_bytes": 500}, {}, ""),

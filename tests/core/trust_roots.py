@@ -5,7 +5,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas.codec import encode
+from schemas.codec import TRUST, encode
 from schemas.dsse import add_signature, write_envelope
 from schemas.messages import TrustDocument
 from schemas.trust import ROOT_TYPE, Role, Root
@@ -42,7 +42,7 @@ def signed(root: Root, *names: str) -> bytes:
 def sign_payload(payload: bytes, *names: str, kind: str = ROOT_TYPE) -> bytes:
     envelope = write_envelope(kind, payload, ())
     for name in names:
-        envelope = add_signature(envelope, kind, key(name))
+        envelope = add_signature(envelope, kind, key(name), TRUST)
     return envelope
 
 

@@ -103,25 +103,3 @@ async def test_nothing_is_planned_under_keys_that_do_not_count_any_more_or_a_roo
     code, message = await plan(stage, "lab-1.2.0")
 
     assert (code, "root 2 has expired on 2001-01-01T00:00:00Z" in message) == ("not_allowed", True)
-
-
-async def test_devices_and_operators_cannot_write_roots(stage: Stage) -> None:
-    stage.start()
-    url = stage.broker.url_for("d-1", is_device=True)
-    for user in (url, stage.operator()):
-        async with aiomqtt.Client(
-            user.host, user.port, username=user.username, password=user.password, protocol=aiomqtt.ProtocolVersion.V5
-        ) as client:
-            await client.publish(TREE.build(Kind.TRUST), b"{}", 1, retain=True)
-
-    heard: list[bytes] = []
-    async with aiomqtt.Client(url.host, url.port, username=url.username, password=url.password) as client:
-        await client.subscribe(TREE.build(Kind.TRUST), 1)
-        await client.subscribe(TREE.build(Kind.AVAILABILITY, device="d-1"), 1)
-        await client.publish(TREE.build(Kind.AVAILABILITY, device="d-1"), b"online", 1, retain=True)
-        async for message in client.messages:
-            if message.topic.matches(TREE.build(Kind.AVAILABILITY, device="d-1")):
-                break
-            heard.append(bytes(message.payload))
-
-    assert heard == []

@@ -44,7 +44,7 @@ def all_topics() -> list[str]:
 
 
 MAY_WRITE = {
-    "orchestrator": r"device/(pi-1|pi-2|alice|viewer)/(desired|grant)|all/sync|rollout/.*|group/vision/summary"
+    "orchestrator": r"device/(pi-1|pi-2|alice|viewer)/(desired|grant)|all/(sync|trust)|rollout/.*|group/vision/summary"
     r"|evaluator/.*/lease|ops/.*|orchestrator/.*|audit",
     "evaluator": r"evaluator/evaluator/(availability|samples)",
     "viewer": r"",

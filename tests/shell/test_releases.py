@@ -1,9 +1,12 @@
 import gzip
+import hashlib
 import io
 import json
 import os
 import sys
 import tarfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_client.adapters.compression import ZSTD_WINDOW_BYTES_MAX
+from orchestrator.adapters.bundles import read_bundle, resign, write_bundle
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
-from orchestrator.adapters.trust import ReleaseTrust
+from orchestrator.adapters.trust import ReleaseTrust, trust_of
 from orchestrator.core.releases import ReleaseError, StoredArtifact, StoredRelease
 from schemas.codec import MANIFEST, decode
-from schemas.dsse import MANIFEST_TYPE, unseal
+from schemas.dsse import MANIFEST_TYPE, add_signature, unseal
 from schemas.manifest import Format, Manifest
+from tests.core.trust_roots import make_root
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -36,7 +41,13 @@ def tree(tmp_path: Path) -> Path:
 
 
 def build(
-    tree: Path, *, version: str = "2.4.0", counter: int = 4, arch: str = "noarch", form: Format = "tar.gz"
+    tree: Path,
+    *,
+    version: str = "2.4.0",
+    counter: int = 4,
+    arch: str = "noarch",
+    form: Format = "tar.gz",
+    key: Ed25519PrivateKey | None = KEY,
 ) -> BuiltRelease:
     return build_release(
         tree,
@@ -44,7 +55,7 @@ def build(
         version=version,
         release_counter=counter,
         command=("python3", "app/main.py", "{port}"),
-        key=KEY,
+        key=key,
         arch=arch,
         form=form,
     )
@@ -225,6 +236,76 @@ def test_store_knows_nothing_when_nothing_was_published(tmp_path: Path) -> None:
 
     assert (store.names(), store.get("app-1")) == ((), None)
     store.verify(ReleaseTrust((PUBLIC,)))
+
+
+def test_release_is_published_again_when_only_its_signatures_differ(tree: Path, tmp_path: Path) -> None:
+    store = ReleaseStore(tmp_path / "store")
+    store.publish(build(tree))
+    draft = build(tree, key=None)
+    other = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
+    signed = replace(draft, envelope=add_signature(draft.envelope, MANIFEST_TYPE, other, MANIFEST))
+
+    stored = store.publish(signed)
+
+    assert stored.by_arch["noarch"].manifest_sha256 == hashlib.sha256(signed.envelope).hexdigest()
+    store.verify(ReleaseTrust((STRANGER,)))
+    with pytest.raises(ReleaseError, match="no signature of a trusted key"):
+        store.verify(ReleaseTrust((PUBLIC,)))
+
+
+def test_release_that_the_root_revokes_does_not_verify(store: ReleaseStore) -> None:
+    root = make_root(release={"keys": [PUBLIC.hex()], "threshold": 1}, revoked=("app-2.4.0",))
+
+    with pytest.raises(ReleaseError, match=r"app-2\.4\.0 is revoked by root 1"):
+        store.verify(trust_of(root))
+
+
+def test_store_gives_back_whole_what_was_published(tree: Path, tmp_path: Path) -> None:
+    store = ReleaseStore(tmp_path / "store")
+    store.publish(build(tree))
+
+    assert store.load("app-2.4.0") == [build(tree)]
+    with pytest.raises(ReleaseError, match=r"no release 'app-9' in .*; there are: app-2\.4\.0"):
+        store.load("app-9")
+
+
+def test_release_travels_in_a_file_and_is_signed_there_by_one_after_the_other(tree: Path, tmp_path: Path) -> None:
+    file = tmp_path / "app.release"
+    write_bundle(file, build(tree, key=None))
+    for key in (KEY, Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)):
+        resign(file, partial(add_signature, payload_type=MANIFEST_TYPE, key=key, bounds=MANIFEST))
+
+    found = read_bundle(file)
+
+    assert found.artifact == build(tree).artifact
+    assert ReleaseTrust((PUBLIC, STRANGER), threshold=2).open_manifest(found.envelope) == build(tree).manifest
+    before = file.read_bytes()
+    write_bundle(file, found)
+    assert file.read_bytes() == before, "the same contents give the same bytes"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"", "no release in a file"),
+        (lambda data: data[:2000], "no release in a file"),
+        (lambda data: data.replace(b"artifact.tar.gz", b"artifact.tar.xz"), "no release in a file"),
+        (lambda data: data.replace(b'"payloadType"', b'"payloadTyqe"'), "no release in a file"),
+        (lambda data: data.replace(b"\x1f\x8b\x08", b"\x1f\x8b\x09"), "its archive is not the one of its manifest"),
+    ],
+)
+def test_damaged_file_is_refused_with_its_name_and_the_remedy(
+    tree: Path, tmp_path: Path, damage: object, message: str
+) -> None:
+    file = tmp_path / "app.release"
+    write_bundle(file, build(tree))
+    assert callable(damage)
+    file.write_bytes(damage(file.read_bytes()))
+
+    with pytest.raises(ReleaseError, match=message) as caught:
+        read_bundle(file)
+
+    assert str(caught.value).startswith(str(file))
 
 
 @given(name=st.text())
