@@ -2,8 +2,7 @@
 
 import base64
 import json
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from device_client.core.device import advance
 from device_client.core.effects import CheckSlot, LogRefusal, Persist, Source, StopApplication, SwitchSlot
 from device_client.core.grant import GrantRefusal
 from device_client.core.machine import Phase
-from schemas.codec import encode
-from schemas.dsse import read_envelope
+from schemas.codec import MESSAGE, Bounds, encode
+from schemas.dsse import read_envelope, unseal
 from schemas.errors import DecodeError, SignatureError, TrustError
 from schemas.messages import ArtifactRef, HealthCheck, ManifestRef, TrustDocument
 from schemas.topics import Kind, TopicTree
@@ -31,11 +30,11 @@ from tests.device.device_world import sha256
 from tests.vectors.generate import DESIRED, DESIRED_SHA256, FILE, generate
 
 DOCUMENT: dict[str, Any] = json.loads(FILE.read_text())
-VECTORS = [
-    pytest.param(kind, {**each, "given": {**known["given"], **each.get("given", {})}}, id=f"{kind}-{each['name']}")
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    f"{kind}-{each['name']}": (kind, {**each, "given": {**known["given"], **each.get("given", {})}})
     for kind, known in DOCUMENT["kinds"].items()
     for each in known["vectors"]
-]
+}
 
 
 def envelope_of(vector: dict[str, Any]) -> bytes:
@@ -50,10 +49,10 @@ def test_file_is_what_the_table_says() -> None:
 
 
 def test_there_are_enough_vectors_and_each_has_a_name_of_its_own() -> None:
-    names = Counter(str(param.id) for param in VECTORS)
+    kinds = DOCUMENT["kinds"].values()
 
-    assert len(names) == len(VECTORS) == 361
-    for kind in DOCUMENT["kinds"].values():
+    assert len(CASES) == sum(len(kind["vectors"]) for kind in kinds) == 361
+    for kind in kinds:
         assert kind["vectors"][0]["name"] == "unchanged"
         assert kind["vectors"][0]["expected"] == "accepted"
 
@@ -64,16 +63,56 @@ def test_every_reason_to_refuse_a_grant_has_a_vector() -> None:
     assert set(GrantRefusal) <= expected
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> "Scene":
-    return Scene(tmp_path)
+@pytest.mark.parametrize("name", CASES)
+def test_vector(tmp_path: Path, name: str) -> None:
+    kind, vector = CASES[name]
+
+    assert judge(tmp_path, kind, vector) == vector["expected"]
 
 
-@pytest.mark.parametrize(("kind", "vector"), VECTORS)
-def test_vector(scene: "Scene", kind: str, vector: dict[str, Any]) -> None:
-    judge = {"grant": scene.grant, "manifest": scene.manifest, "root": scene.root}[kind]
+def judge(folder: Path, kind: str, vector: dict[str, Any]) -> str:
+    scene = Scene(folder)
+    judges = {"grant": scene.grant, "manifest": scene.manifest, "root": scene.root}
+    return judges[kind](envelope_of(vector), vector["given"])
 
-    assert judge(envelope_of(vector), vector["given"]) == vector["expected"]
+
+def lenient(text: str) -> bytes:
+    return base64.b64decode(text)
+
+
+def any_of(kind: str, envelope: bytes, keys: Iterable[bytes], bounds: Bounds = MESSAGE, *, threshold: int = 1) -> bytes:
+    return unseal(kind, envelope, keys, bounds)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("schemas.dsse._is_valid", lambda *_: True),
+        ("schemas.dsse._decode_base64", lenient),
+        ("schemas.dsse.pre_authentication_encoding", lambda _, payload: payload),
+        ("schemas.codec._unique", dict),
+        ("schemas.trust._check_own", lambda *_: None),
+        ("schemas.trust.unseal", any_of),
+        ("schemas.trust.Root.revokes", lambda *_: False),
+        ("device_client.adapters.trust.unseal", any_of),
+        ("device_client.adapters.artifact.Artifacts._check_fit", lambda *_: None),
+        ("device_client.adapters.artifact.file_digest", lambda path: path.name.split(".")[0]),
+        ("device_client.core.asking.judge_grant", lambda *_, **__: None),
+    ],
+)
+def test_vectors_find_a_device_that_leaves_out_a_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, fault: object
+) -> None:
+    monkeypatch.setattr(place, fault)
+
+    for name, (kind, vector) in CASES.items():
+        (tmp_path / name).mkdir()
+        try:
+            if judge(tmp_path / name, kind, vector) != vector["expected"]:
+                return
+        except AssertionError:
+            return
+    pytest.fail("no vector shows it")
 
 
 class Scene:
