@@ -47,7 +47,9 @@ def _is_forbidden(device: Device) -> bool:
     if record.desired.release in root.revoked:
         return True
     prepared = record.content(record.standby)
-    return device.phase in ASKING and prepared is not None and is_outdated(device, prepared)
+    if device.phase in PREPARING or prepared is None:
+        return False
+    return is_revoked(device, prepared) or is_outdated(device, prepared)
 
 
 def _tell(device: Device) -> Outcome:

@@ -124,9 +124,11 @@ def _install(device: Device, desired: Desired) -> Outcome:
     serving, prepared = record.serving, record.content(record.standby)
     if serving is not None and serving.manifest_sha256 == sha256:
         return move(device, Signal.SETTLED, error=None, deferred=False)
-    if device.root is not None and desired.release in device.root.revoked:
-        return _refuse(device, ErrorCode.REVOKED, f"{desired.release} is revoked by root {device.root.version}")
-    if prepared is None or prepared.manifest_sha256 != sha256 or is_outdated(device, prepared):
+    if prepared is not None and prepared.manifest_sha256 != sha256:
+        prepared = None
+    if is_revoked(device, prepared) or (device.root is not None and desired.release in device.root.revoked):
+        return _refuse(device, ErrorCode.REVOKED, f"{desired.release} is revoked")
+    if prepared is None or is_outdated(device, prepared):
         return prepare(device, Signal.INSTALL_ORDERED, error=None, deferred=False)
     is_downgrade = serving is not None and prepared.release_counter < serving.release_counter
     if is_downgrade and record.previous != record.standby:

@@ -155,6 +155,8 @@ class Bench:
             return [StepFailed(step, effect.ticket, failure.code, failure.message, failure.retryable)]
         content = None
         match effect:
+            case Verify(_, source) if self.root and self.root.revokes(source.release, COUNTERS[source.version]):
+                return [StepFailed(step, effect.ticket, ErrorCode.REVOKED, "revoked")]
             case Install(_, source, slot):
                 assert slot != self.link, "what serves is never written"
                 proven_under = 0 if self.root is None else self.root.version

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.releases import BuiltRelease
-from schemas.codec import encode
-from schemas.messages import Ready
+from schemas.codec import decode, encode
+from schemas.messages import Info, Ready
 from schemas.topics import Kind
 from tests.core.trust_roots import document, key, make_root, role, signed
 from tests.device.device_world import (
@@ -103,6 +103,7 @@ def test_grants_of_a_command_key_that_was_rotated_away_are_refused_also_after_a_
     asked = len(world.orchestrator.questions)
     world.agent.start()
     question = world.question(2, after=asked)
+    assert decode(Info, world.orchestrator.last_of(Kind.INFO) or b"").root_version == 2
     refused = world.agent.log.read_text().count("no signature of a trusted key")
     world.orchestrator.grant(question)
     until(lambda: world.agent.log.read_text().count("no signature of a trusted key") > refused)

@@ -21,7 +21,9 @@ from device_client.core.events import (
     StepSucceeded,
 )
 from device_client.core.machine import CHANGING, Phase
+from device_client.core.revoking import is_revoked
 from schemas.messages import Grant
+from tests.core.trust_roots import make_root
 from tests.device.device_bench import Bench, make_content
 
 VERSIONS = st.sampled_from(["1.0.0", "1.1.0", "1.2.0"])
@@ -108,6 +110,20 @@ class Life(RuleBasedStateMachine):
         else:
             self.bench.start()
 
+    @rule(
+        revoked=st.sets(VERSIONS, max_size=2), counter_min=st.sampled_from([0, 0, 0, 105, 115]), expired=st.booleans()
+    )
+    def learn(self, revoked: set[str], counter_min: int, *, expired: bool) -> None:
+        version = 1 if self.bench.root is None else self.bench.root.version + 1
+        self.bench.learn(
+            make_root(
+                version,
+                revoked=tuple(sorted(f"app-{each}" for each in revoked)),
+                release_counter_min=counter_min,
+                expires="2026-01-01T00:00:00Z" if expired else None,
+            )
+        )
+
     @rule()
     def hear_an_answer_nobody_asked_for(self) -> None:
         self.bench.send(StepSucceeded(Step.SWITCH, self.bench.device.ticket + 1))
@@ -146,6 +162,16 @@ class Life(RuleBasedStateMachine):
         record = self.bench.record
         if record.trial is not None:
             assert not record.is_refused(record.trial.generation, record.trial.manifest_sha256)
+
+    @invariant()
+    def nothing_revoked_is_on_trial_or_asked_for(self) -> None:
+        device = self.bench.device
+        if device.phase not in (Phase.TRIAL, Phase.READY, Phase.WAITING):
+            return
+        assert device.record.trial is None or not is_revoked(device, device.record.serving)
+        desired = device.record.desired
+        if desired is not None and desired.action == "install" and device.phase is not Phase.TRIAL:
+            assert not is_revoked(device, device.record.content(device.record.standby))
 
     @invariant()
     def device_that_wants_something_wakes_up_for_it(self) -> None:
