@@ -2,9 +2,9 @@
 
 ::
 
-roots/1.root.json, 2.root.json …   trust roots: the newest says which keys count
-release.gpg, release.fingerprints  without roots: a keyring and the primary keys in it that count
-release.pub, command.pub           without either: the keys that ``tidegate init`` made
+    roots/1.root.json, 2.root.json …   trust roots: the newest says which keys count
+    release.gpg, release.fingerprints  without roots: a keyring and the primary keys in it that count
+    release.pub                        without either: the key that ``tidegate init`` made
 """
 
 import logging
