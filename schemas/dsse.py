@@ -57,7 +57,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 def seal(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
     """Sign ``payload`` and return the envelope, the same bytes for the same input."""
-    return add_signature(write_envelope(payload_type, payload, ()), payload_type, key)
+    return write_envelope(payload_type, payload, [_sign(payload_type, payload, key)])
 
 
 def write_envelope(payload_type: str, payload: bytes, signatures: Iterable[Signature]) -> bytes:
@@ -77,10 +77,7 @@ def add_signature(envelope: bytes, payload_type: str, key: Ed25519PrivateKey, bo
         SignatureError: No envelope of that type.
     """
     opened = read_envelope(payload_type, envelope, bounds)
-    signature = Signature(
-        key_id(key.public_key().public_bytes_raw()),
-        key.sign(pre_authentication_encoding(payload_type, opened.payload)),
-    )
+    signature = _sign(payload_type, opened.payload, key)
     others = [each for each in opened.signatures if each.key_id != signature.key_id]
     return write_envelope(payload_type, opened.payload, [*others, signature])
 
@@ -144,6 +141,11 @@ def signers(payload_type: str, opened: Envelope, keys: Iterable[bytes]) -> tuple
         for raw in dict.fromkeys(keys)
         if any(_is_valid(Ed25519PublicKey.from_public_bytes(raw), each.data, message) for each in opened.signatures)
     )
+
+
+def _sign(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> Signature:
+    data = key.sign(pre_authentication_encoding(payload_type, payload))
+    return Signature(key_id(key.public_key().public_bytes_raw()), data)
 
 
 def _decode_base64(text: str) -> bytes:

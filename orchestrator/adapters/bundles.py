@@ -3,7 +3,7 @@
 ::
 
     manifest.json     the envelope, with the signatures that it has so far
-    artifact.tar.gz   the archive
+    artifact          the archive, in the form that the manifest names
 
 The same contents give the same bytes. Nothing about it is trusted before it is verified.
 """
@@ -23,7 +23,7 @@ from schemas.dsse import MANIFEST_TYPE, read_envelope
 from schemas.errors import DecodeError, SignatureError
 from schemas.manifest import Manifest
 
-_MANIFEST, _ARTIFACT = "manifest.json", "artifact.tar.gz"
+_MANIFEST, _ARTIFACT = "manifest.json", "artifact"
 
 
 def write_bundle(path: Path, built: BuiltRelease) -> None:

@@ -14,6 +14,7 @@ from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.layout import tree_digest
 from device_client.adapters.runtime import Runtime
 from device_client.adapters.slots import Slots
+from device_client.adapters.trust import PinnedKeys
 from device_client.adapters.worker import Worker
 from device_client.core.effects import Fetch, Install, Source, Verify
 from device_client.core.events import StepFailed, StepSucceeded
@@ -72,7 +73,7 @@ class World:
         assert order.manifest is not None
         assert order.artifact is not None
         source = Source(order.manifest, order.artifact, order.release, order.version, 0)
-        artifacts = Artifacts(self.slots, Identity("aarch64", "pi4", (public(RELEASE_KEY),)))
+        artifacts = Artifacts(self.slots, Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),))))
         artifacts.fetch(source, lambda: False, lambda _: None)
         content = artifacts.install(source, "green", CHECK)
         self.slots.switch("green")
@@ -98,7 +99,7 @@ class World:
             "1",
             0,
         )
-        artifacts = Artifacts(self.slots, Identity("aarch64", "pi4", (public(RELEASE_KEY),), formats))
+        artifacts = Artifacts(self.slots, Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),)), formats))
         worker = Worker(self.slots, artifacts, self.runtime, free_port(), lambda _: None)
         for work in (Fetch(1, source), Verify(2, source), Install(3, source, "blue", CHECK)):
             event = worker.attempt(work, None, Event())
@@ -191,7 +192,7 @@ def test_hostile_manifest_is_refused_before_its_archive_is_fetched(name: str, wo
 
     assert isinstance(ended, StepFailed)
     assert ended.step == "fetch"
-    assert ended.code in {"signature_invalid", "size_mismatch"}
+    assert ended.code in {"manifest_invalid", "size_mismatch"}
     assert ended.message.isprintable()
     assert not any(".tar" in path.name for path in world.slots.staging.iterdir())
     assert world.untouchable() == before

@@ -7,6 +7,7 @@ import pytest
 
 from device_client.adapters import mqtt
 from device_client.adapters.mqtt import Broker, Bus
+from device_client.adapters.trust import PinnedKeys
 from device_client.core.events import Connected, Disconnected, Event
 from schemas.topics import TopicTree
 from tests.device.device_world import broker, until
@@ -21,7 +22,7 @@ class Clone:
     def __init__(self, port: int) -> None:
         self.seen: list[tuple[type[Event], float]] = []
         broker = Broker("127.0.0.1", port, None, None)
-        self.bus = Bus(broker, TopicTree(), "pi-1", command_keys=(), clock=time.monotonic, post=self.hear)
+        self.bus = Bus(broker, TopicTree(), "pi-1", trust=PinnedKeys(()), clock=time.monotonic, post=self.hear)
 
     def hear(self, event: Event) -> None:
         self.seen.append((type(event), time.monotonic()))

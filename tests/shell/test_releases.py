@@ -289,7 +289,7 @@ def test_release_travels_in_a_file_and_is_signed_there_by_one_after_the_other(tr
     [
         (lambda data: b"", "no release in a file"),
         (lambda data: data[:2000], "no release in a file"),
-        (lambda data: data.replace(b"artifact.tar.gz", b"artifact.tar.xz"), "no release in a file"),
+        (lambda data: data.replace(b"artifact\0", b"artifakt\0"), "no release in a file"),
         (lambda data: data.replace(b'"payloadType"', b'"payloadTyqe"'), "no release in a file"),
         (lambda data: data.replace(b"\x1f\x8b\x08", b"\x1f\x8b\x09"), "its archive is not the one of its manifest"),
     ],

@@ -26,6 +26,7 @@ from schemas.topics import Kind, TopicTree
 from schemas.trust import Role, Root
 from tests.core.trust_roots import make_root
 from tests.device.device_bench import Bench
+from tests.device.device_driver import unpack_here
 from tests.device.device_world import sha256
 from tests.vectors.generate import DESIRED, DESIRED_SHA256, FILE, generate
 
@@ -178,7 +179,7 @@ class Scene:
         identity = Identity(**given["device"], trust=TrustRoot(root, self.folder / ROOTS))
         source = self._staged(slots, envelope, given)
         try:
-            content = Artifacts(slots, identity).install(source, "blue", HealthCheck())
+            content = Artifacts(slots, identity, unpack_here).install(source, "blue", HealthCheck())
         except StepError as error:
             assert slots.verified() == {}, "nothing is installed"
             if error.code.value != "archive_invalid":
