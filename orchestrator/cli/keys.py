@@ -165,11 +165,11 @@ def show(
 ) -> None:
     """Show a root: whose signatures count, what is revoked, and who has signed it."""
     with reported():
-        if (file is None) == (folder is None):
-            raise KeyFileError("which root? name a file, or give --folder, and not both")
-        if folder is not None:
+        if folder is not None and file is None:
             file = folder / "keys" / ROOTS / f"{_newest(folder).version}.root.json"
-        shown, envelope, _ = drafts.read_draft(Path(str(file)))
+        elif file is None or folder is not None:
+            raise KeyFileError("which root? name a file, or give --folder, and not both")
+        shown, envelope, _ = drafts.read_draft(file)
     count, others = drafts.missing(shown.root, envelope)
     signed_by = [key_id(key) for key in shown.root.raw_keys if key_id(key) not in others]
     if as_json:

@@ -113,13 +113,13 @@ def sign(
 ) -> None:
     """Sign a release in a file; several may, one after the other."""
     with reported():
-        if (key is None) == (gpg_key is None):
-            raise ReleaseError("who signs? give --key FILE, or --gpg KEYID, and not both")
-        if gpg_key is not None:
+        if key is not None and gpg_key is None:
+            private = load_private(key)
+            signed = resign(file, lambda envelope: add_signature(envelope, MANIFEST_TYPE, private, MANIFEST))
+        elif gpg_key is not None and key is None:
             signed = resign(file, lambda envelope: gpg.sign_manifest(envelope, gpg_key))
         else:
-            private = load_private(Path(str(key)))
-            signed = resign(file, lambda envelope: add_signature(envelope, MANIFEST_TYPE, private, MANIFEST))
+            raise ReleaseError("who signs? give --key FILE, or --gpg KEYID, and not both")
     print(f"{printable(signed.manifest.release)}: signed by {', '.join(_signers(signed))}")
     print(f"next: tidegate release publish {file} --folder FOLDER")
 
@@ -186,17 +186,16 @@ def _check(built: BuiltRelease, trust: ReleaseTrust, file: Path | None) -> None:
 
 
 def _trust(folder: Path | None, root: Path | None) -> ReleaseTrust:
-    if (folder is None) == (root is None):
-        raise ReleaseError("by whose keys? give --root FILE, or --folder FOLDER, and not both")
-    if folder is not None:
+    if folder is not None and root is None:
         return load_trust(folder / "keys")
-    path = Path(str(root))
+    if root is None or folder is not None:
+        raise ReleaseError("by whose keys? give --root FILE, or --folder FOLDER, and not both")
     try:
-        return trust_of(open_first(path.read_bytes()))
+        return trust_of(open_first(root.read_bytes()))
     except OSError as error:
-        raise KeyFileError(f"{path}: {error.strerror}; name a file like keys/roots/1.root.json") from error
+        raise KeyFileError(f"{root}: {error.strerror}; name a file like keys/roots/1.root.json") from error
     except TrustError as error:
-        raise KeyFileError(f"{path}: {error}; type: tidegate keys root show {path}") from error
+        raise KeyFileError(f"{root}: {error}; type: tidegate keys root show {root}") from error
 
 
 def _signers(built: BuiltRelease) -> list[str]:
@@ -219,7 +218,7 @@ def _told(built: BuiltRelease) -> list[str]:
         f"  for {artifact.arch}, {', '.join(manifest.device_types) or 'any device type'}",
         f"  from {', '.join(manifest.allowed_from) or 'any version'}",
         f"  signed by {', '.join(_signers(built))}",
-        f"  archive {artifact.size_bytes} bytes, sha256 {artifact.sha256}",
+        f"  archive {artifact.format}, {artifact.size_bytes} bytes, sha256 {artifact.sha256}",
         f"  runs {printable(' '.join(manifest.command))}",
         *(f"  {each.size_bytes:>12}  {each.mode:o}  {each.path}" for each in manifest.files[:_FILES_SHOWN_MAX]),
         *([f"  and {left_out} more files; --json names all"] if left_out > 0 else []),
