@@ -7,7 +7,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 
-.PHONY: help demo test test-installed check format sim power-cut crash-states bench-simulation bench-planning bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
+.PHONY: help demo test test-installed check format sim power-cut crash-states bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -63,6 +63,9 @@ bench-judging: $(VENV)/demo ## How long one look at a million deployed devices t
 
 bench-nab: $(VENV)/demo ## What triggers and checks make of the Numenta Anomaly Benchmark's series; NAB=folder of its data.
 	$(BIN)/python benchmarks/nab.py $(NAB)
+
+bench-agent: $(VENV)/demo ## What an idle agent takes of its device: memory, processor, disk.
+	$(BIN)/python benchmarks/agent.py
 
 bench-planning: $(VENV)/demo ## How long the plan for a million devices takes.
 	$(BIN)/python benchmarks/planning.py

@@ -8,9 +8,11 @@ import fcntl
 import json
 import logging
 import os
+import pwd
 import signal
 import sys
 import threading
+import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +22,19 @@ from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.clock import timestamp
 from device_client.adapters.compression import supported_formats
+from device_client.adapters.families import adopt_orphans
+from device_client.adapters.hardware import Hardware
 from device_client.adapters.health import Observer, disk_free_bytes, memory_total_bytes
+from device_client.adapters.hosting import Host
+from device_client.adapters.hosts import host_of
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK, RECORD
+from device_client.adapters.metrics import Names, parse_selector
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.performer import Performer
-from device_client.adapters.processes import find
+from device_client.adapters.pushed import SOCKET, Pushed
 from device_client.adapters.runtime import Runtime
+from device_client.adapters.sampler import Sampler, Sources
 from device_client.adapters.service import Service
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.adapters.trust import Trusted
@@ -38,13 +46,16 @@ from device_client.core.record import Record
 from device_client.guardian.documents import read_memory
 from device_client.provision import provision
 from device_client.settings import Settings, SettingsError, broker_of, load_settings, trust_of
-from device_client.units import DESTINATION, UNITS, hidden_paths, install_units
+from device_client.units import DESTINATION, hidden_paths, install_units
 from schemas.errors import FleetError
 from schemas.messages import Info
 from schemas.topics import TopicTree
 
 EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
+LOCK_SECONDS: Final = 1.0
+"""A guardian that looks has the lock for a moment, and so has what a killed agent was about to start."""
+LOCK_POLL_SECONDS: Final = 0.02
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +110,9 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     service.starting()
     record = journal.load()
     inbox = Inbox()
-    runtime = Runtime(slots, settings.port, boot_seconds)
+    host = host_of(slots.root, settings.runtime.model_dump(), settings.limits.model_dump())
+    _check_limits(settings, host)
+    runtime = Runtime(slots, settings.port, boot_seconds, settings.runtime.grace_seconds, host)
     trust = trust_of(settings, slots.state)
     identity = Identity(settings.arch, settings.device_type, trust)
     worker = Worker(slots, Artifacts(slots, identity), runtime, settings.standby_port, inbox.post)
@@ -113,13 +126,8 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         post=inbox.post,
     )
     # On the wire a boot is one life of the agent: its counters begin at zero with it.
-    observer = Observer(
-        slots.root,
-        f"{boot[:8]}-{record.session + 1}",
-        settings.sample_interval_seconds,
-        boot_seconds,
-        inbox.post,
-    )
+    sampler = Sampler(slots.root, f"{boot[:8]}-{record.session + 1}", boot_seconds, _sources(settings, slots, host))
+    observer = Observer(sampler, settings.sample_interval_seconds, boot_seconds, inbox.post)
     performer = Performer(journal, slots, runtime, worker, bus, partial(_introduce, settings, slots, trust, boot))
     agent = Agent(
         settings.device,
@@ -145,12 +153,52 @@ def lock(settings: Settings) -> IO[str]:
     """
     path = Slots(Path(settings.root)).state / LOCK
     file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise BusyError(f"{path}: another agent runs here, or the guardian is at work; stop it first") from None
-    return file
+    give_up_at = boot_seconds() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if boot_seconds() >= give_up_at:
+                file.close()
+                busy = f"{path}: another agent runs here, or the guardian is at work; stop it first"
+                raise BusyError(busy) from None
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return file
+
+
+def _sources(settings: Settings, slots: Slots, host: Host) -> Sources:
+    """Return where the figures of a sample come from.
+
+    Raises:
+        OSError: The socket for what is pushed cannot be made.
+    """
+    metrics = settings.metrics
+    pushed = None
+    if metrics.source == "push":
+        # In containers and units the application is somebody whom we do not know.
+        mode = 0o600 if settings.runtime.kind == "process" else 0o666
+        user = settings.limits.user
+        owner = pwd.getpwnam(user).pw_uid if user is not None and settings.runtime.kind == "process" else None
+        pushed = Pushed(slots.state / SOCKET, mode, owner, boot_seconds)
+        pushed.start()
+    names = Names(*(parse_selector(text) for text in (metrics.requests, metrics.errors, metrics.latency)))
+    return Sources(host.usage, Hardware(), names, metrics.path, metrics.port, pushed)
+
+
+def _check_limits(settings: Settings, host: Host) -> None:
+    """Say which limits hold nobody back; where they are required, refuse.
+
+    Raises:
+        SettingsError: A limit is required and cannot be enforced.
+    """
+    names = ", ".join(host.unenforced())
+    if not names:
+        return
+    remedy = 'name a control group with [limits] cgroup, or use kind = "systemd", "docker" or "podman"'
+    if settings.limits.required:
+        raise SettingsError(f"key 'limits.required': {names} cannot be enforced on processes here; {remedy}")
+    _log.warning("limits.not_enforced limits=%s remedy=%s", names, remedy)
 
 
 def _restoration(slots: Slots) -> Restoration | None:
@@ -171,6 +219,7 @@ def _run(settings: Settings) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: agent.end())
         threading.excepthook = _end_at_once
+        adopt_orphans()
         _log.info("agent.started device=%s root=%s pid=%d", settings.device, settings.root, os.getpid())
         agent.run(record, facts)
     return 0
@@ -191,8 +240,8 @@ def _provision(settings: Settings, manifest: Path, archive: Path) -> int:
 
 
 def _install_service(settings: Settings, config: Path, destination: Path, user: str) -> int:
-    commands = install_units(settings, config, destination, user)
-    print("".join(f"wrote {destination / name}\n" for name in UNITS), end="")
+    names, commands = install_units(settings, config, destination, user)
+    print("".join(f"wrote {destination / name}\n" for name in names), end="")
     for path in hidden_paths(settings, config):
         print(f"{path}: systemd hides /tmp and /var/tmp from services; move this first, and write the units again")
     print("Now type, as root:")
@@ -204,7 +253,11 @@ def _status(settings: Settings) -> int:
     root = Path(settings.root)
     slots = Slots(root)
     record = Journal(slots.state / RECORD).load()
-    running = [{"pid": process.pid, "slot": slot, "role": role} for process, slot, role in find(root)]
+    host = host_of(root, settings.runtime.model_dump(), settings.limits.model_dump())
+    running = [
+        {"pid": found.process.pid if found.process is not None else None, "slot": found.slot, "role": found.role}
+        for found in host.find()
+    ]
     verified = {slot: content.version for slot, content in slots.verified().items()}
     answer = {
         "device": settings.device,

@@ -24,10 +24,12 @@ from device_client.core.events import (
     Started,
     StepFailed,
     StepSucceeded,
+    Throttled,
     Tick,
 )
 from device_client.core.record import Record
 from schemas.codec import encode, encode_msgpack
+from schemas.messages import HealthSample
 from schemas.topics import Kind
 
 QUEUE_LENGTH_MAX: Final = 256
@@ -105,6 +107,7 @@ class Agent:
         self._encode = encode if encoding == "json" else encode_msgpack
         self._clock = clock
         self._target: Target | None = None
+        self._throttled: int | None = None
         self._is_ending = False
 
     def end(self) -> None:
@@ -143,6 +146,7 @@ class Agent:
                     self.handle(probed)
             case SampleTaken(sample):
                 self._bus.publish(Kind.HEALTH, self._encode(sample))
+                self._tell_of_heat(sample)
             case _:
                 self.handle(posted)
         if self._runtime.poll():
@@ -166,6 +170,12 @@ class Agent:
                 if answer is not None:
                     waiting.append(answer)
 
+    def _tell_of_heat(self, sample: HealthSample) -> None:
+        """Let the core hear of a throttling that was not there in the sample before."""
+        before, self._throttled = self._throttled, sample.throttle_events_total
+        if before is not None and self._throttled is not None and self._throttled > before:
+            self.handle(Throttled(self._throttled - before, sample.temperature_celsius))
+
     def _describe(self) -> str:
         serving = self.device.record.serving
         return f"{self.device.phase}, {serving.version if serving else 'nothing'} serves"
@@ -173,7 +183,7 @@ class Agent:
     def _watch(self) -> None:
         """Point the observer at what serves now."""
         serving = self.device.record.serving
-        target = None if serving is None else Target(self._port, serving.health_check, self._runtime.group)
+        target = None if serving is None else Target(self._port, serving.health_check, self._runtime.instance)
         if target != self._target:
             self._target = target
         self._observer.watch(self._target, self._runtime.exits_total)

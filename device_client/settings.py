@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from device_client.adapters.gpg import GpgKeys
+from device_client.adapters.metrics import parse_selector
 from device_client.adapters.mqtt import Broker, Tls
 from device_client.adapters.trust import ROOTS, PinnedKeys, Trusted, TrustRoot
 from schemas.errors import FleetError, TopicError, TrustError
@@ -55,6 +56,87 @@ Fingerprints = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+class RuntimeSettings(BaseModel):
+    """Where the application runs.
+
+    Attributes:
+        kind: As processes of the agent, as systemd's units, or in containers.
+        unit: Of systemd: the template's name up to its ``@``.
+        options: Of a container engine: more options of its ``run``.
+        grace_seconds: What an application has to end after it was asked to.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["process", "systemd", "docker", "podman"] = "process"
+    unit: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,99}@$")] = "tidegate-app@"
+    options: Annotated[tuple[str, ...], Field(strict=False, max_length=64)] = ()
+    grace_seconds: Annotated[float, Field(ge=0.1, le=30)] = 10.0
+
+
+class LimitSettings(BaseModel):
+    """What the application may use at most; with systemd they stand in the unit instead.
+
+    Attributes:
+        memory_bytes: Of memory, with all its processes.
+        cpu_ratio: Of processors; 1.5 is one and a half.
+        tasks: Processes and threads.
+        file_bytes: Size of one file that it writes.
+        open_files: Of each process.
+        user: Whom it runs as; without one, whom the agent runs as.
+        cgroup: Of processes: a control group (version 2) in which the agent may make others.
+        required: An agent that cannot enforce a limit does not start.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    memory_bytes: Annotated[int, Field(ge=1024 * 1024)] | None = None
+    cpu_ratio: Annotated[float, Field(ge=0.01, le=1024)] | None = None
+    tasks: Annotated[int, Field(ge=1, le=4_194_304)] | None = None
+    file_bytes: Annotated[int, Field(ge=1)] | None = None
+    open_files: Annotated[int, Field(ge=16)] | None = None
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$")] | None = None
+    cgroup: Annotated[str, Field(pattern="^/")] | None = None
+    required: bool = False
+
+    @property
+    def given(self) -> list[str]:
+        """Return the names of the keys that only the agent can enforce."""
+        return [name for name, value in self if name != "required" and value is not None]
+
+
+def _parse_metric(text: object) -> object:
+    """Check that a metric can be told from others."""
+    if isinstance(text, str):
+        parse_selector(text)
+    return text
+
+
+Metric = Annotated[str, BeforeValidator(_parse_metric)]
+
+
+class MetricSettings(BaseModel):
+    """Where the application's own figures come from.
+
+    Attributes:
+        source: It serves a page of metrics in Prometheus's format, or pushes lines to ``state/metrics.sock``.
+        path: Of the page.
+        port: Of the page; without one, where it serves.
+        requests: The counter of requests: ``name``, or ``name{label="value", other=~"5.."}``.
+        errors: The counter of those that failed.
+        latency: The histogram of their durations in seconds, without ``_bucket``.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    source: Literal["scrape", "push"] = "scrape"
+    path: Annotated[str, Field(pattern="^/[!-~]{0,255}$")] = "/metrics"
+    port: Port | None = None
+    requests: Metric = "app_requests_total"
+    errors: Metric = "app_errors_total"
+    latency: Metric = "app_request_duration_seconds"
+
+
 class Settings(BaseModel):
     """What an agent must be told.
 
@@ -87,6 +169,9 @@ class Settings(BaseModel):
         sample_interval_seconds: Between two health samples.
         encoding: Of health samples.
         log_level: What is logged.
+        runtime: Where the application runs.
+        limits: What it may use at most.
+        metrics: Where its own figures come from.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -118,6 +203,9 @@ class Settings(BaseModel):
     sample_interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
     encoding: Literal["json", "msgpack"] = "msgpack"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    runtime: RuntimeSettings = RuntimeSettings()
+    limits: LimitSettings = LimitSettings()
+    metrics: MetricSettings = MetricSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -125,6 +213,12 @@ class Settings(BaseModel):
             raise ValueError("port and standby_port must differ, since both are used at once")
         if (self.certificate_file is None) != (self.private_key_file is None):
             raise ValueError("certificate_file and private_key_file belong together; give both or none")
+        if self.runtime.kind == "systemd" and self.limits.given:
+            raise ValueError("limits: with runtime.kind systemd they stand in the unit; move them there")
+        if self.runtime.options and self.runtime.kind not in ("docker", "podman"):
+            raise ValueError("runtime.options are for docker and podman; remove them")
+        if self.limits.cgroup is not None and self.runtime.kind != "process":
+            raise ValueError("limits.cgroup is for runtime.kind process; remove it")
         tls_files = (self.ca_file, self.certificate_file)
         if not self.broker.startswith("mqtts://") and any(file is not None for file in tls_files):
             raise ValueError("ca_file and certificate_file are for TLS; write mqtts:// in broker, or remove them")

@@ -10,12 +10,15 @@ from device_client.adapters.durable import write_durably
 from device_client.settings import Settings, SettingsError
 
 UNITS: Final = ("tidegate-agent.service", "tidegate-guardian.service")
+APPLICATION: Final = "tidegate-app@.service"
+RULES: Final = "50-tidegate.rules"
+RULES_FOLDER: Final = "/etc/polkit-1/rules.d"
 DESTINATION: Final = Path("/etc/systemd/system")
 _PRIVATE: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named because the units must not need them
 
 
-def install_units(settings: Settings, config: Path, destination: Path, user: str) -> list[str]:
-    """Write the units and return the commands that are left to type.
+def install_units(settings: Settings, config: Path, destination: Path, user: str) -> tuple[list[str], list[str]]:
+    """Write the units and return their files' names, and the commands that are left to type.
 
     Args:
         settings: As checked.
@@ -40,16 +43,25 @@ def install_units(settings: Settings, config: Path, destination: Path, user: str
         "@config@": _quote(str(config.resolve()), in_command=True),
         "@root@": _quote(str(root), in_command=False),
         "@user@": user,
+        "@port@": str(settings.port),
+        "@standby_port@": str(settings.standby_port),
+        "@unit@": settings.runtime.unit,
     }
     root.mkdir(parents=True, exist_ok=True)  # systemd does not start what may write to a folder that is missing
-    for name in UNITS:
-        text = files("device_client").joinpath("systemd", name).read_text()
+    names = {name: name for name in UNITS}
+    by_systemd = settings.runtime.kind == "systemd"
+    if by_systemd:
+        names.update({f"{settings.runtime.unit}.service": APPLICATION, RULES: RULES})
+    for name, template in names.items():
+        text = files("device_client").joinpath("systemd", template).read_text()
         for place, value in values.items():
             text = text.replace(place, value)
         write_durably(destination / name, text.encode())
     owned = root.stat().st_uid == owner.pw_uid
     commands = [] if owned else [f"chown -R {user} {_quote(str(root), in_command=False)}"]
-    return [*commands, "systemctl daemon-reload", f"systemctl enable --now {' '.join(reversed(UNITS))}"]
+    if by_systemd and user != "root":
+        commands.append(f"mv {_quote(str(destination / RULES), in_command=False)} {RULES_FOLDER}")
+    return list(names), [*commands, "systemctl daemon-reload", f"systemctl enable --now {' '.join(reversed(UNITS))}"]
 
 
 def hidden_paths(settings: Settings, config: Path) -> list[Path]:

@@ -8,38 +8,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from device_client.adapters.layout import STATE
+from device_client.adapters.hosting import SMOKE_TEST, Application
+from device_client.adapters.layout import APPLICATION_LOG, SMOKE_TEST_LOG, STATE
 from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE
 
-SERVING: Final = "serving"
-SMOKE_TEST: Final = "smoke_test"
+_PYTHON: Final = "{python}"
+_PORT: Final = "{port}"
 
 
-def launch(
-    root: Path, slot: str, command: Sequence[str], *, version: str, port: int, role: str, log_path: Path
-) -> subprocess.Popen[bytes]:
-    """Start the application of ``slot`` as the leader of a process group of its own.
+def launch(root: Path, application: Application, wrapper: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start an application as the leader of a process group of its own.
+
+    Args:
+        root: The device's folder.
+        application: What to start.
+        wrapper: A program with its arguments that becomes what is named after them.
 
     Raises:
         OSError: It cannot be started.
     """
-    places = {"{port}": str(port), "{python}": sys.executable}
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(root / STATE),
-        "LANG": "C.UTF-8",
-        "PORT": str(port),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a slot that changes is a slot that is damaged
-        "TIDEGATE_VERSION": version,
-        HOME_VARIABLE: str(root),
-        SLOT_VARIABLE: slot,
-        ROLE_VARIABLE: role,
-    }
-    with log_path.open("ab") as log:
+    with log_path(root, application.role).open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 - the command is signed, and no shell is involved
-            [places.get(part, part) for part in command],
-            cwd=root / slot,
-            env=environment,
+            [*wrapper, *command_of(application)],
+            cwd=root / application.slot,
+            env=environment_of(root, application),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -47,6 +39,32 @@ def launch(
         )
     _unprotect(child.pid)
     return child
+
+
+def command_of(application: Application) -> list[str]:
+    """Return its command with the names of places filled in."""
+    places = {_PORT: str(application.port), _PYTHON: sys.executable}
+    return [places.get(part, part) for part in application.command]
+
+
+def environment_of(root: Path, application: Application) -> dict[str, str]:
+    """Return the variables that an application gets; nothing of ours is among them that it has no business with."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(root / STATE),
+        "LANG": "C.UTF-8",
+        "PORT": str(application.port),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a slot that changes is a slot that is damaged
+        "TIDEGATE_VERSION": application.version,
+        HOME_VARIABLE: str(root),
+        SLOT_VARIABLE: application.slot,
+        ROLE_VARIABLE: application.role,
+    }
+
+
+def log_path(root: Path, role: str) -> Path:
+    """Return where an application writes what it says."""
+    return root / STATE / (SMOKE_TEST_LOG if role == SMOKE_TEST else APPLICATION_LOG)
 
 
 def _unprotect(pid: int) -> None:

@@ -19,6 +19,7 @@ STATE: Final = "state"
 RECORD: Final = "record.json"
 LOCK: Final = "lock"
 APPLICATION_LOG: Final = "application.log"
+SMOKE_TEST_LOG: Final = "smoke_test.log"
 _BLOCK_BYTES: Final = 1024 * 1024
 
 

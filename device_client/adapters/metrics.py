@@ -13,16 +13,73 @@ from typing import Final
 from schemas.messages import LatencySketch
 
 GAMMA: Final = 1.1
-REQUESTS: Final = "app_requests_total"
-ERRORS: Final = "app_errors_total"
-LATENCY: Final = "app_request_duration_seconds_bucket"
 LINES_MAX: Final = 5_000
+_SELECTOR: Final = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?")
+_CONDITION: Final = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*"?([^",{}]*)"?\s*')
+_LABEL: Final = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _LINE: Final = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
 _BOUND: Final = re.compile(r'(?:^|,)\s*le="([^"]*)"')
-_SKETCH_LENGTH_MAX: Final = 1024
+SKETCH_LENGTH_MAX: Final = 1024
 _BOUND_SECONDS_MIN: Final = 1e-6
 _OVERFLOW_FACTOR: Final = 2.0
 """What is slower than the last bucket counts as so much slower: the format does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which series of a metric are meant: its name, and what must hold of its labels.
+
+    Attributes:
+        name: Of the metric.
+        conditions: Label, one of ``=``, ``!=``, ``=~``, ``!~``, and a value, or an expression for all of it.
+    """
+
+    name: str
+    conditions: tuple[tuple[str, str, str], ...] = ()
+
+    def matches(self, name: str, labels: str) -> bool:
+        """Say whether a series is meant; a label that is missing is empty, as in Prometheus."""
+        if name != self.name:
+            return False
+        found = dict(_LABEL.findall(labels)) if self.conditions else {}
+        return all(_holds(found.get(label, ""), sign, value) for label, sign, value in self.conditions)
+
+
+def parse_selector(text: str) -> Selector:
+    """Read ``name`` or ``name{label="value", other=~"5.."}``.
+
+    Raises:
+        ValueError: It is neither; the operator's fault.
+    """
+    match = _SELECTOR.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"'{text}' is no metric; write name or name{{label=~\"5..\"}}")
+    conditions = []
+    for part in (match[2] or "").split(",") if match[2] else []:
+        condition = _CONDITION.fullmatch(part)
+        if condition is None:
+            raise ValueError(f'\'{part.strip()}\' is no condition; write label="value" or label=~"5.."')
+        try:
+            re.compile(condition[3])
+        except re.error as error:
+            raise ValueError(f"'{condition[3]}' is no regular expression: {error}") from error
+        conditions.append((condition[1], condition[2], condition[3]))
+    return Selector(match[1], tuple(conditions))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Which metrics of the application are ours.
+
+    Attributes:
+        requests: A counter.
+        errors: A counter of those that failed.
+        latency: A histogram in seconds, without ``_bucket``.
+    """
+
+    requests: Selector = Selector("app_requests_total")
+    errors: Selector = Selector("app_errors_total")
+    latency: Selector = Selector("app_request_duration_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +97,10 @@ class Metrics:
     buckets: Mapping[float, int]
 
 
-def parse_metrics(text: str) -> Metrics:
+def parse_metrics(text: str, names: Names | None = None) -> Metrics:
     """Read the counters we know; every other line, and every line that makes no sense, is skipped."""
+    names = names or Names()
+    histogram = Selector(f"{names.latency.name}_bucket", names.latency.conditions)
     sums: dict[str, int] = {}
     buckets: dict[float, int] = {}
     for line in text.splitlines()[:LINES_MAX]:
@@ -52,13 +111,14 @@ def parse_metrics(text: str) -> Metrics:
         value = _number(written)
         if value is None or not 0 <= value < 2**53:
             continue
-        if name in (REQUESTS, ERRORS):
-            sums[name] = sums.get(name, 0) + int(value)
-        elif name == LATENCY and (bound := _BOUND.search(labels)) is not None:
+        for key, selector in (("requests", names.requests), ("errors", names.errors)):
+            if selector.matches(name, labels):
+                sums[key] = sums.get(key, 0) + int(value)
+        if histogram.matches(name, labels) and (bound := _BOUND.search(labels)) is not None:
             upper = _number(bound[1], infinity=True)
             if upper is not None and upper > 0:
                 buckets[upper] = buckets.get(upper, 0) + int(value)
-    return Metrics(sums.get(REQUESTS), sums.get(ERRORS), buckets)
+    return Metrics(sums.get("requests"), sums.get("errors"), buckets)
 
 
 @dataclass(slots=True)
@@ -103,9 +163,14 @@ def sketch_of(now: Mapping[float, int], before: Mapping[float, int]) -> LatencyS
     if not counts:
         return None
     offset = min(counts)
-    length = min(max(counts) - offset + 1, _SKETCH_LENGTH_MAX)
+    length = min(max(counts) - offset + 1, SKETCH_LENGTH_MAX)
     dense = tuple(counts.get(offset + position, 0) for position in range(length))
     return LatencySketch(gamma=GAMMA, offset=offset, counts=dense)
+
+
+def _holds(found: str, sign: str, value: str) -> bool:
+    is_equal = re.fullmatch(value, found) is not None if "~" in sign else found == value
+    return is_equal != sign.startswith("!")
 
 
 def _number(text: str, *, infinity: bool = False) -> float | None:

@@ -6,9 +6,8 @@ again.
 """
 
 import os
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,6 @@ SLOT_VARIABLE: Final = "TIDEGATE_SLOT"
 ROLE_VARIABLE: Final = "TIDEGATE_ROLE"
 _PROC: Final = Path("/proc")
 _DEAD: Final = ("Z", "X")
-_POLL_SECONDS: Final = 0.02
 _LOADING_SECONDS: Final = 0.1
 """So long at most a search waits for programs that the kernel is loading."""
 _LOADING_POLL_SECONDS: Final = 0.001
@@ -38,7 +36,7 @@ class Process:
 
     def is_alive(self) -> bool:
         """Say whether it still runs."""
-        status = _status(self.pid)
+        status = status_of(self.pid)
         return status is not None and status.started_ticks == self.started_ticks and status.state not in _DEAD
 
 
@@ -56,10 +54,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Status:
+class Status:
+    """One line of /proc about a process, as far as it matters here."""
+
     pid: int
     state: str
+    parent: int
     group: int
+    session: int
     cpu_ticks: int
     started_ticks: int
     resident_pages: int
@@ -67,27 +69,30 @@ class _Status:
 
 def identify(pid: int) -> Process | None:
     """Return the process that has this id now."""
-    status = _status(pid)
+    status = status_of(pid)
     return None if status is None or status.state in _DEAD else Process(pid, status.started_ticks)
 
 
 def find(home: Path) -> list[tuple[Process, str, str]]:
-    """Return every leading process that was started for ``home``, with its slot and role."""
-    found: list[tuple[Process, str, str]] = []
-    deadline = time.monotonic() + _LOADING_SECONDS
-    for status in _all():
-        if status.group != status.pid or status.state in _DEAD:
-            continue
-        variables = _environment(status.pid, deadline)
-        if variables.get(HOME_VARIABLE) == str(home):
-            process = Process(status.pid, status.started_ticks)
-            found.append((process, variables.get(SLOT_VARIABLE, ""), variables.get(ROLE_VARIABLE, "")))
-    return found
+    """Return every leading process that was started for ``home``, with its slot and role; the oldest first."""
+    found = [
+        (Process(status.pid, status.started_ticks), slot, role)
+        for status, slot, role in _marked(home)
+        if status.group == status.pid
+    ]
+    return sorted(found, key=lambda each: (each[0].started_ticks, each[0].pid))
+
+
+def left_from(home: Path) -> set[tuple[str, str]]:
+    """Return slot and role of every process that was started for ``home``, leading or not."""
+    return {(slot, role) for _, slot, role in _marked(home)}
 
 
 def usage_of(group: int) -> Usage | None:
-    """Return what a group uses; None if nobody is in it."""
-    members = [status for status in _all() if status.group == group and status.state not in _DEAD]
+    """Return what a group uses with all that it has started; None if nobody is left."""
+    everybody = alive()
+    seeds = {status.pid for status in everybody if group in (status.group, status.session)}
+    members = kin(everybody, seeds, os.getsid(0))
     if not members:
         return None
     return Usage(
@@ -96,52 +101,83 @@ def usage_of(group: int) -> Usage | None:
     )
 
 
-def end_group(group: int, grace_seconds: float) -> bool:
-    """End every process of a group, politely first, and say whether nobody is left."""
-    for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(group, number)
-        except ProcessLookupError:
-            return True
-        if _wait_until_empty(group, seconds):
-            return True
-    return False
+def alive() -> list[Status]:
+    """Return everybody who lives."""
+    return [status for status in _all() if status.state not in _DEAD]
 
 
-def _wait_until_empty(group: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while usage_of(group) is not None:
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
+def kin(everybody: Iterable[Status], seeds: set[int], foreign_session: int) -> list[Status]:
+    """Return the seeds, their descendants, and whoever shares a session with one of these.
+
+    Args:
+        everybody: Among whom.
+        seeds: Ids to begin with.
+        foreign_session: Binds nobody: the session of those who start applications.
+    """
+    left = {status.pid: status for status in everybody}
+    found: list[Status] = []
+    parents, sessions = set(seeds), {foreign_session}
+    while True:
+        joined = [
+            status
+            for status in left.values()
+            if status.pid in seeds
+            or status.parent in parents
+            or (status.session in sessions and status.session != foreign_session)
+        ]
+        if not joined:
+            return found
+        for status in joined:
+            del left[status.pid]
+            parents.add(status.pid)
+            sessions.add(status.session)
+        found += joined
 
 
-def _all() -> Iterator[_Status]:
+def _marked(home: Path) -> Iterator[tuple[Status, str, str]]:
+    deadline = time.monotonic() + _LOADING_SECONDS
+    for status in alive():
+        if status.group == 0:  # the kernel's own, which never have any
+            continue
+        variables = environment(status.pid, deadline)
+        if variables.get(HOME_VARIABLE) == str(home):
+            yield status, variables.get(SLOT_VARIABLE, ""), variables.get(ROLE_VARIABLE, "")
+
+
+def _all() -> Iterator[Status]:
     for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (status := _status(int(entry.name))) is not None:
+        if entry.name.isdigit() and (status := status_of(int(entry.name))) is not None:
             yield status
 
 
-def _status(pid: int) -> _Status | None:
-    """Read one line of /proc; proc(5) numbers its fields from 1, and the name in brackets may hold anything."""
+def status_of(pid: int) -> Status | None:
+    """Return what /proc says about a process.
+
+    proc(5) numbers the fields from 1, and the name in brackets may hold anything.
+    """
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()
-    return _Status(
+    return Status(
         pid=pid,
         state=fields[0],
+        parent=int(fields[1]),
         group=int(fields[2]),
+        session=int(fields[3]),
         cpu_ticks=int(fields[11]) + int(fields[12]),
         started_ticks=int(fields[19]),
         resident_pages=int(fields[21]),
     )
 
 
-def _environment(pid: int, deadline: float) -> dict[str, str]:
-    """Read what a process was started with; one that is only just being started shows nothing for a moment."""
+def environment(pid: int, deadline: float = 0.0) -> dict[str, str]:
+    """Return our variables among those that a process was started with.
+
+    One that is only just being started shows nothing for a moment; until ``deadline``, on the monotonic clock, that is
+    waited for.
+    """
     try:
         while not (raw := (_PROC / str(pid) / "environ").read_bytes()) and time.monotonic() < deadline:
             time.sleep(_LOADING_POLL_SECONDS)

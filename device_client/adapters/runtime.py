@@ -1,21 +1,22 @@
-"""The application as a supervised process: started, watched, started again, stopped for good.
+"""The application as it is supervised: started, watched, started again, stopped for good.
 
 There is one at a time. It outlives an agent that is killed, and the next agent takes it over; an agent that is told to
-end takes it along. Smoke tests run beside it on the internal port and never outlive their test.
+end takes it along. Smoke tests run beside it on the internal port and never outlive their test. Where all of them run,
+as processes, as systemd's units or in containers, is their host's business.
 """
 
 import contextlib
+import logging
+import math
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from device_client.adapters.failure import StepError
-from device_client.adapters.launch import SERVING, SMOKE_TEST, launch
-from device_client.adapters.layout import APPLICATION_LOG
-from device_client.adapters.processes import Process, end_group, find, identify
+from device_client.adapters.hosting import SERVING, SMOKE_TEST, Application, Host, Instance
+from device_client.adapters.launch import log_path
+from device_client.adapters.process_host import ProcessHost
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.core.codes import ErrorCode
 from device_client.core.probe import REFERENCE_INTERVAL_SECONDS
@@ -24,7 +25,11 @@ from schemas.messages import SlotName
 
 LOG_BYTES_MAX: Final = 1024 * 1024
 GRACE_SECONDS: Final = 10.0
+TEST_GRACE_SECONDS: Final = 2.0
 RESTART_DOUBLINGS_MAX: Final = 6
+END_AGAIN_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -35,38 +40,49 @@ class Runtime:
         port: On which the one that serves listens.
         clock: Seconds that never fall.
         grace_seconds: What an application has to end after it was asked to.
+        host: Where applications run; None is as processes without limits.
     """
 
     def __init__(
-        self, slots: Slots, port: int, clock: Callable[[], float], grace_seconds: float = GRACE_SECONDS
+        self,
+        slots: Slots,
+        port: int,
+        clock: Callable[[], float],
+        grace_seconds: float = GRACE_SECONDS,
+        host: Host | None = None,
     ) -> None:
         self._slots = slots
         self._port = port
         self._clock = clock
         self._grace_seconds = grace_seconds
-        self._log_path = slots.state / APPLICATION_LOG
+        self.host: Host = host or ProcessHost(slots.root)
+        self._log_path = log_path(slots.root, SERVING)
         self._wanted: tuple[SlotName, SlotContent] | None = None
         self._slot: SlotName | None = None
-        self._process: Process | None = None
-        self._child: subprocess.Popen[bytes] | None = None
         self._restart_at: float | None = None
+        self._end_again_at = -math.inf
         self._failures = 0
         self._started_at = 0.0
+        self.instance: Instance | None = None
         self.exits_total = 0
 
     @property
     def group(self) -> int | None:
-        """The process group that serves; None while nothing does."""
-        return None if self._process is None else self._process.pid
+        """The first process of what serves; None while nothing does, or if it is not to be seen."""
+        process = None if self.instance is None else self.instance.process
+        return None if process is None else process.pid
 
     def take_over(self) -> SlotName | None:
-        """Return the slot whose application an earlier agent has left running, and end whatever else it left."""
-        for process, slot, role in find(self._slots.root):
-            name = next((known for known in SLOT_NAMES if known == slot), None)
-            if role == SERVING and name is not None and self._process is None:
-                self._slot, self._process = name, process
-            else:
-                end_group(process.pid, 0)
+        """Return the slot whose application an earlier agent has left running, and end whatever else it left.
+
+        Raises:
+            OSError: Nobody knows what runs.
+        """
+        for instance in self.host.find():
+            name = next((known for known in SLOT_NAMES if known == instance.slot), None)
+            if instance.role == SERVING and name is not None and self.instance is None:
+                self._slot, self.instance = name, instance
+        self.host.end_others(self.instance, 0)
         return self._slot
 
     def start(self, slot: SlotName, content: SlotContent) -> None:
@@ -75,10 +91,10 @@ class Runtime:
         Raises:
             StepError: ``start_failed``. It is tried again until somebody says ``stop``.
         """
-        if self._process is not None and self._slot != slot:
+        if self.instance is not None and self._slot != slot:
             self.stop()
         self._wanted = (slot, content)
-        if self._process is None:
+        if self.instance is None:
             self._failures = 0
             self._spawn(slot, content)
 
@@ -89,19 +105,25 @@ class Runtime:
             StepError: ``io_error``: something does not end even when it is killed.
         """
         self._wanted, self._restart_at = None, None
-        if self._process is not None and not end_group(self._process.pid, self._grace_seconds):
-            raise StepError(ErrorCode.IO_ERROR, f"process group {self._process.pid} does not end")
-        self._forget()
+        if self.instance is not None:
+            self._end(self.instance, self._grace_seconds)
+        self._slot, self.instance = None, None
 
     def poll(self) -> bool:
         """Say whether the application has ended by itself since the last call; start it again when it is time."""
         now = self._clock()
         self._limit_log()
-        if self._process is not None:
-            if self._is_running(self._process):
+        self.host.tidy()
+        if self.instance is not None:
+            if now < self._end_again_at or self.host.is_running(self.instance):
                 return False
-            end_group(self._process.pid, 0)  # what it has left behind would hold the port
-            self._forget()
+            try:
+                self._end(self.instance, 0)  # what it has left behind would hold the port, or answer in its stead
+            except StepError as error:
+                _log.warning("application.not_ended reason=%s", error)
+                self._end_again_at = now + END_AGAIN_SECONDS
+                return False
+            self._slot, self.instance = None, None
             return self._wanted is not None and self._schedule(now)
         if self._wanted is not None and self._restart_at is not None and now >= self._restart_at:
             self._restart_at = None
@@ -118,44 +140,37 @@ class Runtime:
         Raises:
             StepError: ``start_failed``.
         """
-        child = self._launch(slot, content, port, SMOKE_TEST, self._slots.state / "smoke_test.log")
+        instance = self._launch(slot, content, port, SMOKE_TEST)
         try:
-            yield lambda: child.poll() is None
+            yield lambda: self.host.is_running(instance)
         finally:
-            end_group(child.pid, min(self._grace_seconds, 2.0))
-            child.wait()
+            self._end(instance, min(self._grace_seconds, TEST_GRACE_SECONDS))
 
     def _spawn(self, slot: SlotName, content: SlotContent) -> None:
         self._slot = slot
         try:
-            self._child = self._launch(slot, content, self._port, SERVING, self._log_path)
+            self.instance = self._launch(slot, content, self._port, SERVING)
         except StepError:
             self._schedule(self._clock())
             raise
         self._started_at = self._clock()
-        # It may have ended already; its id is not used again before it is waited for.
-        self._process = identify(self._child.pid) or Process(self._child.pid, -1)
 
-    def _launch(
-        self, slot: SlotName, content: SlotContent, port: int, role: str, log_path: Path
-    ) -> subprocess.Popen[bytes]:
+    def _launch(self, slot: SlotName, content: SlotContent, port: int, role: str) -> Instance:
         try:
-            return launch(
-                self._slots.root,
-                slot,
-                content.command,
-                version=content.version,
-                port=port,
-                role=role,
-                log_path=log_path,
-            )
+            return self.host.start(Application(slot, content.version, content.command, port, role))
         except OSError as error:
-            raise StepError(ErrorCode.START_FAILED, f"{slot}: {content.command[0]}: {error.strerror}") from error
+            reason = error.strerror or str(error)
+            raise StepError(ErrorCode.START_FAILED, f"{slot}: {content.command[0]}: {reason}") from error
 
-    def _is_running(self, process: Process) -> bool:
-        if self._child is not None:
-            return self._child.poll() is None
-        return process.is_alive()
+    def _end(self, instance: Instance, grace_seconds: float) -> None:
+        try:
+            is_ended = self.host.end(instance, grace_seconds)
+        except OSError as error:
+            raise StepError(ErrorCode.IO_ERROR, f"{instance.slot}: {error.strerror or error}") from error
+        if not is_ended:
+            raise StepError(
+                ErrorCode.IO_ERROR, f"{instance.slot}: {instance.name}, or something that it has started, does not end"
+            )
 
     def _schedule(self, now: float) -> bool:
         """Plan the next start, ever later while it ends soon after; on the time scale of its health checks."""
@@ -169,14 +184,10 @@ class Runtime:
         self.exits_total += 1
         return True
 
-    def _forget(self) -> None:
-        if self._child is not None:
-            self._child.wait()
-        self._slot, self._process, self._child = None, None, None
-
     def _limit_log(self) -> None:
         """Keep one full log and the present one; the application goes on writing to the same file."""
         with contextlib.suppress(FileNotFoundError):
             if self._log_path.stat().st_size > LOG_BYTES_MAX:
-                shutil.copyfile(self._log_path, self._log_path.with_suffix(".log.1"))
+                with contextlib.suppress(OSError):  # a full disk is all the more reason to let go of it
+                    shutil.copyfile(self._log_path, self._log_path.with_suffix(".log.1"))
                 os.truncate(self._log_path, 0)

@@ -12,6 +12,7 @@ from typing import assert_never
 from device_client.core.asking import ask_if_due, on_grant, on_hold, on_nonce
 from device_client.core.effects import (
     Effect,
+    EventKind,
     Persist,
     PublishAvailability,
     PublishInfo,
@@ -39,6 +40,7 @@ from device_client.core.events import (
     StepFailed,
     StepSucceeded,
     SyncReceived,
+    Throttled,
     Tick,
 )
 from device_client.core.installing import (
@@ -53,7 +55,7 @@ from device_client.core.machine import ASKING, Phase
 from device_client.core.obeying import obey_root, on_root
 from device_client.core.orders import on_desired, pursue, pursue_if_deferred
 from device_client.core.recovery import recover
-from device_client.core.state import NOTHING, Device, Outcome, begin, report, spread
+from device_client.core.state import NOTHING, Device, Outcome, begin, report, spread, tell
 from device_client.core.switching import on_change_failed, on_changed, resume_return
 from device_client.core.trial import on_exit, on_probed, on_time
 
@@ -130,6 +132,10 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
             return on_probed(device, event, now)
         case ApplicationExited():
             return on_exit(device, now)
+        case Throttled():
+            heat = "" if event.celsius is None else f", at {event.celsius:.0f} °C"
+            text = f"the processor was slowed down {event.count} times{heat}"
+            return device, (tell(device, EventKind.THERMAL_THROTTLE, text),)
         case Tick():
             return _report_if_due(device, now)
         case _:

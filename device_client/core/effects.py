@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     ROLLED_BACK = "rolled_back"
     CRASH = "crash"
     INTEGRITY_FAILED = "integrity_failed"
+    THERMAL_THROTTLE = "thermal_throttle"
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,19 @@ class ApplicationExited:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """Heat or voltage slowed the processor down.
+
+    Attributes:
+        count: How often since the last time.
+        celsius: How hot it is; None if nobody knows.
+    """
+
+    count: int
+    celsius: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -203,5 +216,6 @@ Event = (
     | NonceDrawn
     | Probed
     | ApplicationExited
+    | Throttled
     | Tick
 )

@@ -7,12 +7,13 @@ import argparse
 import logging
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import Final, NoReturn
 
+from device_client.adapters.families import adopt_orphans
 from device_client.adapters.layout import STATE
 from device_client.guardian.seen import Patience
+from device_client.guardian.settings import SettingsError, load_place
 from device_client.guardian.watch import GUARDIAN_LOCK, Guardian, locked
 
 EXIT_ERROR: Final = 1
@@ -20,10 +21,6 @@ EXIT_USAGE: Final = 2
 LOOK_SECONDS: Final = 2.0
 
 _log = logging.getLogger("guardian")
-
-
-class SettingsError(Exception):
-    """The operator's fault. The text names file, key and remedy."""
 
 
 def main() -> int:
@@ -37,38 +34,19 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        root, port = load_settings(arguments.config)
-        (root / STATE).mkdir(parents=True, exist_ok=True)
-        with locked(root / STATE / GUARDIAN_LOCK) as is_ours:
+        place = load_place(arguments.config)
+        (place.root / STATE).mkdir(parents=True, exist_ok=True)
+        with locked(place.root / STATE / GUARDIAN_LOCK) as is_ours:
             if is_ours:
-                watch(Guardian(root, port, Patience(arguments.silence_seconds)))
-        print(f"tidegate-guardian: {root}: another guardian runs here; stop it first", file=sys.stderr)
+                adopt_orphans()
+                watch(Guardian(place, Patience(arguments.silence_seconds)))
+        print(f"tidegate-guardian: {place.root}: another guardian runs here; stop it first", file=sys.stderr)
     except SettingsError as error:
         print(f"tidegate-guardian: {error}", file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
         print(f"tidegate-guardian: {error}", file=sys.stderr)
     return EXIT_ERROR
-
-
-def load_settings(path: Path) -> tuple[Path, int]:
-    """Return the device's folder and its application's port; everything else there is for the agent.
-
-    Raises:
-        SettingsError: The file cannot be read, or one of the two cannot be used.
-    """
-    try:
-        tree = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; name a readable file with --config") from error
-    except ValueError as error:
-        raise SettingsError(f"{path}: no valid TOML: {error}; correct that place") from error
-    root, port = tree.get("root"), tree.get("port")
-    if not isinstance(root, str):
-        raise SettingsError(f"{path}: key 'root' is not the path of a folder; correct it")
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise SettingsError(f"{path}: key 'port' is not a number; correct it")
-    return path.resolve().parent / root, port
 
 
 def watch(guardian: Guardian) -> NoReturn:

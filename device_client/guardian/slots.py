@@ -1,20 +1,17 @@
 """The slots in the guardian's hands: read one again, end what runs, start another.
 
-Which processes are ours, how they are started and how the link is written are the agent's own functions.
+How an application is started and ended and how the link is written are the agent's own functions.
 """
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from device_client.adapters.launch import SERVING, launch
-from device_client.adapters.layout import APPLICATION_LOG, MARKER, STATE, VERSION, tree_digest
-from device_client.adapters.processes import end_group, find
+from device_client.adapters.hosting import SERVING, SLOTS, Application, Host, Instance
+from device_client.adapters.layout import MARKER, VERSION, tree_digest
 
 GRACE_SECONDS: Final = 10.0
-SLOT_NAMES: Final = ("blue", "green")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,44 +24,53 @@ class Content:
 
 def check(root: Path, slot: str) -> Content | None:
     """Read every file of ``slot`` and return what it holds; None if it is not what was verified."""
+    content = described(root, slot)
+    try:
+        marker = json.loads((root / slot / MARKER).read_bytes())
+        return content if content is not None and marker["tree_digest"] == tree_digest(root / slot) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def described(root: Path, slot: str) -> Content | None:
+    """Return what ``slot`` says that it holds; None if it bears no marker for that."""
     folder = root / slot
-    if slot not in SLOT_NAMES:
+    if slot not in SLOTS:
         return None
     try:
         marker = json.loads((folder / MARKER).read_bytes())
         described = json.loads((folder / VERSION).read_bytes())
-        proofs = (tree_digest(folder), described["manifest_sha256"])
-        if proofs != (marker["tree_digest"], marker["manifest_sha256"]):
+        if described["manifest_sha256"] != marker["manifest_sha256"]:
             return None
         return Content(str(described["version"]), tuple(str(part) for part in described["command"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def running(root: Path) -> str | None:
-    """Return the slot whose application runs."""
-    return next((slot for _, slot, role in find(root) if role == SERVING), None)
+def serving(host: Host) -> Instance | None:
+    """Return the application that serves.
+
+    Raises:
+        OSError: Nobody knows.
+    """
+    return next((found for found in host.find() if found.role == SERVING), None)
 
 
-def end_others(root: Path, slot: str) -> None:
+def end_others(host: Host, slot: str) -> None:
     """End every application of this device but the one that serves from ``slot``.
 
     Raises:
         OSError: Something does not end even when it is killed.
     """
-    is_kept = False
-    for process, name, role in find(root):
-        if (name, role) == (slot, SERVING) and not is_kept:
-            is_kept = True
-        elif not end_group(process.pid, GRACE_SECONDS):
-            raise OSError(f"process group {process.pid} does not end")
+    kept = next((found for found in host.find() if (found.slot, found.role) == (slot, SERVING)), None)
+    if not host.end_others(kept, GRACE_SECONDS):
+        raise OSError("something that an application has started does not end")
 
 
-def start(root: Path, slot: str, content: Content, port: int) -> subprocess.Popen[bytes]:
+def start(host: Host, slot: str, content: Content, port: int) -> Instance:
     """Start the application of ``slot``.
 
     Raises:
         OSError: It cannot be started.
     """
-    log_path = root / STATE / APPLICATION_LOG
-    return launch(root, slot, content.command, version=content.version, port=port, role=SERVING, log_path=log_path)
+    return host.start(Application(slot, content.version, content.command, port, SERVING))

@@ -21,9 +21,10 @@ from device_client.guardian import slots
 from device_client.guardian.decision import Action, EndAgent, Restore, Start, Stay, TakeLock, Wait, count_boot, decide
 from device_client.guardian.documents import Memory, read_memory, read_trial, write_memory
 from device_client.guardian.seen import Boots, Lock, Outcome, Patience, Seen
+from device_client.guardian.settings import Place
 
 if TYPE_CHECKING:
-    import subprocess
+    from device_client.adapters.hosting import Instance
 
 GUARDIAN_LOCK: Final = "guardian.lock"
 PAUSE_SECONDS_MAX: Final = 30.0
@@ -47,21 +48,19 @@ class Guardian:
     """Watches one device's folder.
 
     Args:
-        root: The folder.
-        port: On which the application serves.
+        place: Where the application is and runs.
         patience: How long an agent may be silent.
     """
 
-    def __init__(self, root: Path, port: int, patience: Patience) -> None:
-        self._root = root
-        self._state = root / STATE
-        self._port = port
+    def __init__(self, place: Place, patience: Patience) -> None:
+        self._root, self._port, self._host = place.root, place.port, place.host
+        self._state = place.root / STATE
         self._patience = patience
         self._boot_id = boot_id()
         self._looked_at = self._heard_at = boot_seconds()
         self._memory = read_memory(self._state)
         self._previous: slots.Content | None = None
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._started: Instance | None = None
 
     def look(self) -> Action:
         """Look once, do what is to be done, and return what that was.
@@ -69,7 +68,9 @@ class Guardian:
         Raises:
             OSError: It cannot be done; the next look tries again.
         """
-        self._children = [child for child in self._children if child.poll() is None]
+        self._host.tidy()
+        if self._started is not None and not self._host.is_running(self._started):
+            self._started = None
         now = boot_seconds()
         if now - self._looked_at > PAUSE_SECONDS_MAX:
             self._heard_at = now  # the device slept, and so did the agent: who did not listen has heard no silence
@@ -99,7 +100,7 @@ class Guardian:
             seen,
             boots=memory.boots,
             outcome=memory.outcome,
-            running=slots.running(self._root) if memory.outcome or seen.active == trial.previous else None,
+            running=self._running() if memory.outcome or seen.active == trial.previous else None,
             is_previous_sound=self._previous is not None,
             is_starting=beat is not None and beat.is_starting,
             agent_lives=beat is not None and beat.process.is_alive(),
@@ -119,12 +120,12 @@ class Guardian:
                     "guardian.restores slot=%s code=%s message=%s", outcome.slot, outcome.code, outcome.message
                 )
                 self._remember(outcome=outcome)
-                slots.end_others(self._root, outcome.slot)
+                slots.end_others(self._host, outcome.slot)
                 write_link(self._root, outcome.slot)
                 self._start(outcome.slot, self._previous)
             case Start(slot):
                 content = slots.check(self._root, slot)  # before anything is ended, since it may take long
-                slots.end_others(self._root, slot)
+                slots.end_others(self._host, slot)
                 self._start(slot, content)
 
     def _remember(self, **changes: Boots | Outcome) -> Memory:
@@ -140,12 +141,17 @@ class Guardian:
 
     def _start(self, slot: str, content: slots.Content | None) -> None:
         """Let the application of ``slot`` run, for as long as there is no agent that does."""
-        if slots.running(self._root) == slot:
+        if self._running() == slot:
             return
         if content is None:
             raise OSError(f"{slot}: its files are not those that were verified; it is not started")
-        self._children.append(slots.start(self._root, slot, content, self._port))
+        self._started = slots.start(self._host, slot, content, self._port)
         _log.info("guardian.started slot=%s version=%s", slot, content.version)
+
+    def _running(self) -> str | None:
+        """Return the slot whose application runs."""
+        found = slots.serving(self._host)
+        return None if found is None else found.slot
 
     def _end_agent(self) -> None:
         beat = read_beat(self._state)

@@ -17,17 +17,19 @@ import pytest
 
 import device_client.__main__ as program
 from device_client.adapters.health import ProbeTaken, Target
+from device_client.adapters.hosting import SERVING, Application, Instance
 from device_client.adapters.layout import ACTIVE, MARKER, VERSION, tree_digest
+from device_client.adapters.process_host import ProcessHost
 from device_client.adapters.slots import SLOT_NAMES
 from device_client.adapters.worker import Worker
 from device_client.agent import Inbox
 from device_client.core.events import Probed
 from device_client.core.machine import Phase
 from device_client.core.record import Record, SlotContent
-from device_client.guardian import slots as guardian_slots
 from device_client.guardian import watch
 from device_client.guardian.decision import Restore
 from device_client.guardian.seen import Patience
+from device_client.guardian.settings import Place
 from device_client.settings import Settings
 from schemas.codec import decode
 from schemas.messages import Desired, Reported, SlotName
@@ -105,31 +107,45 @@ class World:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(watch, "boot_id", lambda: self.boot)
             patch.setattr(watch, "boot_seconds", lambda: self.now)
-            patch.setattr(guardian_slots, "running", lambda root: self.serving)
-            patch.setattr(guardian_slots, "end_others", lambda root, slot: None)
-            patch.setattr(guardian_slots, "start", lambda root, slot, content, port: self.serve(slot))
-            guardian = watch.Guardian(self.root, 1, Patience(GUARDIAN_PATIENCE_SECONDS))
+            place = Place(self.root, 1, QuietHost(self))
+            guardian = watch.Guardian(place, Patience(GUARDIAN_PATIENCE_SECONDS))
             for _ in range(10):
                 self.now += GUARDIAN_PATIENCE_SECONDS / 3
                 if isinstance(guardian.look(), Restore):
                     return
         raise AssertionError("the guardian does nothing")
 
-    def serve(self, slot: SlotName) -> "Ended":
+    def serve(self, slot: SlotName) -> None:
         """Start what lies in ``slot``."""
         self.serving = slot
         if not is_true(self.root / slot):
             self.wrong.append(f"{slot} was started and is not what was verified")
         if active(self.root) != slot:
             self.wrong.append(f"{slot} was started and is not active")
-        return Ended()
 
 
-class Ended:
-    """Stands for a process that was started."""
+class QuietHost(ProcessHost):
+    """Runs nothing for a guardian."""
 
-    def poll(self) -> int:
-        return 0
+    def __init__(self, world: World) -> None:
+        super().__init__(world.root)
+        self.world = world
+
+    def find(self) -> list[Instance]:
+        return [] if self.world.serving is None else [Instance(self.world.serving, SERVING, "it")]
+
+    def start(self, application: Application) -> Instance:
+        self.world.serve(next(slot for slot in SLOT_NAMES if slot == application.slot))
+        return Instance(application.slot, SERVING, "it")
+
+    def is_running(self, instance: Instance) -> bool:
+        return True
+
+    def end_others(self, kept: Instance | None, grace_seconds: float) -> bool:
+        self.world.serving = None if kept is None else self.world.serving
+        return True
+
+    def tidy(self) -> None: ...
 
 
 class QuietBus(LocalBus):
@@ -176,7 +192,7 @@ class QuietInbox(Inbox):
 class QuietRuntime:
     """Runs nothing, and sees to it that what would run may."""
 
-    group = None
+    instance = None
     exits_total = 0
 
     def __init__(self, world: World, *_: Any) -> None:

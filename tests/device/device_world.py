@@ -285,9 +285,11 @@ class AgentProcess:
             "sample_interval_seconds": 0.2,
             **changes,
         }
-        self.config.write_text(
-            "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
-        )
+        tables = {key: values.pop(key) for key, value in list(values.items()) if isinstance(value, dict)}
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
+        for name, table in tables.items():
+            text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        self.config.write_text(text)
         self.log = folder / "agent.log"
         self.command = [sys.executable, "-m", "device_client"]
         self.process: subprocess.Popen[bytes] | None = None
@@ -329,7 +331,8 @@ def ask(port: int, path: str = "/health") -> Any:  # noqa: ANN401 - parsed JSON
 
 def end_leftovers(root: Path) -> None:
     """End every process that was started for ``root``."""
-    from device_client.adapters.processes import end_group, find  # noqa: PLC0415 - only the clean-up needs it
+    from device_client.adapters.families import Family  # noqa: PLC0415 - only the clean-up needs it
+    from device_client.adapters.processes import left_from  # noqa: PLC0415 - the same
 
-    for process, _, _ in find(root):
-        end_group(process.pid, 0)
+    for slot, role in left_from(root):
+        Family(root, slot, role).end(0)

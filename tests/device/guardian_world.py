@@ -11,6 +11,7 @@ from typing import Any
 from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK, RECORD
+from device_client.adapters.process_host import ProcessHost
 from device_client.adapters.processes import find
 from device_client.adapters.runtime import Runtime
 from device_client.adapters.slots import Slots
@@ -18,10 +19,11 @@ from device_client.core.machine import Phase
 from device_client.core.record import Record, SlotContent, Trial
 from device_client.guardian.documents import Memory, read_memory
 from device_client.guardian.seen import Patience
+from device_client.guardian.settings import Place
 from device_client.guardian.watch import Guardian
 from schemas.messages import SlotName
 from tests.device.device_bench import make_content
-from tests.device.device_world import COMMAND, QUICK_APPLICATION, ask, end_leftovers, free_port
+from tests.device.device_world import COMMAND, QUICK_APPLICATION, ask, end_leftovers, free_port, until
 
 ROOT = Path(__file__).parents[2]
 KILLED = 9
@@ -61,7 +63,7 @@ class TrialDevice:
         Journal(self.state / RECORD).save(record)
         (self.state / LOCK).touch()
         self._runtime = Runtime(self.slots, self.port, boot_seconds)
-        self._guardians: list[Guardian] = []
+        self._hosts: list[ProcessHost] = []
 
     def put(self, slot: SlotName, version: str) -> SlotContent:
         folder = self.slots.open(slot)
@@ -75,15 +77,20 @@ class TrialDevice:
         self._runtime.start(slot, self.slots.check(slot))
 
     def guardian(self, silence_seconds: float = 120.0) -> Guardian:
-        self._guardians.append(Guardian(self.root, self.port, Patience(silence_seconds)))
-        return self._guardians[-1]
+        self._hosts.append(ProcessHost(self.root))
+        return Guardian(Place(self.root, self.port, self._hosts[-1]), Patience(silence_seconds))
 
     def close(self) -> None:
         """End what runs and wait for it."""
         self._runtime.stop()
+        until(self._is_over)
+
+    def _is_over(self) -> bool:
+        """End what is left; a process that is still becoming its program shows no marks yet."""
         end_leftovers(self.root)
-        for child in (child for guardian in self._guardians for child in guardian._children):
-            child.wait()
+        for host in self._hosts:
+            host.tidy()
+        return not any(host._children for host in self._hosts)
 
     @property
     def memory(self) -> Memory:
@@ -97,11 +104,11 @@ class TrialDevice:
         return [slot for _, slot, _ in find(self.root)]
 
 
-def start_guardian(config: Path, *options: str, log: Path) -> "subprocess.Popen[bytes]":
+def start_guardian(config: Path, *options: str, log: Path, **variables: str) -> "subprocess.Popen[bytes]":
     """Start a real guardian with nothing installed but Python."""
     command = [sys.executable, "-S", "-m", "device_client.guardian", "--config", str(config), *options]
     with log.open("ab") as file:
-        return subprocess.Popen(command, stdout=file, stderr=file, env={"PYTHONPATH": str(ROOT)})
+        return subprocess.Popen(command, stdout=file, stderr=file, env={"PYTHONPATH": str(ROOT), **variables})
 
 
 def look_in_child(device: TrialDevice, kill_at: int | None) -> int:

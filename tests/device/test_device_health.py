@@ -1,7 +1,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -80,6 +80,25 @@ def test_only_a_proper_answer_is_health(raw: bytes, expected: Probed) -> None:
 def test_answer_that_does_not_come_in_time_is_no_health() -> None:
     with answering(b"HTTP/1.1 200 OK\r\n", keep_open=True) as port:
         assert probe(port, CHECK) == Probed(ok=False)
+
+
+def test_answer_that_drips_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            peer, _ = listener.accept()
+            with peer, suppress(OSError):
+                while True:
+                    peer.sendall(b"x")
+                    done.wait(0.05)
+
+        done = threading.Event()
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert probe(listener.getsockname()[1], CHECK) == Probed(ok=False)
+        thread.join(10)
+
+    assert not thread.is_alive(), "it was hung up on"
 
 
 def test_port_that_nobody_listens_on_is_no_health() -> None:

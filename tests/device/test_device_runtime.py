@@ -15,7 +15,7 @@ import pytest
 from device_client.adapters import processes
 from device_client.adapters import runtime as runtime_module
 from device_client.adapters.failure import StepError
-from device_client.adapters.processes import find, identify, usage_of
+from device_client.adapters.processes import find, identify, left_from, usage_of
 from device_client.adapters.runtime import Runtime
 from device_client.adapters.slots import Slots
 from device_client.core.record import SlotContent
@@ -103,6 +103,23 @@ def test_stop_ends_children_and_those_who_do_not_listen(stage: Stage) -> None:
     stage.runtime.stop()
 
     assert usage_of(group) is None
+
+
+def test_stop_ends_what_has_left_its_group(stage: Stage) -> None:
+    program = (
+        "import os, signal, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    open('up', 'w')\n"
+        "time.sleep(60)\n"
+    )
+    stage.runtime.start("blue", stage.put("blue", "1.0.0", program))
+    until((stage.slots.root / "blue" / "up").exists)
+
+    stage.runtime.stop()
+
+    assert left_from(stage.slots.root) == set()
 
 
 def test_exit_is_noticed_once_and_the_application_started_again_ever_later(stage: Stage) -> None:

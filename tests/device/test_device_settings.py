@@ -7,6 +7,7 @@ import pytest
 from device_client.adapters.mqtt import Tls
 from device_client.settings import SettingsError, broker_of, load_settings, trust_of
 from tests.core.trust_roots import make_root, signed
+from tests.device.device_world import AgentProcess
 
 KEY = "ab" * 32
 GOOD = f"""
@@ -92,11 +93,17 @@ def test_tls_takes_its_port_and_its_files(tmp_path: Path) -> None:
         (('region = "north"', 'region = "north"\nca_file = "ca"'), "write mqtts://"),
         (('region = "north"', 'region = "north"\ncertificate_file = "c"'), "belong together"),
         (('region = "north"', "region = north"), "no valid TOML"),
+        (("[end]", "[runtime]\nkind = 'lxc'"), "key 'runtime.kind': "),
+        (("[end]", "[runtime]\nkid = 'docker'"), "key 'runtime.kid' is unknown; did you mean 'kind'?"),
+        (("[end]", "[runtime]\noptions = ['--privileged']"), "runtime.options are for docker and podman"),
+        (("[end]", "[runtime]\nkind = 'systemd'\n[limits]\ntasks = 5"), "they stand in the unit; move them there"),
+        (("[end]", "[runtime]\nkind = 'podman'\n[limits]\ncgroup = '/x'"), "limits.cgroup is for runtime.kind process"),
+        (("[end]", "[limits]\nmemory_bytes = 0"), "key 'limits.memory_bytes': "),
     ],
 )
 def test_settings_are_refused_with_file_key_and_remedy(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load(tmp_path, GOOD.replace(*change))
+        load(tmp_path, (GOOD + "[end]").replace(*change).replace("[end]", ""))
 
     assert str(tmp_path / "agent.toml") in str(caught.value)
     assert message in str(caught.value)
@@ -142,6 +149,18 @@ def test_fingerprints_are_read_as_gpg_prints_them(tmp_path: Path) -> None:
 
     assert settings.gpg_keyring == str(tmp_path / "keys.gpg")
     assert settings.gpg_fingerprints == ("0123456789ABCDEF0123456789ABCDEF01234567",)
+
+
+def test_agent_that_cannot_enforce_a_required_limit_does_not_start(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path, "mqtt://127.0.0.1:1", limits={"memory_bytes": 2**27, "tasks": 9, "required": True})
+
+    agent.start()
+
+    assert agent.process is not None
+    assert agent.process.wait(20) == 2
+    said = agent.log.read_text()
+    assert "key 'limits.required': memory_bytes, tasks cannot be enforced on processes here" in said
+    assert "name a control group with [limits] cgroup" in said
 
 
 @pytest.mark.parametrize(

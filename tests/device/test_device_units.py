@@ -70,6 +70,27 @@ def test_units_are_written_with_this_devices_paths_and_the_next_commands_are_sai
         assert service["User"] == getpass.getuser()
 
 
+def test_unit_of_the_application_is_confined_and_the_agent_may_start_it(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path, "mqtt://127.0.0.1:1", runtime={"kind": "systemd"})
+
+    done = install(agent.config, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    unit = read(tmp_path / "tidegate-app@.service")
+    service = unit["Service"]
+    ports = f"--port {agent.port} --standby-port {agent.standby_port}"
+    program = f"{sys.executable} -P -m device_client.application --root {agent.root} {ports}"
+    assert service["ExecStart"] == f"{program} %i"
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    given = {"DynamicUser": "yes", "KillMode": "control-group", "Restart": "no", "CapabilityBoundingSet": ""}
+    assert {key: service[key] for key in given} == given
+    assert all(service[key] for key in ("MemoryMax", "TasksMax", "CPUWeight", "LimitFSIZE"))
+    assert int(service["OOMScoreAdjust"]) > 0, "it goes before the agent does"
+    rules = (tmp_path / "50-tidegate.rules").read_text()
+    assert f'subject.user == "{getpass.getuser()}"' in rules
+    assert '.indexOf("tidegate-app@") == 0' in rules
+
+
 @pytest.mark.parametrize("name", [AGENT, GUARDIAN])
 def test_units_are_hardened_and_started_again_for_ever(agent: AgentProcess, tmp_path: Path, name: str) -> None:
     install(agent.config, tmp_path)
