@@ -18,13 +18,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Final
 
+from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.clock import timestamp
 from device_client.adapters.compression import supported_formats
+from device_client.adapters.consent import Consent
+from device_client.adapters.crossing import Public
+from device_client.adapters.draining import Draining
 from device_client.adapters.families import adopt_orphans
 from device_client.adapters.hardware import Hardware
 from device_client.adapters.health import Observer, disk_free_bytes, memory_total_bytes
+from device_client.adapters.hooks import Hooks
 from device_client.adapters.hosting import Host
 from device_client.adapters.hosts import host_of
 from device_client.adapters.journal import Journal
@@ -33,6 +38,7 @@ from device_client.adapters.metrics import Names, parse_selector
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.performer import Performer
 from device_client.adapters.pushed import SOCKET, Pushed
+from device_client.adapters.router import Router
 from device_client.adapters.runtime import Runtime
 from device_client.adapters.sampler import Sampler, Sources
 from device_client.adapters.service import Service
@@ -42,13 +48,16 @@ from device_client.adapters.worker import Worker
 from device_client.agent import Agent, Inbox
 from device_client.core.codes import ErrorCode
 from device_client.core.events import Facts, Restoration
+from device_client.core.installing import PREPARING
+from device_client.core.machine import ASKING
 from device_client.core.record import Record
+from device_client.core.setup import Setup
 from device_client.guardian.documents import read_memory
 from device_client.provision import provision
 from device_client.settings import Settings, SettingsError, broker_of, load_settings, trust_of
 from device_client.units import DESTINATION, hidden_paths, install_units
 from schemas.errors import FleetError
-from schemas.messages import Info
+from schemas.messages import Info, SlotName
 from schemas.topics import TopicTree
 
 EXIT_ERROR: Final = 1
@@ -64,11 +73,19 @@ class BusyError(FleetError):
     """The operator's fault: another agent already runs on this folder."""
 
 
+class NothingToAgreeError(FleetError):
+    """The operator's fault: nothing waits for consent."""
+
+
 def main() -> int:
     """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="tidegate-agent", description="Keeps one device at its ordered version.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, does in (("run", "run the agent until SIGTERM"), ("status", "print what this device remembers, as JSON")):
+    for verb, does in (
+        ("run", "run the agent until SIGTERM"),
+        ("status", "print what this device remembers and waits for, as JSON"),
+        ("consent", "agree, at the device, to the install that waits for it"),
+    ):
         verbs.add_parser(verb, help=does).add_argument("--config", type=Path, required=True, help="TOML file")
     first = verbs.add_parser("provision", help="put a first release on an empty device, from files")
     for option, what in (("--config", "TOML file"), ("--manifest", "signed manifest"), ("--artifact", "its archive")):
@@ -82,6 +99,8 @@ def main() -> int:
         settings = load_settings(arguments.config)
         if arguments.verb == "install-service":
             return _install_service(settings, arguments.config, arguments.destination, arguments.user)
+        if arguments.verb == "consent":
+            return _consent(settings)
         if arguments.verb == "provision":
             return _provision(settings, arguments.manifest, arguments.artifact)
         return _run(settings) if arguments.verb == "run" else _status(settings)
@@ -112,10 +131,18 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     inbox = Inbox()
     host = host_of(slots.root, settings.runtime.model_dump(), settings.limits.model_dump())
     _check_limits(settings, host)
-    runtime = Runtime(slots, settings.port, boot_seconds, settings.runtime.grace_seconds, host)
+    applications = _applications(settings, slots, host)
     trust = trust_of(settings, slots.state)
     identity = Identity(settings.arch, settings.device_type, trust)
-    worker = Worker(slots, Artifacts(slots, identity), runtime, settings.standby_port, inbox.post)
+    worker = Worker(
+        slots,
+        Artifacts(slots, identity),
+        applications,
+        public=_public(settings),
+        draining=_draining(settings, slots),
+        hooks=_hooks(settings, slots),
+        post=inbox.post,
+    )
     worker.start()
     bus = Bus(
         broker_of(settings),
@@ -128,21 +155,61 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     # On the wire a boot is one life of the agent: its counters begin at zero with it.
     sampler = Sampler(slots.root, f"{boot[:8]}-{record.session + 1}", boot_seconds, _sources(settings, slots, host))
     observer = Observer(sampler, settings.sample_interval_seconds, boot_seconds, inbox.post)
-    performer = Performer(journal, slots, runtime, worker, bus, partial(_introduce, settings, slots, trust, boot))
+    introduce = partial(_introduce, settings, slots, trust, boot)
+    performer = Performer(journal, slots, applications, worker, bus, introduce)
     agent = Agent(
         settings.device,
         inbox=inbox,
         performer=performer,
-        runtime=runtime,
+        applications=applications,
         observer=observer,
         bus=bus,
+        consent=Consent(slots.state),
         service=service,
-        port=settings.port,
         encoding=settings.encoding,
         clock=boot_seconds,
+        setup=Setup(
+            has_router=settings.router is not None,
+            drains=settings.drain is not None,
+            hooks=frozenset(settings.hooks.commands),
+            needs_consent=settings.needs_consent,
+            window=settings.maintenance_window,
+        ),
     )
-    facts = Facts(boot, slots.active(), slots.verified(), runtime.take_over(), _restoration(slots), trust.root)
+    facts = Facts(boot, slots.active(), slots.verified(), applications.take_over(), _restoration(slots), trust.root)
     return agent, record, facts
+
+
+def _applications(settings: Settings, slots: Slots, host: Host) -> Applications:
+    """Behind a router each slot has its port and is tested there; without one, what serves has the one port."""
+    blue, standby = (
+        Runtime(slots, port, boot_seconds, settings.runtime.grace_seconds, host)
+        for port in (settings.port, settings.standby_port)
+    )
+    if settings.router is not None:
+        ports: dict[SlotName, int] = {"blue": settings.port, "green": settings.standby_port}
+        return Applications({"blue": blue, "green": standby}, ports, ports)
+    return Applications.one_by_one(blue, settings.port, settings.standby_port)
+
+
+def _public(settings: Settings) -> Public | None:
+    table = settings.router
+    if table is None:
+        return None
+    router = Router(Path(settings.root), Path(table.template), table.reload, table.timeout_seconds)
+    return Public(router, table.public_port)
+
+
+def _draining(settings: Settings, slots: Slots) -> Draining | None:
+    table = settings.drain
+    if table is None:
+        return None
+    return Draining(table.path, table.command, table.grace_seconds, slots.state / "drain.log")
+
+
+def _hooks(settings: Settings, slots: Slots) -> Hooks:
+    table = settings.hooks
+    return Hooks(settings.device, slots.root, table.commands, table.timeout_seconds, slots.state / "hooks.log")
 
 
 def lock(settings: Settings) -> IO[str]:
@@ -249,6 +316,17 @@ def _install_service(settings: Settings, config: Path, destination: Path, user: 
     return 0
 
 
+def _consent(settings: Settings) -> int:
+    state = Slots(Path(settings.root)).state
+    record = Journal(state / RECORD).load()
+    order = record.desired
+    if order is None or order.action != "install" or record.phase not in PREPARING | ASKING:
+        raise NothingToAgreeError(f"{settings.device}: no install waits for consent; see tidegate-agent status")
+    Consent(state).give(record.generation)
+    print(f"{settings.device}: agreed to {order.release} (generation {record.generation})")
+    return 0
+
+
 def _status(settings: Settings) -> int:
     root = Path(settings.root)
     slots = Slots(root)
@@ -266,6 +344,7 @@ def _status(settings: Settings) -> int:
         "active": slots.active(),
         "verified": verified,
         "running": running,
+        "release": record.desired.release if record.desired is not None else None,
         "error": record.error.model_dump() if record.error is not None else None,
     }
     print(json.dumps(answer, indent=1))
@@ -290,6 +369,7 @@ def _introduce(settings: Settings, slots: Slots, trust: Trusted, boot: str, sess
         single_point_of_failure=settings.single_point_of_failure,
         maintenance=settings.maintenance,
         known_issues=settings.known_issues,
+        time_zone=settings.time_zone,
         signals=("error_rate", "latency", "memory", "cpu", "disk", "temperature"),
         version=serving,
         root_version=None if trust.root is None else trust.root.version,

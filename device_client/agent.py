@@ -10,14 +10,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from device_client.adapters.applications import Applications
+from device_client.adapters.consent import Consent
 from device_client.adapters.health import Observer, ProbeTaken, SampleTaken, Target
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.performer import Performer
-from device_client.adapters.runtime import Runtime
 from device_client.adapters.service import Service
 from device_client.core.device import Device, advance, next_wake
 from device_client.core.events import (
     ApplicationExited,
+    ConsentGiven,
     Event,
     Facts,
     Progressed,
@@ -28,6 +30,7 @@ from device_client.core.events import (
     Tick,
 )
 from device_client.core.record import Record
+from device_client.core.setup import BARE, Setup
 from schemas.codec import encode, encode_msgpack
 from schemas.messages import HealthSample
 from schemas.topics import Kind
@@ -73,13 +76,14 @@ class Agent:
         device_id: Its id.
         inbox: What the others post into.
         performer: Does what the core says.
-        runtime: Runs the application.
+        applications: Runs what the slots hold.
         observer: Asks the application how it is.
         bus: Carries samples.
+        consent: What the person at the device has agreed to.
         service: Tells who runs the agent that it works.
-        port: On which the application serves.
         encoding: Of samples.
         clock: Seconds on the boot clock.
+        setup: How the device is equipped.
     """
 
     def __init__(
@@ -88,22 +92,23 @@ class Agent:
         *,
         inbox: Inbox,
         performer: Performer,
-        runtime: Runtime,
+        applications: Applications,
         observer: Observer,
         bus: Bus,
+        consent: Consent,
         service: Service,
-        port: int,
         encoding: str,
         clock: Callable[[], float],
+        setup: Setup = BARE,
     ) -> None:
-        self.device = Device(device_id)
+        self.device = Device(device_id, setup=setup)
         self._inbox = inbox
         self._performer = performer
-        self._runtime = runtime
+        self._applications = applications
         self._observer = observer
         self._bus = bus
+        self._consent = consent
         self._service = service
-        self._port = port
         self._encode = encode if encoding == "json" else encode_msgpack
         self._clock = clock
         self._target: Target | None = None
@@ -130,7 +135,7 @@ class Agent:
         _log.info("agent.ending")
         self._service.stopping()
         self._observer.end()
-        self._runtime.stop()
+        self._applications.stop()
         self._bus.end()
 
     def turn(self) -> None:
@@ -149,7 +154,10 @@ class Agent:
                 self._tell_of_heat(sample)
             case _:
                 self.handle(posted)
-        if self._runtime.poll():
+        agreed = self._consent.news()
+        if agreed is not None:
+            self.handle(ConsentGiven(agreed))
+        if self._applications.poll(self.device.record.active):
             self.handle(ApplicationExited())
         self._watch()
         self._service.progressed(self._describe())  # only here: a turn that does not end is no progress
@@ -182,11 +190,13 @@ class Agent:
 
     def _watch(self) -> None:
         """Point the observer at what serves now."""
-        serving = self.device.record.serving
-        target = None if serving is None else Target(self._port, serving.health_check, self._runtime.instance)
+        serving, active, applications = self.device.record.serving, self.device.record.active, self._applications
+        target = None
+        if serving is not None and active is not None:
+            target = Target(applications.ports[active], serving.health_check, applications.instance(active))
         if target != self._target:
             self._target = target
-        self._observer.watch(self._target, self._runtime.exits_total)
+        self._observer.watch(self._target, applications.exits_total)
 
 
 def _log_event(event: Event) -> None:

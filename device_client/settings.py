@@ -12,15 +12,25 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from device_client.adapters.gpg import GpgKeys
-from device_client.adapters.metrics import parse_selector
 from device_client.adapters.mqtt import Broker, Tls
 from device_client.adapters.trust import ROOTS, PinnedKeys, Trusted, TrustRoot
+from device_client.equipment import (
+    DrainTable,
+    HooksTable,
+    LimitsTable,
+    MetricsTable,
+    Port,
+    RouterTable,
+    RuntimeTable,
+    WindowTable,
+)
 from schemas.errors import FleetError, TopicError, TrustError
 from schemas.ids import Id, Name
 from schemas.messages import Label, Labels
 from schemas.openpgp import Fingerprint
 from schemas.topics import TOPIC_ROOT, TopicTree
 from schemas.trust import Root, open_first
+from schemas.windows import MaintenanceWindow
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _FILES: Final = ("trust_root", "gpg_keyring", "password_file", "ca_file", "certificate_file", "private_key_file")
@@ -53,88 +63,6 @@ Fingerprints = Annotated[
     tuple[Annotated[Fingerprint, BeforeValidator(_parse_fingerprint)], ...],
     Field(strict=False, min_length=1, max_length=16),
 ]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class RuntimeSettings(BaseModel):
-    """Where the application runs.
-
-    Attributes:
-        kind: As processes of the agent, as systemd's units, or in containers.
-        unit: Of systemd: the template's name up to its ``@``.
-        options: Of a container engine: more options of its ``run``.
-        grace_seconds: What an application has to end after it was asked to.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    kind: Literal["process", "systemd", "docker", "podman"] = "process"
-    unit: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,99}@$")] = "tidegate-app@"
-    options: Annotated[tuple[str, ...], Field(strict=False, max_length=64)] = ()
-    grace_seconds: Annotated[float, Field(ge=0.1, le=30)] = 10.0
-
-
-class LimitSettings(BaseModel):
-    """What the application may use at most; with systemd they stand in the unit instead.
-
-    Attributes:
-        memory_bytes: Of memory, with all its processes.
-        cpu_ratio: Of processors; 1.5 is one and a half.
-        tasks: Processes and threads.
-        file_bytes: Size of one file that it writes.
-        open_files: Of each process.
-        user: Whom it runs as; without one, whom the agent runs as.
-        cgroup: Of processes: a control group (version 2) in which the agent may make others.
-        required: An agent that cannot enforce a limit does not start.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    memory_bytes: Annotated[int, Field(ge=1024 * 1024)] | None = None
-    cpu_ratio: Annotated[float, Field(ge=0.01, le=1024)] | None = None
-    tasks: Annotated[int, Field(ge=1, le=4_194_304)] | None = None
-    file_bytes: Annotated[int, Field(ge=1)] | None = None
-    open_files: Annotated[int, Field(ge=16)] | None = None
-    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$")] | None = None
-    cgroup: Annotated[str, Field(pattern="^/")] | None = None
-    required: bool = False
-
-    @property
-    def given(self) -> list[str]:
-        """Return the names of the keys that only the agent can enforce."""
-        return [name for name, value in self if name != "required" and value is not None]
-
-
-def _parse_metric(text: object) -> object:
-    """Check that a metric can be told from others."""
-    if isinstance(text, str):
-        parse_selector(text)
-    return text
-
-
-Metric = Annotated[str, BeforeValidator(_parse_metric)]
-
-
-class MetricSettings(BaseModel):
-    """Where the application's own figures come from.
-
-    Attributes:
-        source: It serves a page of metrics in Prometheus's format, or pushes lines to ``state/metrics.sock``.
-        path: Of the page.
-        port: Of the page; without one, where it serves.
-        requests: The counter of requests: ``name``, or ``name{label="value", other=~"5.."}``.
-        errors: The counter of those that failed.
-        latency: The histogram of their durations in seconds, without ``_bucket``.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    source: Literal["scrape", "push"] = "scrape"
-    path: Annotated[str, Field(pattern="^/[!-~]{0,255}$")] = "/metrics"
-    port: Port | None = None
-    requests: Metric = "app_requests_total"
-    errors: Metric = "app_errors_total"
-    latency: Metric = "app_request_duration_seconds"
 
 
 class Settings(BaseModel):
@@ -152,8 +80,8 @@ class Settings(BaseModel):
         single_point_of_failure: Keeps it out of a canary.
         maintenance: Keeps it out of a canary and of baselines.
         root: Folder with the slots; relative to the settings file.
-        port: The application listens here while it serves.
-        standby_port: The application listens here while it is tested.
+        port: The application listens here while it serves; with a router, that of the blue slot.
+        standby_port: The application listens here while it is tested; with a router, that of the green slot.
         broker: ``mqtt://user:password@host:port``, or ``mqtts://`` for TLS; user, password and port may be missing.
         password_file: First line is the broker's password; relative to the settings file, like the other files.
         ca_file: Who vouches for the broker; without it, whom the system trusts.
@@ -172,6 +100,12 @@ class Settings(BaseModel):
         runtime: Where the application runs.
         limits: What it may use at most.
         metrics: Where its own figures come from.
+        router: Leads clients to one of the slots.
+        drain: How the application is asked to finish its work before it is stopped.
+        hooks: The operator's own commands at the steps of a change.
+        needs_consent: Somebody at the device must agree before an install is activated.
+        time_zone: IANA name, for windows in local time; UTC without one.
+        window: When an install may be activated.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -203,14 +137,33 @@ class Settings(BaseModel):
     sample_interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
     encoding: Literal["json", "msgpack"] = "msgpack"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    runtime: RuntimeSettings = RuntimeSettings()
-    limits: LimitSettings = LimitSettings()
-    metrics: MetricSettings = MetricSettings()
+    runtime: RuntimeTable = RuntimeTable()
+    limits: LimitsTable = LimitsTable()
+    metrics: MetricsTable = MetricsTable()
+    router: RouterTable | None = None
+    drain: DrainTable | None = None
+    hooks: HooksTable = HooksTable()
+    needs_consent: bool = False
+    time_zone: Label | None = None
+    window: WindowTable | None = None
+
+    @property
+    def maintenance_window(self) -> MaintenanceWindow | None:
+        """When an install may be activated, in the device's time zone."""
+        table = self.window
+        if table is None:
+            return None
+        zone = self.time_zone or "UTC"
+        return MaintenanceWindow(start=table.start, end=table.end, days=table.days, time_zone=zone)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.port == self.standby_port:
             raise ValueError("port and standby_port must differ, since both are used at once")
+        if self.router is not None and self.router.public_port in (self.port, self.standby_port):
+            raise ValueError("router.public_port must differ from port and standby_port, which are behind the router")
+        if self.window is not None:
+            _check_window(self)
         if (self.certificate_file is None) != (self.private_key_file is None):
             raise ValueError("certificate_file and private_key_file belong together; give both or none")
         if self.runtime.kind == "systemd" and self.limits.given:
@@ -242,6 +195,14 @@ class Settings(BaseModel):
         return None if self.command_keys is not None else "nobody's grants count; give command_keys beside release keys"
 
 
+def _check_window(settings: Settings) -> None:
+    """Let pydantic say, about the settings as a whole, what is wrong with a window."""
+    try:
+        _ = settings.maintenance_window
+    except ValidationError as error:
+        raise ValueError(f"window: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+
 def load_settings(path: Path) -> Settings:
     """Read and check the settings at ``path``; paths in them become absolute.
 
@@ -259,7 +220,11 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error, tree)}") from error
     here = path.resolve().parent
-    absolute = {name: str(here / value) for name in ("root", *_FILES) if (value := getattr(settings, name)) is not None}
+    absolute: dict[str, object] = {
+        name: str(here / value) for name in ("root", *_FILES) if (value := getattr(settings, name)) is not None
+    }
+    if settings.router is not None:
+        absolute["router"] = settings.router.model_copy(update={"template": str(here / settings.router.template)})
     settings = settings.model_copy(update=absolute)
     try:
         broker_of(settings)

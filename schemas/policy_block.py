@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
+from schemas.block import StrictBlock
 from schemas.condition_text import parse_duration
 from schemas.conditions import Condition
 from schemas.errors import PolicyError
@@ -54,10 +55,8 @@ PercentText = Annotated[float, Field(gt=0, le=100), BeforeValidator(_percent, js
 """Written ``10%``; held as a number of percent."""
 
 
-class Block(BaseModel):
-    """A frozen block of a policy that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+class Block(StrictBlock):
+    """A block of a policy."""
 
     def scaled(self, time_scale: float) -> Self:
         """Return the block with every duration in it, however deep, divided by ``time_scale``."""

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.policy_block import Block
+from schemas.block import StrictBlock
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WallTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
@@ -22,7 +22,7 @@ _MINUTE_SECONDS: Final = 60
 _SEARCHED_MINUTES: Final = 15 * 24 * 60
 
 
-class MaintenanceWindow(Block):
+class MaintenanceWindow(StrictBlock):
     """The hours in which devices may be updated; a rollback never waits for them."""
 
     start: WallTime

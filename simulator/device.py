@@ -9,10 +9,12 @@ from collections import deque
 from functools import partial
 from typing import Final
 
+from device_client.core.codes import ErrorCode
 from device_client.core.device import Device, advance, next_wake
 from device_client.core.effects import DrawNonce, Effect, Persist, PublishReady, PublishReported
 from device_client.core.events import (
     Connected,
+    ConsentGiven,
     Disconnected,
     Event,
     Facts,
@@ -40,6 +42,8 @@ from simulator.witness import Witness
 
 _BOOT_SECONDS: Final = 5.0
 """What the boot clock shows when the agent starts after a boot."""
+_CONSENT_SECONDS: Final = (30.0, 1800.0)
+"""After what time somebody at the device agrees."""
 _HOLD_GRACE_SECONDS: Final = 5.0
 """After a connect: without a brake by then, there is none."""
 _ROUNDING_SECONDS: Final = 0.001
@@ -223,6 +227,9 @@ class SimulatedDevice:
                 self._inbox.append(NonceDrawn(self._rng.randbytes(16).hex(), step))
             case PublishReported(reported=reported):
                 self._witness.reported(self.spec.id, reported)
+                if reported.error is not None and reported.error.code == ErrorCode.CONSENT_MISSING:
+                    agree = partial(self.handle, ConsentGiven(reported.observed_generation))
+                    self.later(self._rng.uniform(*_CONSENT_SECONDS), agree)
             case PublishReady(ready=ready):
                 self._witness.asked(self.spec.id, ready, self.boot_now)
             case _:
@@ -235,7 +242,7 @@ class SimulatedDevice:
         self.client.publish(letter.topic, letter.payload, qos=letter.qos, retain=letter.retain)
 
     def _start_agent(self) -> None:
-        self.core = Device(self.spec.id)
+        self.core = Device(self.spec.id, setup=self.spec.setup)
         disk, plant = self.disk, self.plant
         running = None if plant.application is None else plant.running_slot
         self.handle(Started(disk.record, Facts(self.boot_id, disk.active, disk.verified(), running)))

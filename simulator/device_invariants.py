@@ -12,6 +12,7 @@ from schemas.messages import Grant
 from simulator.ledger import Ledger
 from simulator.truth import DeviceStep, DeviceTruth
 
+_GRANTED: Final = frozenset({Phase.DRAINING, Phase.SWITCHING})
 DeviceInvariant = Callable[[DeviceStep, DeviceTruth, Ledger, float], str | None]
 
 
@@ -94,7 +95,7 @@ def no_change_without_grant(step: DeviceStep, _truth: DeviceTruth, ledger: Ledge
     """INV-15 and INV-16: a change as ordered has its grant in the journal, for this generation."""
     grant = accepted_grant(step)
     if grant is None:
-        left = step.was.phase in ASKING and step.now.phase is Phase.DRAINING
+        left = step.was.phase in ASKING and step.now.phase in _GRANTED
         return "went on without a grant" if left else None
     if grant.decision == "wait":
         return None
@@ -133,8 +134,15 @@ def nothing_happens_that_was_not_remembered(
 
 def brake_holds(step: DeviceStep, _truth: DeviceTruth, _ledger: Ledger, _now: float) -> str | None:
     """The brake: while a device knows of it, it activates no install."""
-    starts = step.was.phase in ASKING and step.now.phase is Phase.DRAINING
+    starts = step.was.phase in ASKING and step.now.phase in _GRANTED
     return "activated under the brake" if starts and step.before.hold else None
+
+
+def consent_is_waited_for(step: DeviceStep, _truth: DeviceTruth, _ledger: Ledger, _now: float) -> str | None:
+    """Where somebody at the device must agree to an install, nothing is activated before."""
+    starts = step.was.phase in ASKING and step.now.phase in _GRANTED
+    agreed = not step.before.setup.needs_consent or step.was.consent == step.was.generation
+    return "activated without consent" if starts and not agreed else None
 
 
 def no_downgrade(step: DeviceStep, _truth: DeviceTruth, _ledger: Ledger, _now: float) -> str | None:
@@ -168,4 +176,5 @@ DEVICE_INVARIANTS: Final[Mapping[str, DeviceInvariant]] = {
     "INV-16 journal first": no_order_before_its_entry,
     "INV-23 no downgrade": no_downgrade,
     "brake": brake_holds,
+    "consent": consent_is_waited_for,
 }

@@ -8,8 +8,11 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from device_client.core.events import HOOKS
+from device_client.core.setup import Setup
 from simulator.application import GOOD, Behavior, crashing, failing, slow
 from simulator.clock import stream
+from simulator.materials import DeviceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Faults:
         sleeps_per_hour: How often each device falls asleep, for up to half an hour.
         power_cut: At each effect of a device.
         step_failure: Of a fetch, a verification or an install; most pass by themselves.
+        hook_waits: Of a hook, that it says "later".
         orchestrator_crash: At each entry into the journal, before anything is done about it.
         orchestrator_kills_per_hour: How often it is killed between two messages.
         orchestrator_hangs_per_hour: How often it hangs, another takes over, and the first one wakes up again.
@@ -42,6 +46,7 @@ class Faults:
     sleeps_per_hour: float = 0.0
     power_cut: float = 0.0
     step_failure: float = 0.0
+    hook_waits: float = 0.0
     orchestrator_crash: float = 0.0
     orchestrator_kills_per_hour: float = 0.0
     orchestrator_hangs_per_hour: float = 0.0
@@ -54,6 +59,8 @@ class Faults:
 
 
 NO_FAULTS: Final = Faults()
+_ODDS: Final = 0.3
+"""That a device has something beside its slots."""
 
 
 def draw_faults(seed: int) -> Faults:
@@ -80,6 +87,7 @@ def draw_faults(seed: int) -> Faults:
         broker_keeps_retained=_flip(rng),
         broker_rewinds=_flip(rng),
         clumsy_humans=_flip(rng),
+        hook_waits=stream(seed, "hooks").uniform(0, 0.5),
     )
 
 
@@ -99,6 +107,21 @@ def draw_behavior(seed: int, device_types: tuple[str, ...]) -> Behavior:
     if _flip(rng):
         return GOOD
     return replace(bad, device_types=(rng.choice(device_types),)) if _flip(rng) else bad
+
+
+def draw_setups(seed: int, fleet: tuple[DeviceSpec, ...]) -> tuple[DeviceSpec, ...]:
+    """Return a seed's fleet, in which every device is equipped in its own way."""
+    rng = stream(seed, "setups")
+    return tuple(replace(spec, setup=_draw_setup(rng)) for spec in fleet)
+
+
+def _draw_setup(rng: random.Random) -> Setup:
+    return Setup(
+        has_router=rng.random() < _ODDS,
+        drains=rng.random() < _ODDS,
+        hooks=HOOKS if rng.random() < _ODDS / 2 else frozenset(),
+        needs_consent=rng.random() < _ODDS / 2,
+    )
 
 
 def _flip(rng: random.Random) -> bool:

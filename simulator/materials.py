@@ -9,6 +9,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device_client.core.record import SlotContent
+from device_client.core.setup import BARE, Setup
 from embedded_broker.acl import parse_acl
 from embedded_broker.state import Authorizer
 from orchestrator.adapters.access import find_broker_config, write_acl
@@ -31,13 +32,14 @@ _REGIONS: Final = ("eu-north", "us-east")
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """What a device is; ``time_zone`` is an IANA name."""
+    """What a device is and how it is equipped; ``time_zone`` is an IANA name."""
 
     id: str
     device_type: str
     region: str
     group: str
     time_zone: str | None = None
+    setup: Setup = BARE
 
 
 def make_fleet(count: int) -> tuple[DeviceSpec, ...]:

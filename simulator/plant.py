@@ -11,12 +11,16 @@ from typing import Final
 
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import (
+    AwaitAnswer,
     CancelStep,
     CheckSlot,
     ClearStaging,
+    Drain,
     Effect,
     Fetch,
     Install,
+    Route,
+    RunHook,
     SmokeTest,
     StartApplication,
     StopApplication,
@@ -35,17 +39,21 @@ _FETCH_SECONDS: Final = (5.0, 40.0)
 _INSTALL_SECONDS: Final = (5.0, 20.0)
 _STEP_SECONDS: Final = 1.0
 _RESTART_SECONDS: Final = 2.0
+_DRAIN_SECONDS: Final = (0.0, 30.0)
+_MEND_SECONDS: Final = 5.0
 
 
 class Plant:
     """Disk, application and the work on them.
 
     Attributes:
-        application: What runs; None while nothing does.
+        application: What runs and clients reach; None while nothing does.
         running_slot: Where it was started from.
+        has_router: Clients are led to one of two applications that may run at once.
         answer: How the core hears of it; set by the device.
         later: How time passes for an agent; set by the device.
         step_failure: The chance that a preparing step fails.
+        hook_waits: The chance that a hook says "later".
     """
 
     answer: Callable[[Event], None]
@@ -63,8 +71,10 @@ class Plant:
     ) -> None:
         self.application: Application | None = None
         self.running_slot: SlotName | None = None
+        self.has_router = False
         self.counters = Counters()
         self.step_failure = 0.0
+        self.hook_waits = 0.0
         self._device = device
         self._disk = disk
         self._behaviors = behaviors
@@ -72,6 +82,7 @@ class Plant:
         self._rng = rng
         self._witness = witness
         self._work = 0
+        self._beside: dict[SlotName, Application] = {}
 
     def version_of(self, slot: SlotName | None) -> str | None:
         """Return what a slot's files make up."""
@@ -94,6 +105,7 @@ class Plant:
         """Stop everything without a word."""
         self.cancel()
         self.application, self.running_slot = None, None
+        self._beside.clear()
 
     def cancel(self) -> None:
         """Drop the step under way; what it has written stays."""
@@ -116,17 +128,29 @@ class Plant:
             case CheckSlot(ticket=ticket, slot=slot):
                 code = None if self._disk.slots[slot].is_verified else ErrorCode.INTEGRITY_FAILED
                 self._answer_after(_STEP_SECONDS, Step.CHECK, ticket, code)
-            case StopApplication(ticket=ticket):
-                self.application, self.running_slot = None, None
+            case StopApplication(ticket=ticket, keep=keep):
+                self._beside = {slot: each for slot, each in self._beside.items() if slot == keep}
+                if self.running_slot != keep:
+                    self.application, self.running_slot = None, None
                 self._answer_after(_STEP_SECONDS, Step.STOP, ticket, None)
             case SwitchSlot(ticket=ticket, slot=slot):
                 self._disk.active = slot
                 self._answer_after(0.0, Step.SWITCH, ticket, None)
             case StartApplication(ticket=ticket, slot=slot):
-                if self.running_slot != slot or self.application is None:
-                    self._run(slot)
+                self._start(slot)
                 code = None if self._behavior(slot).starts else ErrorCode.START_FAILED
                 self._answer_after(_STEP_SECONDS, Step.START, ticket, code)
+            case AwaitAnswer(ticket=ticket, slot=slot):
+                application = self.application if slot == self.running_slot else self._beside.get(slot)
+                is_well = application is not None and application.is_well(self._clock.now)
+                self._answer_after(_STEP_SECONDS, Step.ANSWER, ticket, None if is_well else ErrorCode.START_FAILED)
+            case Route(ticket=ticket, slot=slot):
+                self._route(ticket, slot)
+            case Drain(ticket=ticket):
+                self._answer_after(self._rng.uniform(*_DRAIN_SECONDS), Step.DRAIN, ticket, None)
+            case RunHook(ticket=ticket, hook=hook):
+                code = ErrorCode.HOOK_WAITS if self._rng.random() < self.hook_waits else None
+                self._answer_after(_STEP_SECONDS, hook, ticket, code)
             case CancelStep():
                 self.cancel()
             case ClearStaging():
@@ -163,6 +187,42 @@ class Plant:
 
         self.later(self._rng.uniform(*_INSTALL_SECONDS), finish)
 
+    def _start(self, slot: SlotName) -> None:
+        """Start what the slot holds, beside what clients reach if they are led to another."""
+        if (self.running_slot == slot and self.application is not None) or slot in self._beside:
+            return
+        if not self.has_router or (slot == self._disk.active and self.running_slot in (None, slot)):
+            self._run(slot)
+            return
+        self._witness.tries(self._device, slot, self._disk)
+        if self._behavior(slot).starts:
+            self._beside[slot] = Application(self.version_of(slot) or "?", self._behavior(slot), self._clock.now)
+
+    def _route(self, ticket: int, slot: SlotName) -> None:
+        """Lead clients to the slot; a router that does not follow is told again."""
+
+        def lead() -> None:
+            code = self._mishap(ErrorCode.ROUTER_FAILED)
+            if code is not None:
+                self.answer(_failed(Step.ROUTE, ticket, code))
+                self.later(_MEND_SECONDS, partial(self._if_current, work, lead))
+                return
+            if slot in self._beside:
+                self._swap(slot)
+            self.answer(StepSucceeded(Step.ROUTE, ticket))
+
+        self._work += 1  # whatever the router was told before
+        work = self._work
+        self.later(_STEP_SECONDS, partial(self._if_current, work, lead))
+
+    def _swap(self, slot: SlotName) -> None:
+        if self.application is not None and self.running_slot is not None:
+            self.application.work(self.counters, self._clock.now, self._rng)
+            self._beside[self.running_slot] = self.application
+        self._witness.executes(self._device, slot, self._disk, self._clock.now)
+        self.application, self.running_slot = self._beside.pop(slot), slot
+        self._end_when_due(self.application)
+
     def _run(self, slot: SlotName) -> None:
         """Start what the slot holds, and let it end by itself when its time comes."""
         self._witness.executes(self._device, slot, self._disk, self._clock.now)
@@ -173,6 +233,9 @@ class Plant:
             return
         application = Application(self.version_of(slot) or "?", behavior, self._clock.now)
         self.application = application
+        self._end_when_due(application)
+
+    def _end_when_due(self, application: Application) -> None:
         seconds = application.crash_after_seconds(self._rng)
         if seconds is not None:
             self._clock.after(seconds, partial(self._exit, application))
@@ -221,7 +284,9 @@ class Plant:
             action()
 
 
-_PASSING: Final = frozenset({ErrorCode.DOWNLOAD_FAILED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.IO_ERROR})
+_PASSING: Final = frozenset(
+    {ErrorCode.DOWNLOAD_FAILED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.HOOK_WAITS, ErrorCode.IO_ERROR}
+)
 
 
 def _failed(step: Step, ticket: int, code: ErrorCode) -> StepFailed:

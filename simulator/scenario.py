@@ -6,7 +6,7 @@ from typing import Final
 from schemas.policy import Policy
 from simulator.application import GOOD, Behavior
 from simulator.clock import stream
-from simulator.faults import NO_FAULTS, Faults, draw_behavior, draw_faults
+from simulator.faults import NO_FAULTS, Faults, draw_behavior, draw_faults, draw_setups
 from simulator.materials import DEVICE_TYPES, DeviceSpec, brisk_policy, make_fleet
 from simulator.people import Habits
 
@@ -68,7 +68,7 @@ def draw_scenario(seed: int, *, device_count: int = 20, faults: Faults | None = 
     late = frozenset(spec.id for spec in make_fleet(device_count)[1:] if drawn != NO_FAULTS and rng.random() < _LATE)
     return make_scenario(
         seed=seed,
-        devices=device_count,
+        devices=draw_setups(seed, make_fleet(device_count)),
         release=draw_behavior(seed, DEVICE_TYPES),
         faults=drawn,
         approve_after_seconds=rng.choice((0.0, 60.0, 600.0, None)) if drawn.clumsy_humans else 60.0,

@@ -87,6 +87,12 @@ class Witness:
         if held.version is not None and held.version not in truth.ran:
             truth.ran.append(held.version)
 
+    def tries(self, device: str, slot: SlotName, disk: Disk) -> None:
+        """INV-2: a device runs a slot that clients are not led to yet, which must be verified all the same."""
+        held = disk.slots[slot]
+        if not held.is_verified:
+            self.accuse("INV-2 no unverified execution", device, f"{slot} with {held.version}")
+
     def device_stepped(self, step: DeviceStep) -> None:
         """A device has handled an event."""
         truth = self.truths[step.device]

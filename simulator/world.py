@@ -167,7 +167,7 @@ class World:
         self.orchestrator.crash = 0.0
         for device in self.devices.values():
             device.power_cut = 0.0
-            device.plant.step_failure = 0.0
+            device.plant.step_failure = device.plant.hook_waits = 0.0
 
     def _is_over(self) -> bool:
         """Say whether no rollout goes on by itself and nobody has anything in mind."""
@@ -277,6 +277,8 @@ class World:
         behaviors = {OLD_VERSION: GOOD, NEW_VERSION: self.scenario.release.on(spec.device_type)}
         plant = Plant(spec.id, disk, behaviors, clock=self.clock, rng=rng, witness=self.witness)
         plant.step_failure = self.faults.step_failure
+        plant.hook_waits = self.faults.hook_waits
+        plant.has_router = spec.setup.has_router
         device = SimulatedDevice(
             spec,
             disk,

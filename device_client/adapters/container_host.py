@@ -6,12 +6,13 @@ was verified: nothing is pulled, and a tag that somebody moved means nothing.
 
 import hashlib
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from device_client.adapters.cgroups import group_of, usage_in
-from device_client.adapters.hosting import Application, Instance, Limits
+from device_client.adapters.hosting import SLOTS, Application, Instance, Limits
 from device_client.adapters.launch import command_of, environment_of, log_path
 from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE, Usage, identify, usage_of
 from device_client.adapters.programs import ANSWER_SECONDS, ProgramError, run
@@ -114,10 +115,10 @@ class ContainerHost:
             self._ask("rm", "--force", instance.name)
         return instance.name not in self._all()
 
-    def end_others(self, kept: Instance | None, grace_seconds: float) -> bool:
-        """End every container of this device but ``kept``."""
-        seen = [self._inspect(name) for name in self._all()]
-        others = [each[0] for each in seen if each is not None and (kept is None or each[0].name != kept.name)]
+    def end_others(self, kept: Instance | None, grace_seconds: float, slots: Collection[str] = SLOTS) -> bool:
+        """End every container of ``slots`` but ``kept``."""
+        seen = [each[0] for each in map(self._inspect, self._all()) if each is not None]
+        others = [each for each in seen if each.slot in slots and (kept is None or each.name != kept.name)]
         return sum(not self.end(other, grace_seconds) for other in others) == 0
 
     def tidy(self) -> None:

@@ -3,7 +3,7 @@
 Agent and guardian both ask it, so these modules import nothing but Python.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Final, Protocol
 
@@ -101,8 +101,8 @@ class Host(Protocol):
             OSError: It cannot be ended.
         """
 
-    def end_others(self, kept: Instance | None, grace_seconds: float) -> bool:
-        """End everything of this device but ``kept``, also what its ``find`` does not show; as ``end``."""
+    def end_others(self, kept: Instance | None, grace_seconds: float, slots: Collection[str] = SLOTS) -> bool:
+        """End everything but ``kept`` that was started from ``slots``, also what ``find`` does not show; as ``end``."""
 
     def tidy(self) -> None:
         """Do what is to be done now and then; costs nothing if it is nothing."""

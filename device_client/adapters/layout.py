@@ -15,6 +15,7 @@ from device_client.adapters.durable import sync_folder
 VERSION: Final = ".version"
 MARKER: Final = ".verified"
 ACTIVE: Final = "active"
+ROUTER: Final = "router.conf"
 STATE: Final = "state"
 RECORD: Final = "record.json"
 LOCK: Final = "lock"

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
-from device_client.adapters.clock import timestamp
+from device_client.adapters.applications import Applications
+from device_client.adapters.clock import timestamp, wall_seconds
 from device_client.adapters.failure import StepError
 from device_client.adapters.journal import Journal
 from device_client.adapters.mqtt import Bus
-from device_client.adapters.runtime import Runtime
 from device_client.adapters.slots import Slots
 from device_client.adapters.worker import Worker
 from device_client.core.effects import (
+    AwaitAnswer,
     CancelStep,
     CheckSlot,
     ClearStaging,
+    Drain,
     DrawNonce,
     Effect,
     Fetch,
@@ -28,6 +30,8 @@ from device_client.core.effects import (
     PublishInfo,
     PublishReady,
     PublishReported,
+    Route,
+    RunHook,
     SmokeTest,
     StartApplication,
     StopApplication,
@@ -52,7 +56,7 @@ class Performer:
     Attributes:
         journal: Keeps the record.
         slots: The slots and the link.
-        runtime: Runs the application.
+        applications: Runs what the slots hold.
         worker: Does what takes long.
         bus: Carries what is published.
         introduce: Makes the birth document of a session for the version that serves.
@@ -60,7 +64,7 @@ class Performer:
 
     journal: Journal
     slots: Slots
-    runtime: Runtime
+    applications: Applications
     worker: Worker
     bus: Bus
     introduce: Callable[[int, str | None], Info]
@@ -78,16 +82,16 @@ class Performer:
         match effect:
             case Persist(durable):
                 self.journal.save(durable)
-            case Fetch() | Verify() | Install() | CheckSlot() | ClearStaging():
+            case Fetch() | Verify() | Install() | CheckSlot() | RunHook() | ClearStaging():
                 self.worker.submit(effect)
-            case SmokeTest(_, slot):
+            case SmokeTest(_, slot) | AwaitAnswer(_, slot) | Route(_, slot) | Drain(_, slot):
                 self.worker.submit(effect, record.content(slot))
             case CancelStep():
                 self.worker.cancel()
             case StopApplication() | SwitchSlot() | StartApplication():
                 return self._change(effect, record)
             case DrawNonce(step):
-                return NonceDrawn(secrets.token_hex(_NONCE_BYTES), step)
+                return NonceDrawn(secrets.token_hex(_NONCE_BYTES), step, wall_seconds())
             case LogRefusal(reason):
                 _log.warning("grant.refused reason=%s", reason)
             case PublishReported() | PublishReady() | PublishInfo() | PublishEvent() | PublishAvailability():
@@ -100,15 +104,14 @@ class Performer:
         step = {StopApplication: Step.STOP, SwitchSlot: Step.SWITCH, StartApplication: Step.START}[type(effect)]
         try:
             match effect:
-                case StopApplication():
-                    self.runtime.stop()
+                case StopApplication(_, keep):
+                    self.applications.stop(keep)
                 case SwitchSlot(_, slot):
                     self.slots.switch(slot)
                 case StartApplication(_, slot):
-                    content = record.serving
+                    content = record.serving if slot == record.active else record.content(slot)
                     assert content is not None, "only what is verified is started"
-                    assert slot == record.active, "only what is active is started"
-                    self.runtime.start(slot, content)
+                    self.applications.start(slot, content)
         except StepError as error:
             return StepFailed(step, effect.ticket, error.code, str(error), error.retryable)
         return StepSucceeded(step, effect.ticket)

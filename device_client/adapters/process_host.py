@@ -4,7 +4,7 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,13 +65,14 @@ class ProcessHost:
         """End it with all that it has started."""
         return self._end(self._family(instance.slot, instance.role, instance.process), grace_seconds)
 
-    def end_others(self, kept: Instance | None, grace_seconds: float) -> bool:
-        """End everything of this device but ``kept``."""
+    def end_others(self, kept: Instance | None, grace_seconds: float, slots: Collection[str] = SLOTS) -> bool:
+        """End everything but ``kept`` that was started from ``slots``, and what belongs to no slot."""
         spared = None if kept is None else (kept.slot, kept.role)
         leaders = {(slot, role): process for process, slot, role in reversed(find(self._root))}
         ended = [
             self._end(self._family(slot, role, leaders.get((slot, role))), grace_seconds)
             for slot, role in (left_from(self._root) | set(self._populated())) - {spared}
+            if slot in slots or slot not in SLOTS
         ]
         return all(ended)
 

@@ -1,8 +1,8 @@
 """The application as it is supervised: started, watched, started again, stopped for good.
 
-There is one at a time. It outlives an agent that is killed, and the next agent takes it over; an agent that is told to
-end takes it along. Smoke tests run beside it on the internal port and never outlive their test. Where all of them run,
-as processes, as systemd's units or in containers, is their host's business.
+There is one at a time, for one slot or for both. It outlives an agent that is killed, and the next agent takes it over;
+an agent that is told to end takes it along. Smoke tests run beside it on the internal port and never outlive the test.
+Where all of them run, as processes, as systemd's units or in containers, is their host's business.
 """
 
 import contextlib
@@ -10,7 +10,9 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from device_client.adapters.failure import StepError
@@ -28,6 +30,8 @@ GRACE_SECONDS: Final = 10.0
 TEST_GRACE_SECONDS: Final = 2.0
 RESTART_DOUBLINGS_MAX: Final = 6
 END_AGAIN_SECONDS: Final = 5.0
+PORT_CHECKS: Final = 10
+PORT_CHECK_SECONDS: Final = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -72,17 +76,22 @@ class Runtime:
         process = None if self.instance is None else self.instance.process
         return None if process is None else process.pid
 
-    def take_over(self) -> SlotName | None:
-        """Return the slot whose application an earlier agent has left running, and end whatever else it left.
+    @property
+    def slot(self) -> SlotName | None:
+        """The slot whose application runs, or is started again soon; None when it was told to stop."""
+        return self._slot if self._wanted is None else self._wanted[0]
+
+    def take_over(self, slots: Collection[SlotName] = SLOT_NAMES) -> SlotName | None:
+        """Return which of ``slots`` has its application running, left by an earlier agent; end what else they left.
 
         Raises:
             OSError: Nobody knows what runs.
         """
         for instance in self.host.find():
-            name = next((known for known in SLOT_NAMES if known == instance.slot), None)
+            name = next((known for known in slots if known == instance.slot), None)
             if instance.role == SERVING and name is not None and self.instance is None:
                 self._slot, self.instance = name, instance
-        self.host.end_others(self.instance, 0)
+        self.host.end_others(self.instance, 0, slots)
         return self._slot
 
     def start(self, slot: SlotName, content: SlotContent) -> None:
@@ -99,15 +108,19 @@ class Runtime:
             self._spawn(slot, content)
 
     def stop(self) -> None:
-        """End the application with all its processes.
+        """End the application with all its processes, also those that left its group, and see that its port is free.
 
         Raises:
-            StepError: ``io_error``: something does not end even when it is killed.
+            StepError: ``io_error``: something does not end even when it is killed, or listens on the port.
         """
         self._wanted, self._restart_at = None, None
-        if self.instance is not None:
-            self._end(self.instance, self._grace_seconds)
+        if self.instance is None:
+            self._slot = None
+            return
+        self._end(self.instance, self._grace_seconds)
         self._slot, self.instance = None, None
+        if not self._is_free():
+            raise StepError(ErrorCode.IO_ERROR, f"the application is stopped, and something listens on {self._port}")
 
     def poll(self) -> bool:
         """Say whether the application has ended by itself since the last call; start it again when it is time."""
@@ -171,6 +184,16 @@ class Runtime:
             raise StepError(
                 ErrorCode.IO_ERROR, f"{instance.slot}: {instance.name}, or something that it has started, does not end"
             )
+
+    def _is_free(self) -> bool:
+        """Say whether nobody takes connections on the port, which may take a moment after the last process ended."""
+        for _ in range(PORT_CHECKS):
+            with socket.socket() as client:
+                client.settimeout(1.0)
+                if client.connect_ex(("127.0.0.1", self._port)) != 0:
+                    return True
+            time.sleep(PORT_CHECK_SECONDS)
+        return False
 
     def _schedule(self, now: float) -> bool:
         """Plan the next start, ever later while it ends soon after; on the time scale of its health checks."""

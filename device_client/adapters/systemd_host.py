@@ -4,7 +4,7 @@ The unit holds limits, user and sandbox; what it starts is ``device_client.appli
 command. Restarts are the agent's business, so that they are counted and planned in the same way everywhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from device_client.adapters.cgroups import group_of, usage_in
@@ -60,10 +60,10 @@ class SystemdHost:
             self._ask("stop", unit)
         return all(state in _GONE for _, state in self._show(unit))
 
-    def end_others(self, kept: Instance | None, grace_seconds: float) -> bool:
-        """End every unit of this device but ``kept``."""
+    def end_others(self, kept: Instance | None, grace_seconds: float, slots: Collection[str] = SLOTS) -> bool:
+        """End every unit of ``slots`` but ``kept``."""
         spared = None if kept is None else (kept.slot, kept.role)
-        others = [found for found in self.find() if (found.slot, found.role) != spared]
+        others = [found for found in self.find() if found.slot in slots and (found.slot, found.role) != spared]
         return sum(not self.end(other, grace_seconds) for other in others) == 0
 
     def tidy(self) -> None:

@@ -1,6 +1,7 @@
-"""The one thread for long work: fetching, verifying, installing, testing, reading a slot again.
+"""The one thread for long work: fetching, verifying, installing, testing, reading a slot again, leading clients over.
 
 Work is done in the order in which it was given, so what a cancelled step still does is over before the next begins.
+While there is none, a router that did not follow is told again.
 """
 
 import logging
@@ -9,20 +10,33 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts
+from device_client.adapters.crossing import Public, await_answer
+from device_client.adapters.draining import Draining
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
-from device_client.adapters.health import probe
-from device_client.adapters.runtime import Runtime
+from device_client.adapters.hooks import Hooks
 from device_client.adapters.slots import Slots
 from device_client.core.codes import ErrorCode
-from device_client.core.effects import CheckSlot, ClearStaging, Fetch, Install, SmokeTest, Verify
+from device_client.core.effects import (
+    AwaitAnswer,
+    CheckSlot,
+    ClearStaging,
+    Drain,
+    Fetch,
+    Install,
+    Route,
+    RunHook,
+    SmokeTest,
+    Verify,
+)
 from device_client.core.events import Event, Progressed, Step, StepFailed, StepSucceeded
 from device_client.core.record import SlotContent
 
-Work = Fetch | Verify | Install | SmokeTest | CheckSlot | ClearStaging
-SMOKE_TEST_INTERVALS: Final = 2
-SMOKE_TEST_SECONDS_MIN: Final = 15.0
-_POLL_SECONDS: Final = 0.1
+Ticketed = Fetch | Verify | Install | SmokeTest | CheckSlot | AwaitAnswer | Route | Drain | RunHook
+Work = Ticketed | ClearStaging
+MEND_SECONDS: Final = 2.0
+"""Between two attempts at a router that did not follow."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,26 +47,34 @@ class Worker:
     Args:
         slots: Where the slots are.
         artifacts: Fetches and installs.
-        runtime: Starts what is tested.
-        standby_port: For tests.
+        applications: Starts what is tested.
         post: Takes the results.
+        public: What clients see, where there is a router.
+        draining: How an application is drained, where it can be.
+        hooks: The operator's commands, where there are any.
     """
 
     def __init__(
         self,
         slots: Slots,
         artifacts: Artifacts,
-        runtime: Runtime,
-        standby_port: int,
+        applications: Applications,
+        *,
         post: Callable[[Event], None],
+        public: Public | None = None,
+        draining: Draining | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self._slots = slots
         self._artifacts = artifacts
-        self._runtime = runtime
-        self._standby_port = standby_port
+        self._applications = applications
+        self._public = public
+        self._draining = draining
+        self._hooks = hooks
         self._post = post
         self._waiting: queue.Queue[tuple[Work, SlotContent | None, threading.Event]] = queue.Queue()
         self._cancelled = threading.Event()
+        self._unrouted: tuple[Route, SlotContent] | None = None
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
@@ -70,7 +92,11 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            work, content, cancelled = self._waiting.get()
+            try:
+                work, content, cancelled = self._waiting.get(timeout=MEND_SECONDS if self._unrouted else None)
+            except queue.Empty:
+                self._mend()
+                continue
             event = self.attempt(work, content, cancelled)
             if event is not None and not cancelled.is_set():
                 self._post(event)
@@ -80,7 +106,7 @@ class Worker:
         if isinstance(work, ClearStaging):
             self._clear_staging()
             return None
-        step = _STEPS[type(work)]
+        step = work.hook if isinstance(work, RunHook) else _STEPS[type(work)]
         try:
             installed = self._do(work, content, cancelled)
         except StepError as error:
@@ -92,9 +118,16 @@ class Worker:
             return None
         return StepSucceeded(step, work.ticket, installed)
 
+    def _mend(self) -> None:
+        """Try the router again; only success is worth telling."""
+        assert self._unrouted is not None, "only a router that did not follow is mended"
+        event = self.attempt(*self._unrouted, threading.Event())
+        if isinstance(event, StepSucceeded):
+            self._post(event)
+
     def _do(
         self,
-        work: Fetch | Verify | Install | SmokeTest | CheckSlot,
+        work: Ticketed,
         content: SlotContent | None,
         cancelled: threading.Event,
     ) -> SlotContent | None:
@@ -107,29 +140,44 @@ class Worker:
                 return self._artifacts.install(source, slot, health_check, cancelled.is_set)
             case CheckSlot(_, slot):
                 self._slots.check(slot)
-            case SmokeTest():
-                assert content is not None, "only what is installed is tested"
-                self._smoke_test(work, content, cancelled)
+            case RunHook():
+                assert self._hooks is not None, "only a hook that there is is run"
+                self._hooks.run(work, cancelled.is_set)
+            case SmokeTest() | AwaitAnswer() | Route() | Drain():
+                assert content is not None, "only what is installed is started"
+                self._cross(work, content, cancelled)
         return None
+
+    def _cross(
+        self, work: SmokeTest | AwaitAnswer | Route | Drain, content: SlotContent, cancelled: threading.Event
+    ) -> None:
+        applications, slot = self._applications, work.slot
+        match work:
+            case SmokeTest():
+                self._smoke_test(work, content, cancelled)
+            case AwaitAnswer():
+                port = applications.ports[slot]
+                wrong = await_answer(content, port, lambda: applications.instance(slot) is not None, cancelled.is_set)
+                if wrong is not None:
+                    raise StepError(ErrorCode.START_FAILED, f"{wrong}; see state/application.log")
+            case Route():
+                assert self._public is not None, "only a device with a router is told to use it"
+                self._unrouted = (work, content)
+                self._public.lead_to(slot, content, applications.ports[slot], cancelled.is_set)
+                self._unrouted = None
+            case Drain():
+                assert self._draining is not None, "only what can be drained is told to"
+                self._draining.drain(slot, applications.ports[slot], cancelled.is_set)
 
     def _smoke_test(self, work: SmokeTest, content: SlotContent, cancelled: threading.Event) -> None:
         """Start it beside what serves and wait for its first answer of the right version."""
-        check = content.health_check
-        tries = int(max(SMOKE_TEST_SECONDS_MIN, SMOKE_TEST_INTERVALS * check.interval_seconds) / _POLL_SECONDS)
-        with self._runtime.beside(work.slot, content, self._standby_port) as is_running:
-            for _ in range(tries):
-                answer = probe(self._standby_port, check)
-                if answer.ok and answer.version == content.version:
-                    return
-                if answer.ok:
-                    raise StepError(
-                        ErrorCode.SMOKE_TEST_FAILED, f"it says it is {answer.version}, not {content.version}"
-                    )
-                if not is_running():
-                    raise StepError(ErrorCode.SMOKE_TEST_FAILED, "it ended by itself; see state/smoke_test.log")
-                if cancelled.wait(_POLL_SECONDS):
-                    raise CancelledError
-        raise StepError(ErrorCode.SMOKE_TEST_FAILED, "it did not say that it is well; see state/smoke_test.log")
+        with self._applications.beside(work.slot, content) as is_running:
+            port = self._applications.test_ports[work.slot]
+            wrong = await_answer(content, port, is_running, cancelled.is_set)
+        if cancelled.is_set():
+            raise CancelledError
+        if wrong is not None:
+            raise StepError(ErrorCode.SMOKE_TEST_FAILED, f"{wrong}; see state/smoke_test.log")
 
     def _clear_staging(self) -> None:
         try:
@@ -144,4 +192,7 @@ _STEPS: Final = {
     Install: Step.INSTALL,
     SmokeTest: Step.SMOKE_TEST,
     CheckSlot: Step.CHECK,
+    AwaitAnswer: Step.ANSWER,
+    Route: Step.ROUTE,
+    Drain: Step.DRAIN,
 }

@@ -7,44 +7,65 @@ slowly and never in step with the others; an answer of "wait" says when.
 from dataclasses import replace
 from typing import Final
 
-from device_client.core.codes import ErrorCode, describe
+from device_client.core.codes import WAITED_FOR, ErrorCode, describe
 from device_client.core.effects import ClearStaging, DrawNonce, LogRefusal, PublishReady
-from device_client.core.events import GrantReceived, NonceDrawn
+from device_client.core.events import ConsentGiven, GrantReceived, NonceDrawn, Step, StepFailed, StepSucceeded
 from device_client.core.grant import Question, judge_grant
+from device_client.core.hooks import pause_seconds, refusal_of, run_hook, says_later
 from device_client.core.machine import ASKING, CHANGING, Phase, Signal
 from device_client.core.probe import is_proven
 from device_client.core.record import Marks
-from device_client.core.state import NOTHING, Device, Outcome, keep, move, spread
+from device_client.core.state import NOTHING, Device, Outcome, keep, move, note, spread
 from device_client.core.switching import activate, commit, roll_back_as_ordered
-from schemas.messages import Desired, Grant, Ready, Step
+from schemas.messages import Desired, ErrorReport, Grant, Ready
+from schemas.messages import Step as GrantedStep
 from schemas.times import parse_timestamp
+from schemas.windows import opens_in_seconds
 
 PATIENCE_SECONDS: Final = 15.0
 PATIENCE_SECONDS_MAX: Final = 300.0
 WAIT_SECONDS: Final = 30.0
 """When a "wait" does not say for how long."""
+_AGREE: Final = "somebody at the device must agree: tidegate-agent consent"
 WAIT_SECONDS_MIN: Final = 1.0
 WAIT_SECONDS_MAX: Final = 3600.0
 HOLD_SPREAD_SECONDS: Final = 5.0
 
 
-def wanted(device: Device) -> Step | None:
+def wanted(device: Device) -> GrantedStep | None:
     """Return the step for which the device wants permission now."""
     record = device.record
     if record.phase in ASKING:
-        return None if is_braked(device) else "activate"
+        is_prepared = device.retry_at is None or record.trial is not None
+        return "activate" if is_prepared and not is_braked(device) else None
     if record.phase is Phase.TRIAL and record.trial is not None and record.trial.commit_on != "local_health":
         serving = record.serving
         assert serving is not None, "a trial serves"
         proven = is_proven(device.health, serving.health_check, record.trial.min_ready_seconds)
-        return "commit" if proven else None
+        return "commit" if proven and device.step is None else None
     return None
 
 
 def is_braked(device: Device) -> bool:
     """Say whether the fleet's brake forbids the order at hand; it never keeps a device on a bad version."""
+    return device.hold and is_install(device)
+
+
+def lacks_consent(device: Device) -> bool:
+    """Say whether somebody at the device has yet to agree to the order at hand."""
+    return device.setup.needs_consent and device.record.consent != device.record.generation
+
+
+def closed_for(device: Device, clock: float) -> float:
+    """Return how long the device's own window stays closed, in seconds; 0 while it is open or there is none."""
+    window = device.setup.window
+    return 0.0 if window is None else opens_in_seconds(window, None, clock)
+
+
+def is_install(device: Device) -> bool:
+    """Say whether the order at hand is to install; what leads back waits for nobody."""
     desired = device.record.desired
-    return device.hold and desired is not None and desired.action == "install"
+    return desired is not None and desired.action == "install"
 
 
 def ask_if_due(device: Device, now: float) -> Outcome:
@@ -54,15 +75,56 @@ def ask_if_due(device: Device, now: float) -> Outcome:
         return replace(device, question=None, ask_at=None), NOTHING
     if device.question is not None and device.question.step != step:
         device = replace(device, question=None, ask_at=None)
-    if device.ask_at is not None and now < device.ask_at:
+    if device.step is Step.BEFORE_SWITCH or (device.ask_at is not None and now < device.ask_at):
         return device, NOTHING
-    return replace(device, question=None, ask_at=now + PATIENCE_SECONDS), (DrawNonce(step),)
+    if step == "activate" and is_install(device) and lacks_consent(device):
+        device = replace(device, question=None, ask_at=now + WAIT_SECONDS_MAX)
+        if device.record.error is not None and device.record.error.code == ErrorCode.CONSENT_MISSING:
+            return device, NOTHING
+        return _wait_for(device, describe(ErrorCode.CONSENT_MISSING, "activate", _AGREE, retryable=True))
+    if step == "activate" and is_install(device) and Step.BEFORE_SWITCH in device.setup.hooks:
+        return run_hook(replace(device, question=None), Step.BEFORE_SWITCH)
+    return _draw(device, step, now)
+
+
+def on_hook(device: Device, event: StepSucceeded | StepFailed, now: float) -> Outcome:
+    """Hear what the hook before the question says: ask, ask it again later, or give up."""
+    device = replace(device, step=None)
+    if wanted(device) != "activate" or not is_install(device):
+        return device, NOTHING
+    if isinstance(event, StepSucceeded):
+        return _draw(device, "activate", now)
+    if says_later(device, event):
+        device = replace(device, ask_at=now + pause_seconds(device))
+        error = describe(event.code, event.step.value, event.message, retryable=True)
+        return _wait_for(device, error, waits=device.record.waits + 1)
+    event = refusal_of(event)
+    device, told = move(device, Signal.GAVE_UP, error=describe(event.code, event.step.value, event.message))
+    return device, (*told, ClearStaging())
+
+
+def on_consent(device: Device, event: ConsentGiven) -> Outcome:
+    """Remember that somebody at the device agrees, and ask at once if that was what it waited for."""
+    if event.generation == device.record.consent:
+        return device, NOTHING
+    if device.phase in ASKING and event.generation == device.record.generation:
+        device = replace(device, ask_at=None)
+    return keep(device, consent=event.generation)
 
 
 def on_nonce(device: Device, event: NonceDrawn, now: float) -> Outcome:
-    """Publish the question if it is still wanted."""
+    """Publish the question if it is still wanted, and not outside of the window, as far as the device can know."""
     if event.step != wanted(device) or not device.connected:
         return device, NOTHING
+    ahead = device.server_ahead_seconds
+    clock = event.clock if ahead is None else now + ahead
+    if event.step == "activate" and is_install(device) and clock is not None:
+        closed_seconds = closed_for(device, clock)
+        if closed_seconds > 0:
+            return _await_window(device, closed_seconds, now)
+    error = device.record.error
+    waited = device.phase in ASKING and error is not None and error.code in WAITED_FOR
+    device, told = note(device, error=None, waits=0) if waited else (device, NOTHING)
     count = device.asked_count
     patience_seconds = min(PATIENCE_SECONDS * 2 ** min(count, 8), PATIENCE_SECONDS_MAX)
     device = replace(
@@ -79,7 +141,7 @@ def on_nonce(device: Device, event: NonceDrawn, now: float) -> Outcome:
         nonce=event.nonce,
         manifest_sha256=desired.manifest.sha256 if desired.manifest is not None else None,
     )
-    return device, (PublishReady(ready),)
+    return device, (*told, PublishReady(ready))
 
 
 def on_grant(device: Device, event: GrantReceived, now: float) -> Outcome:
@@ -97,6 +159,8 @@ def on_grant(device: Device, event: GrantReceived, now: float) -> Outcome:
     )
     if refusal is not None:
         return device, (LogRefusal(refusal),)
+    ahead = _ahead(grant, now)
+    device = device if ahead is None else replace(device, server_ahead_seconds=ahead)
     marks = Marks(epoch=grant.epoch, seq=grant.seq, generation=max(record.marks.generation, grant.generation))
     device = replace(
         device, record=record.model_copy(update={"marks": marks}), question=None, ask_at=None, asked_count=0
@@ -149,12 +213,45 @@ def _install(device: Device, desired: Desired, grant: Grant, now: float) -> Outc
         return _wait(device, now, not_before - server_time)
     if not_after is not None and server_time > not_after:
         return _give_up(device, ErrorCode.EXPIRED, f"it was allowed until {desired.not_after}")
+    closed_seconds = closed_for(device, server_time)
+    if closed_seconds > 0:
+        return _await_window(device, closed_seconds, now)
     return activate(device, desired, now)
 
 
 def _give_up(device: Device, code: ErrorCode, message: str) -> Outcome:
     device, told = move(device, Signal.GAVE_UP, error=describe(code, "activate", message))
     return device, (*told, ClearStaging())
+
+
+def _ahead(grant: Grant, now: float) -> float | None:
+    try:
+        return parse_timestamp(grant.server_time) - now
+    except ValueError:
+        return None
+
+
+def _await_window(device: Device, closed_seconds: float, now: float) -> Outcome:
+    """Wait until the window opens; a clock may be set meanwhile, so look again every hour."""
+    seconds = min(closed_seconds, WAIT_SECONDS_MAX)
+    device = replace(device, question=None, ask_at=now + seconds)
+    if device.record.error is not None and device.record.error.code == ErrorCode.OUTSIDE_WINDOW:
+        return keep(device)
+    window = device.setup.window
+    assert window is not None, "only a window is outside of"
+    words = f"this device is updated from {window.start} to {window.end} ({window.time_zone})"
+    return _wait_for(device, describe(ErrorCode.OUTSIDE_WINDOW, "activate", words, retryable=True))
+
+
+def _draw(device: Device, step: GrantedStep, now: float) -> Outcome:
+    return replace(device, question=None, ask_at=now + PATIENCE_SECONDS), (DrawNonce(step),)
+
+
+def _wait_for(device: Device, error: ErrorReport | None, **changes: object) -> Outcome:
+    """Wait, and say what for."""
+    if device.phase is Phase.READY and error is not None:
+        return move(device, Signal.TOLD_TO_WAIT, error=error, **changes)
+    return note(device, error=error, **changes)
 
 
 def _wait(device: Device, now: float, retry_after_seconds: float | None) -> Outcome:

@@ -15,6 +15,7 @@ class ErrorCode(StrEnum):
     ARCHIVE_INVALID = "archive_invalid"
     ARCH_MISMATCH = "arch_mismatch"
     CHECKSUM_MISMATCH = "checksum_mismatch"
+    CONSENT_MISSING = "consent_missing"
     CRASH_LOOP = "crash_loop"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     DEVICE_TYPE_MISMATCH = "device_type_mismatch"
@@ -22,6 +23,8 @@ class ErrorCode(StrEnum):
     DOWNLOAD_FAILED = "download_failed"
     EXPIRED = "expired"
     FORMAT_UNSUPPORTED = "format_unsupported"
+    HOOK_FAILED = "hook_failed"
+    HOOK_WAITS = "hook_waits"
     INTEGRITY_FAILED = "integrity_failed"
     INTERRUPTED = "interrupted"
     INVALID_ORDER = "invalid_order"
@@ -30,10 +33,12 @@ class ErrorCode(StrEnum):
     NOT_ALLOWED_FROM = "not_allowed_from"
     NO_SAFE_ROLLBACK = "no_safe_rollback"
     NO_SPACE = "no_space"
+    OUTSIDE_WINDOW = "outside_window"
     REFUSED_RELEASE = "refused_release"
     REVOKED = "revoked"
     ROLLBACK_FAILED = "rollback_failed"
     ROOT_EXPIRED = "root_expired"
+    ROUTER_FAILED = "router_failed"
     SIGNATURE_INVALID = "signature_invalid"
     SIZE_MISMATCH = "size_mismatch"
     SMOKE_TEST_FAILED = "smoke_test_failed"
@@ -47,12 +52,16 @@ RETRYABLE: Final = frozenset(
     {
         ErrorCode.CHECKSUM_MISMATCH,  # damaged on the way; a forged release fails the same way until attempts run out
         ErrorCode.DOWNLOAD_FAILED,
+        ErrorCode.HOOK_WAITS,
         ErrorCode.IO_ERROR,
         ErrorCode.NO_SPACE,
         ErrorCode.SIZE_MISMATCH,
     }
 )
 """Failures that may pass by themselves."""
+
+WAITED_FOR: Final = frozenset({ErrorCode.CONSENT_MISSING, ErrorCode.HOOK_WAITS, ErrorCode.OUTSIDE_WINDOW})
+"""What a device that does not ask yet waits for."""
 
 
 def describe(code: ErrorCode, step: str, message: str, *, retryable: bool = False) -> ErrorReport:

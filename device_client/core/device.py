@@ -9,7 +9,7 @@ nothing is forgotten when an event is.
 from dataclasses import replace
 from typing import assert_never
 
-from device_client.core.asking import ask_if_due, on_grant, on_hold, on_nonce
+from device_client.core.asking import ask_if_due, on_consent, on_grant, on_hold, on_hook, on_nonce
 from device_client.core.effects import (
     Effect,
     EventKind,
@@ -17,6 +17,7 @@ from device_client.core.effects import (
     PublishAvailability,
     PublishInfo,
     PublishReported,
+    Route,
     StartApplication,
     StopApplication,
     SwitchSlot,
@@ -25,6 +26,7 @@ from device_client.core.events import (
     ApplicationExited,
     AvailabilityEchoed,
     Connected,
+    ConsentGiven,
     DesiredReceived,
     Disconnected,
     Event,
@@ -58,10 +60,11 @@ from device_client.core.recovery import recover
 from device_client.core.state import NOTHING, Device, Outcome, begin, report, spread, tell
 from device_client.core.switching import on_change_failed, on_changed, resume_return
 from device_client.core.trial import on_exit, on_probed, on_time
+from device_client.core.walk import hooks_after_start, repeat
 
 __all__ = ["Device", "Outcome", "advance", "next_wake"]
 
-_PREPARATION = frozenset({Step.FETCH, Step.VERIFY, Step.INSTALL, Step.SMOKE_TEST})
+_PREPARATION = frozenset({Step.FETCH, Step.VERIFY, Step.BEFORE_INSTALL, Step.INSTALL, Step.SMOKE_TEST})
 
 
 def advance(device: Device, event: Event, now: float) -> Outcome:
@@ -128,6 +131,8 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
             return _answer(device, event, now)
         case NonceDrawn():
             return on_nonce(device, event, now)
+        case ConsentGiven():
+            return on_consent(device, event)
         case Probed():
             return on_probed(device, event, now)
         case ApplicationExited():
@@ -146,21 +151,24 @@ def _start(device: Device, event: Started, now: float) -> Outcome:
     """Take up what was going on, on top of whatever a power cut left."""
     facts = event.facts
     record = recover(event.record, facts, now)
-    device = Device(device.id, record, root=facts.root)
+    device = Device(device.id, record, device.setup, root=facts.root)
     effects: tuple[Effect, ...] = (Persist(record),)
     going_back = record.going_back
     if going_back is not None and (going_back.deadline_at is None or record.active != going_back.slot):
         device, resumed = resume_return(device)
         return device, (*effects, *resumed)
-    if facts.running is not None and facts.running != record.active:
+    if facts.running is not None and facts.running != record.active and not device.setup.has_router:
         device = begin(device, Step.STOP)
         effects = (*effects, StopApplication(device.ticket))
     if record.active is not None:
         if facts.active != record.active:
             device = begin(device, Step.SWITCH)
             effects = (*effects, SwitchSlot(device.ticket, record.active))
-        device = begin(device, Step.START)
+        device = begin(device, Step.START, walk=hooks_after_start(device))
         effects = (*effects, StartApplication(device.ticket, record.active))
+        if device.setup.has_router:  # nobody knows which slot it leads to, and clients may still be served by the other
+            device = begin(device, Step.ROUTE, walk=(*hooks_after_start(device), Step.STOP))
+            effects = (*effects, Route(device.ticket, record.active))
     device, resumed = _resume(device)
     return device, (*effects, *resumed)
 
@@ -190,6 +198,8 @@ def _answer(device: Device, event: StepSucceeded | StepFailed, now: float) -> Ou
     """Hear the answer to the step under way; every other answer is late and means nothing."""
     if event.ticket != device.ticket or event.step is not device.step:
         return device, NOTHING
+    if event.step is Step.BEFORE_SWITCH:
+        return on_hook(device, event, now)
     prepares = event.step in _PREPARATION
     match event:
         case StepSucceeded():
@@ -202,4 +212,12 @@ def _retry_if_due(device: Device, now: float) -> Outcome:
     if device.retry_at is None or now < device.retry_at:
         return device, NOTHING
     device = replace(device, retry_at=None)
-    return resume_return(device) if device.phase is Phase.ROLLING_BACK else retry(device)
+    match device.phase:
+        case Phase.ROLLING_BACK:
+            return resume_return(device)
+        case Phase.TRIAL if device.step is not None:
+            return repeat(device)
+        case phase if phase in PREPARING or (phase is Phase.WAITING and device.record.trial is None):
+            return retry(device)
+        case _:
+            return device, NOTHING

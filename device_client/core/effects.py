@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from device_client.core.events import Step
 from device_client.core.grant import GrantRefusal
 from device_client.core.record import Record
 from schemas.messages import ArtifactRef, DeviceEvent, HealthCheck, ManifestRef, Ready, Reported, SlotName
@@ -22,6 +23,7 @@ class EventKind(StrEnum):
     CRASH = "crash"
     INTEGRITY_FAILED = "integrity_failed"
     THERMAL_THROTTLE = "thermal_throttle"
+    HOOK_FAILED = "hook_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,10 @@ class CheckSlot:
 
 @dataclass(frozen=True, slots=True)
 class StopApplication:
-    """Stop what serves and see that it is gone."""
+    """Stop every application but that of ``keep``, and see that they are gone."""
 
     ticket: int
+    keep: SlotName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,56 @@ class StartApplication:
 
     ticket: int
     slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitAnswer:
+    """Wait until the slot's application answers on its own port as the version that it is."""
+
+    ticket: int
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Let the router lead to the slot, and see that the public port answers with its version.
+
+    It is answered, and after a failure tried again until it succeeds, which is answered too, or another is ordered.
+    """
+
+    ticket: int
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Ask the slot's application to take no new work, and wait, not for ever, until it has finished what it began."""
+
+    ticket: int
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class RunHook:
+    """Run the operator's own command for a step.
+
+    Attributes:
+        ticket: Of the step.
+        hook: Which one.
+        generation: The order at hand.
+        slot: Where the change leads or has led.
+        version: What is there; what will be there, before an install.
+        previous_slot: The other slot.
+        previous_version: What is there; None if nothing is.
+    """
+
+    ticket: int
+    hook: Step
+    generation: int
+    slot: SlotName
+    version: str | None
+    previous_slot: SlotName
+    previous_version: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +241,10 @@ Effect = (
     | StopApplication
     | SwitchSlot
     | StartApplication
+    | AwaitAnswer
+    | Route
+    | Drain
+    | RunHook
     | CancelStep
     | ClearStaging
     | DrawNonce

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from device_client.core.codes import ErrorCode
 from device_client.core.record import Record, SlotContent
@@ -19,9 +20,23 @@ class Step(StrEnum):
     INSTALL = "install"
     SMOKE_TEST = "smoke_test"
     CHECK = "check"
+    DRAIN = "drain"
     STOP = "stop"
     SWITCH = "switch"
     START = "start"
+    ANSWER = "answer"
+    ROUTE = "route"
+    BEFORE_INSTALL = "before_install"
+    BEFORE_SWITCH = "before_switch"
+    AFTER_SWITCH = "after_switch"
+    BEFORE_ROLLBACK = "before_rollback"
+    AFTER_COMMIT = "after_commit"
+
+
+HOOKS: Final = frozenset(
+    {Step.BEFORE_INSTALL, Step.BEFORE_SWITCH, Step.AFTER_SWITCH, Step.BEFORE_ROLLBACK, Step.AFTER_COMMIT}
+)
+"""Steps that are the operator's own commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +172,24 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class NonceDrawn:
-    """Fresh random bytes for a question, in hex."""
+    """Fresh random bytes for a question, in hex.
+
+    Attributes:
+        nonce: They.
+        step: What the question is about.
+        clock: What the device's clock shows, in seconds since the epoch; it may be wrong.
+    """
 
     nonce: str
     step: GrantedStep
+    clock: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentGiven:
+    """Somebody at the device agrees to the order with this generation."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +243,7 @@ Event = (
     | StepSucceeded
     | StepFailed
     | NonceDrawn
+    | ConsentGiven
     | Probed
     | ApplicationExited
     | Throttled

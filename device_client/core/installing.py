@@ -8,8 +8,18 @@ from dataclasses import replace
 from typing import Final
 
 from device_client.core.codes import ErrorCode, describe
-from device_client.core.effects import ClearStaging, Fetch, Install, SmokeTest, Source, Verify
+from device_client.core.effects import (
+    ClearStaging,
+    Effect,
+    Fetch,
+    Install,
+    SmokeTest,
+    Source,
+    StopApplication,
+    Verify,
+)
 from device_client.core.events import Step, StepFailed, StepSucceeded
+from device_client.core.hooks import pause_seconds, refusal_of, run_hook, says_later
 from device_client.core.machine import Phase, Signal
 from device_client.core.record import Record
 from device_client.core.state import NOTHING, Device, Outcome, begin, keep, move, note, spread
@@ -26,8 +36,8 @@ def prepare(device: Device, signal: Signal, **changes: object) -> Outcome:
     device = replace(device, percentage=None)
     device, told = move(device, signal, **changes)
     if signal is Signal.FOUND_IN_STANDBY:
-        device = begin(device, Step.SMOKE_TEST)
-        return device, (*told, SmokeTest(device.ticket, device.record.standby))
+        device, effects = _test(device)
+        return device, (*told, *effects)
     device = begin(device, Step.FETCH)
     return device, (*told, Fetch(device.ticket, source_of(device.record)))
 
@@ -40,22 +50,42 @@ def on_prepared(device: Device, event: StepSucceeded) -> Outcome:
             device, told = move(device, Signal.FETCHED)
             device = begin(device, Step.VERIFY)
             return device, (*told, Verify(device.ticket, source_of(device.record)))
-        case Step.VERIFY:
+        case Step.VERIFY if Step.BEFORE_INSTALL in device.setup.hooks:
+            return run_hook(device, Step.BEFORE_INSTALL)
+        case Step.VERIFY | Step.BEFORE_INSTALL:
             # From here on standby is no place to go back to, and that must be known before the first byte changes.
             device, told = move(device, Signal.VERIFIED, previous=None, **{standby: None})
             device = begin(device, Step.INSTALL)
             source, check = source_of(device.record), _order(device.record).health_check
-            return device, (*told, Install(device.ticket, source, standby, check))
+            return device, (*told, *_clear(device), Install(device.ticket, source, standby, check))
         case Step.INSTALL:
             device, kept = keep(device, **{standby: event.content})
-            device = begin(device, Step.SMOKE_TEST)
-            return device, (*kept, SmokeTest(device.ticket, standby))
+            device, effects = _test(device)
+            return device, (*kept, *effects)
         case _:
-            return move(replace(device, step=None), Signal.INSTALLED, attempts=0, error=None)
+            return move(replace(device, step=None), Signal.INSTALLED, attempts=0, waits=0, error=None)
+
+
+def _test(device: Device) -> Outcome:
+    """Try what stands in standby beside what serves, unless the order says that there is never more than one."""
+    device = begin(device, Step.SMOKE_TEST)
+    if _order(device.record).strategy == "rolling":
+        return on_prepared(device, StepSucceeded(Step.SMOKE_TEST, device.ticket))
+    return device, (*_clear(device), SmokeTest(device.ticket, device.record.standby))
+
+
+def _clear(device: Device) -> tuple[Effect, ...]:
+    """End what a walk side by side may have left in standby; the answer is nobody's step."""
+    return (StopApplication(0, device.record.active),) if device.setup.has_router else NOTHING
 
 
 def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outcome:
     """Try again later, or give up and keep what serves."""
+    if says_later(device, event):
+        error = describe(event.code, event.step.value, event.message, retryable=True)
+        device = replace(device, step=None, retry_at=now + pause_seconds(device))
+        return move(device, Signal.TOLD_TO_WAIT, waits=device.record.waits + 1, error=error)
+    event = refusal_of(event)
     attempts = device.record.attempts + 1
     device = replace(device, step=None)
     if not event.retryable or attempts >= ATTEMPTS_MAX:

@@ -8,9 +8,11 @@ A device is always in exactly one phase, and the phase is what it reports. There
 * **Preparing**: ``downloading``, ``verifying``, ``installing``. Nothing that serves has changed, so no permission is
   needed, and a newer order may drop everything at any moment.
 * **Asking**: ``ready`` and ``waiting``. Somebody must say "go" before anything that serves changes. ``waiting`` is
-  ``ready`` after "not yet" or under the fleet's brake. A rollback asks from here as well, without preparing anything.
+  ``ready`` after "not yet", under the fleet's brake, or until the device itself lets it go on. A rollback asks from
+  here as well, without preparing anything.
 * **Changing**: ``draining``, ``switching``, ``rolling_back``. The permission is used up and orders wait until this is
-  over, because half a switch is not a place to be.
+  over, because half a switch is not a place to be. ``draining`` is left out where a router lets the new version run
+  beside the old one: then what served is drained after the switch, when nothing depends on it any more.
 * **Resting**: ``idle``, ``rolled_back``, ``failed``; and ``trial``, in which the new version serves and the old one
   stands by until the new one is committed.
 
@@ -57,6 +59,7 @@ class Signal(StrEnum):
     INSTALLED = "installed"
     TOLD_TO_WAIT = "told_to_wait"
     GRANTED = "granted"
+    GRANTED_SIDE_BY_SIDE = "granted_side_by_side"
     ROLLBACK_GRANTED = "rollback_granted"
     STOPPED = "stopped"
     SWITCHED = "switched"
@@ -85,6 +88,7 @@ _ASKING: Final[Mapping[Signal, Phase]] = {
     **_NEW_ORDER,
     Signal.TOLD_TO_WAIT: Phase.WAITING,
     Signal.GRANTED: Phase.DRAINING,
+    Signal.GRANTED_SIDE_BY_SIDE: Phase.SWITCHING,
     Signal.ROLLBACK_GRANTED: Phase.ROLLING_BACK,
     Signal.TRIAL_RESUMED: Phase.TRIAL,
     Signal.TURNED_BACK: Phase.ROLLING_BACK,
@@ -96,7 +100,11 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Signal, Phase]]] = {
         Signal.TURNED_BACK: Phase.ROLLING_BACK,  # the committed version died and the one before it is still there
     },
     Phase.DOWNLOADING: {**_NEW_ORDER, Signal.FETCHED: Phase.VERIFYING},
-    Phase.VERIFYING: {**_NEW_ORDER, Signal.VERIFIED: Phase.INSTALLING},
+    Phase.VERIFYING: {
+        **_NEW_ORDER,
+        Signal.VERIFIED: Phase.INSTALLING,
+        Signal.TOLD_TO_WAIT: Phase.WAITING,  # by the operator's own command, which may take a day
+    },
     Phase.INSTALLING: {**_NEW_ORDER, Signal.INSTALLED: Phase.READY},
     Phase.READY: _ASKING,
     Phase.WAITING: _ASKING,

@@ -42,6 +42,7 @@ def on_desired(device: Device, event: DesiredReceived) -> Outcome:
             "desired_sha256": event.sha256,
             "marks": marks,
             "attempts": record.attempts if record.phase in CHANGING else 0,
+            "waits": 0,
             "deferred": True,
         }
     )
@@ -101,7 +102,8 @@ def _drop(device: Device) -> Outcome:
     """Stop preparing for an order that is not the present one any more."""
     cancelled: tuple[Effect, ...] = (CancelStep(),) if device.phase in PREPARING and device.step is not None else ()
     step = None if device.phase in PREPARING else device.step
-    return replace(device, step=step, retry_at=None, question=None, ask_at=None, asked_count=0), cancelled
+    retry_at = device.retry_at if device.phase is Phase.TRIAL else None
+    return replace(device, step=step, retry_at=retry_at, question=None, ask_at=None, asked_count=0), cancelled
 
 
 def _finish_trial_first(device: Device, desired: Desired) -> Outcome:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from device_client.core.machine import Phase
 from schemas.ids import Name, Sha256
-from schemas.messages import CommitOn, Count, Desired, ErrorReport, HealthCheck, Seconds, SlotName
+from schemas.messages import CommitOn, Count, Desired, ErrorReport, HealthCheck, Seconds, SlotName, Strategy
 
 REFUSALS_KEPT: Final = 16
 BOOTS_PER_TRIAL: Final = 3
@@ -67,6 +67,7 @@ class Trial(_Remembered):
         boots_left: Reboots it may still see.
         check: How the order said to ask for its health.
         healthy: It was locally healthy once and waits for its wave's gate.
+        strategy: How the order said to change.
     """
 
     slot: SlotName
@@ -80,6 +81,7 @@ class Trial(_Remembered):
     check: HealthCheck
     boots_left: Annotated[int, Field(ge=0)] = BOOTS_PER_TRIAL
     healthy: bool = False
+    strategy: Strategy = "blue_green"
 
 
 class Return(_Remembered):
@@ -91,6 +93,7 @@ class Return(_Remembered):
         patience_seconds: What the old version has to show its health.
         check: Its own way to be asked, at the pace of the order that it is left for.
         deadline_at: When that is over; None before the switch.
+        strategy: How the order said to change that is left, or that says to leave.
     """
 
     slot: SlotName
@@ -98,6 +101,7 @@ class Return(_Remembered):
     patience_seconds: Seconds
     check: HealthCheck
     deadline_at: float | None = None
+    strategy: Strategy = "blue_green"
 
 
 class Refusal(_Remembered):
@@ -127,6 +131,8 @@ class Record(_Remembered):
         deferred: The order has yet to be followed, after the change or the trial that is under way.
         refused: The last releases that failed here.
         attempts: Failed attempts at the present step.
+        waits: How often a hook has said "later" to the present step.
+        consent: The last order to which somebody at the device has agreed.
         error: Why it is where it is.
         reported_seq: Number of the last report.
         session: Number of starts.
@@ -148,6 +154,8 @@ class Record(_Remembered):
     deferred: bool = False
     refused: Annotated[tuple[Refusal, ...], Field(max_length=REFUSALS_KEPT)] = ()
     attempts: Count = 0
+    waits: Count = 0
+    consent: Count | None = None
     error: ErrorReport | None = None
     reported_seq: Count = 0
     session: Count = 0

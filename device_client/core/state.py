@@ -14,6 +14,7 @@ from device_client.core.grant import Question
 from device_client.core.machine import IN_PROGRESS, Phase, Signal, follow
 from device_client.core.probe import Health
 from device_client.core.record import Record
+from device_client.core.setup import BARE, Setup
 from schemas.messages import DeviceEvent, ErrorReport, Reported
 from schemas.trust import Root
 
@@ -25,13 +26,16 @@ class Device:
     Attributes:
         id: Its id; seeds its jitter.
         record: What it remembers; as of the last ``Persist``.
+        setup: How it is equipped.
         connected: A session with the broker is up.
         hold: The fleet's brake is on.
         root: The trust root in force; None if the settings name the keys.
         question: What it asked and has no answer to.
         ask_at: When it asks (again); None if there is nothing to ask or the nonce is being drawn.
+        server_ahead_seconds: By how much the clock of who grants is ahead of the boot clock; None before a grant.
         asked_count: Questions without an answer in a row.
         step: The step under way.
+        walk: The steps of the change that come after it.
         ticket: Number of the last step.
         retry_at: When a failed step is tried again.
         health: What the probes of the application say.
@@ -42,13 +46,16 @@ class Device:
 
     id: str
     record: Record = field(default_factory=Record)
+    setup: Setup = BARE
     connected: bool = False
     hold: bool = False
     root: Root | None = None
     question: Question | None = None
     ask_at: float | None = None
+    server_ahead_seconds: float | None = None
     asked_count: int = 0
     step: Step | None = None
+    walk: tuple[Step, ...] = ()
     ticket: int = 0
     retry_at: float | None = None
     health: Health = field(default_factory=Health)
@@ -90,9 +97,9 @@ def keep(device: Device, **changes: object) -> Outcome:
     return device, (Persist(device.record),)
 
 
-def begin(device: Device, step: Step) -> Device:
-    """Start a step; only an answer with the new ticket will be heard."""
-    return replace(device, step=step, ticket=device.ticket + 1, retry_at=None)
+def begin(device: Device, step: Step, walk: tuple[Step, ...] = ()) -> Device:
+    """Start a step, which ends whatever walk was under way; only an answer with the new ticket will be heard."""
+    return replace(device, step=step, walk=walk, ticket=device.ticket + 1, retry_at=None)
 
 
 def report(device: Device) -> Reported:

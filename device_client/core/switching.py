@@ -1,4 +1,8 @@
-"""Changing what serves: check the slot, stop the old, switch, start the new. Forwards and back it is the same walk.
+"""Changing what serves, step by step as ``walk`` lays them out. Forwards and back it is the same walk.
+
+On the way forwards a step that fails ends the walk at the old version. On the way back nothing may keep the device at
+the version that it leaves: what does not answer, drain or follow is gone past, and the router is tried until the time
+of the return is over.
 
 The commit wait
 ===============
@@ -19,21 +23,15 @@ from dataclasses import replace
 from typing import Final
 
 from device_client.core.codes import ErrorCode, describe
-from device_client.core.effects import (
-    CheckSlot,
-    ClearStaging,
-    Effect,
-    EventKind,
-    StartApplication,
-    StopApplication,
-    SwitchSlot,
-)
-from device_client.core.events import Step, StepFailed
+from device_client.core.effects import CancelStep, ClearStaging, Effect, EventKind, Route, StartApplication, SwitchSlot
+from device_client.core.events import HOOKS, Step, StepFailed
+from device_client.core.hooks import pause_seconds, refusal_of, run_hook, says_later, tell_ignored
 from device_client.core.machine import CHANGING, Phase, Signal
 from device_client.core.probe import Health
 from device_client.core.record import Return, Trial, at_pace_of
-from device_client.core.state import Device, Outcome, begin, move, note, tell
-from schemas.messages import Desired, ErrorReport, SlotName
+from device_client.core.state import NOTHING, Device, Outcome, begin, move, note, tell
+from device_client.core.walk import is_side_by_side, proceed, set_out, target_of
+from schemas.messages import Desired, ErrorReport
 
 GATE_WAIT_SECONDS_MAX: Final = 7 * 86400.0
 RETRY_SECONDS: Final = 5.0
@@ -54,10 +52,13 @@ def activate(device: Device, desired: Desired, now: float) -> Outcome:
         progress_deadline_seconds=desired.progress_deadline_seconds,
         deadline_at=now + desired.progress_deadline_seconds,
         check=desired.health_check,
+        strategy=desired.strategy,
     )
-    device, told = move(device, Signal.GRANTED, trial=trial, error=None)
-    device = begin(device, Step.CHECK)
-    return device, (*told, CheckSlot(device.ticket, trial.slot))
+    beside = device.setup.has_router and trial.strategy == "blue_green"
+    signal = Signal.GRANTED_SIDE_BY_SIDE if beside else Signal.GRANTED
+    device, told = move(device, signal, trial=trial, error=None, waits=0)
+    device, effects = set_out(device)
+    return device, (*told, *effects)
 
 
 def roll_back_as_ordered(device: Device) -> Outcome:
@@ -72,6 +73,7 @@ def roll_back_as_ordered(device: Device) -> Outcome:
         error=None,
         patience_seconds=desired.progress_deadline_seconds,
         check=at_pace_of(desired.health_check, record.content(slot)),
+        strategy=desired.strategy,
     )
     return _go_back(device, Signal.ROLLBACK_GRANTED, going_back, error=None)
 
@@ -99,15 +101,14 @@ def turn_back(device: Device, code: ErrorCode, message: str) -> Outcome:
         error=error,
         patience_seconds=terms.progress_deadline_seconds,
         check=at_pace_of(serving.health_check, record.content(previous)),
+        strategy=terms.strategy,
     )
     return _go_back(device, Signal.TURNED_BACK, going_back, error=error, refused=refused)
 
 
 def resume_return(device: Device) -> Outcome:
     """Go on with a rollback that a power cut or a failed step interrupted."""
-    going_back = _going_back(device)
-    device = begin(device, Step.CHECK)
-    return device, (CheckSlot(device.ticket, going_back.slot),)
+    return set_out(device)
 
 
 def commit(device: Device) -> Outcome:
@@ -115,33 +116,39 @@ def commit(device: Device) -> Outcome:
     record = device.record
     trial = record.trial
     assert trial is not None, "only a trial is committed"
-    device, told = move(device, Signal.COMMITTED, trial=None, installed_generation=trial.generation, error=None)
-    return device, (*told, ClearStaging())
+    device, told = move(
+        device, Signal.COMMITTED, trial=None, installed_generation=trial.generation, error=None, waits=0
+    )
+    if Step.AFTER_COMMIT not in device.setup.hooks:
+        return device, (*told, ClearStaging())
+    device, effects = run_hook(device, Step.AFTER_COMMIT)
+    return device, (*told, ClearStaging(), *effects)
 
 
 def on_changed(device: Device, step: Step, now: float) -> Outcome:
     """Take the next step of the walk after ``step``."""
-    if device.phase not in CHANGING:
-        return replace(device, step=None), ()  # a start that put back what ought to serve
-    match step:
-        case Step.CHECK:
-            device = begin(device, Step.STOP)
-            return device, (StopApplication(device.ticket),)
-        case Step.STOP:
-            told: tuple[Effect, ...] = ()
-            if device.phase is Phase.DRAINING:
-                device, told = move(device, Signal.STOPPED)
-            device = begin(device, Step.SWITCH)
-            return device, (*told, SwitchSlot(device.ticket, _target(device)))
-        case Step.SWITCH:
-            return _arrive(device, now)
-        case _:
-            return replace(device, step=None), ()
+    told = NOTHING
+    if device.phase is Phase.DRAINING and step is Step.STOP:
+        device, told = move(device, Signal.STOPPED)
+    elif device.phase in CHANGING and step is _arrival(device):
+        device, told = _arrive(device, now)
+    device, effects = proceed(device)
+    return device, (*told, *effects)
 
 
 def on_change_failed(device: Device, event: StepFailed, now: float) -> Outcome:
     """Stop the walk where something serves: forwards at the old version, back at what there is."""
-    device = replace(device, step=None)
+    if _may_be_passed(device, event.step):
+        ignored = (tell_ignored(device, event),) if event.step in HOOKS else NOTHING
+        device, effects = proceed(device)
+        return device, (*ignored, *effects)
+    if device.phase is Phase.TRIAL and says_later(device, event):
+        waiting = replace(device, retry_at=now + pause_seconds(device))
+        return note(waiting, waits=device.record.waits + 1, error=_error(event))
+    event = refusal_of(event)
+    if event.step is Step.ROUTE and device.phase is not Phase.SWITCHING:
+        return device, NOTHING  # it goes on trying, and whoever needs it waits for this step
+    device = replace(device, step=None, walk=())
     match device.phase:
         case Phase.DRAINING | Phase.SWITCHING:
             return _stay(device, event)
@@ -154,16 +161,40 @@ def on_change_failed(device: Device, event: StepFailed, now: float) -> Outcome:
 
 
 def _go_back(device: Device, signal: Signal, going_back: Return, **changes: object) -> Outcome:
+    cancelled = (CancelStep(),) if device.step is not None else NOTHING  # the way back waits for no drain and no hook
     device, told = move(
         device, signal, going_back=going_back, trial=None, installed_generation=None, attempts=0, **changes
     )
     device, effects = resume_return(device)
-    return device, (*told, *effects)
+    return device, (*cancelled, *told, *effects)
+
+
+def _arrival(device: Device) -> Step:
+    """Return the step after which the target serves: where something else still does, clients must have been seen."""
+    is_beside = device.phase is Phase.SWITCHING and is_side_by_side(device) and device.record.active is not None
+    return Step.ROUTE if is_beside else Step.SWITCH
+
+
+def _may_be_passed(device: Device, step: Step) -> bool:
+    """Say whether the walk goes on although ``step`` failed."""
+    is_return = device.phase is Phase.ROLLING_BACK
+    has_arrived = device.record.active == target_of(device) if is_return else device.phase is Phase.TRIAL
+    match step:
+        case Step.DRAIN | Step.AFTER_COMMIT:
+            return True
+        case Step.ANSWER | Step.BEFORE_ROLLBACK:
+            return is_return
+        case Step.AFTER_SWITCH:
+            return device.phase is not Phase.TRIAL
+        case Step.STOP:
+            return has_arrived and is_side_by_side(device)
+        case _:
+            return False
 
 
 def _arrive(device: Device, now: float) -> Outcome:
-    """The link points to the new slot: remember that first, then start what is there."""
-    record, target = device.record, _target(device)
+    """The target serves from now on: remember that before anything follows from it."""
+    record, target = device.record, target_of(device)
     trial, going_back = record.trial, record.going_back
     if record.phase is Phase.ROLLING_BACK:
         assert going_back is not None, "a return has somewhere to go"
@@ -182,9 +213,7 @@ def _arrive(device: Device, now: float) -> Outcome:
         going_back=going_back,
         attempts=0,
     )
-    device = begin(device, Step.START)
-    event = tell(device, EventKind.SLOT_SWITCHED, f"{target} serves")
-    return device, (*told, StartApplication(device.ticket, target), event)
+    return device, (*told, tell(device, EventKind.SLOT_SWITCHED, f"{target} serves"))
 
 
 def _stay(device: Device, event: StepFailed) -> Outcome:
@@ -225,19 +254,15 @@ def _serve(device: Device, effects: tuple[Effect, ...], *, relink: bool) -> Outc
     active = device.record.active
     if active is None:
         return device, effects
-    if relink:
+    if relink:  # before the record says that the change is over: a link elsewhere would be the truth after a power cut
         device = begin(device, Step.SWITCH)
-        effects = (*effects, SwitchSlot(device.ticket, active))
+        effects = (SwitchSlot(device.ticket, active), *effects)
     device = begin(device, Step.START)
-    return device, (*effects, StartApplication(device.ticket, active))
-
-
-def _target(device: Device) -> SlotName:
-    record = device.record
-    if record.phase is Phase.ROLLING_BACK:
-        return _going_back(device).slot
-    assert record.trial is not None, "a switch has a trial"
-    return record.trial.slot
+    effects = (*effects, StartApplication(device.ticket, active))
+    if not (relink and device.setup.has_router):
+        return device, effects
+    device = begin(device, Step.ROUTE, walk=(Step.STOP,))
+    return device, (*effects, Route(device.ticket, active))
 
 
 def _going_back(device: Device) -> Return:

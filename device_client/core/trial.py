@@ -7,10 +7,11 @@ order that installed it stands, and only if the old version is still verified.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from device_client.core.codes import ErrorCode, describe
 from device_client.core.effects import EventKind
-from device_client.core.events import Probed
+from device_client.core.events import Probed, Step
 from device_client.core.machine import Phase, Signal
 from device_client.core.probe import (
     CRASHES_MAX,
@@ -25,6 +26,8 @@ from device_client.core.probe import (
 from device_client.core.record import SlotContent, Trial
 from device_client.core.state import NOTHING, Device, Outcome, keep, move, tell
 from device_client.core.switching import GATE_WAIT_SECONDS_MAX, commit, turn_back
+
+_NOT_WELL: Final = "the old version does not get healthy either"
 
 
 def on_probed(device: Device, event: Probed, now: float) -> Outcome:
@@ -65,10 +68,16 @@ def on_time(device: Device, now: float) -> Outcome:
         going_back = record.going_back
         if going_back is None or going_back.deadline_at is None or now < going_back.deadline_at:
             return device, NOTHING
-        error = describe(ErrorCode.ROLLBACK_FAILED, "rolling_back", "the old version does not get healthy either")
+        is_hidden = device.step is Step.ROUTE
+        reason = "the router does not lead to the old version" if is_hidden else _NOT_WELL
+        error = describe(ErrorCode.ROLLBACK_FAILED, "rolling_back", reason)
         return move(device, Signal.GAVE_UP, going_back=None, error=error)
     if record.trial is None or not is_on_trial(device) or now < record.trial.deadline_at:
         return device, NOTHING
+    if device.step is Step.AFTER_SWITCH:
+        return turn_back(device, ErrorCode.HOOK_FAILED, "after_switch did not end by the deadline")
+    if device.step is Step.ROUTE:
+        return turn_back(device, ErrorCode.ROUTER_FAILED, "the router did not lead to it by the deadline")
     waited_for = "a permission to commit" if device.health.was_healthy else "health"
     return turn_back(device, ErrorCode.DEADLINE_EXCEEDED, f"no {waited_for} by the deadline")
 
@@ -77,7 +86,7 @@ def _watch_trial(device: Device, trial: Trial, serving: SlotContent, now: float)
     if has_relapsed(device.health, serving.health_check):
         return turn_back(device, ErrorCode.UNHEALTHY, f"{device.health.failures} failed checks in a row")
     proven = is_proven(device.health, serving.health_check, trial.min_ready_seconds)
-    if not proven or device.phase is not Phase.TRIAL:
+    if not proven or device.phase is not Phase.TRIAL or device.step is not None:
         return device, NOTHING
     if trial.commit_on == "local_health":
         return commit(device)
@@ -114,7 +123,7 @@ def _confirm_return(device: Device, serving: SlotContent) -> Outcome:
     going_back = device.record.going_back
     if going_back is None or going_back.deadline_at is None:
         return device, NOTHING  # not there yet: it is still the new version that answers
-    if device.health.successes < serving.health_check.success_threshold:
+    if device.health.successes < serving.health_check.success_threshold or device.step is not None:
         return device, NOTHING
     device, told = move(device, Signal.RESTORED, going_back=None, attempts=0)
     event = tell(device, EventKind.ROLLED_BACK, f"{serving.version} serves again", going_back.error)

@@ -33,7 +33,7 @@ class EndAgent:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Let the outcome's slot serve: write the outcome, stop what runs, switch, start."""
+    """Let the outcome's slot serve: write the outcome, stop what runs, switch, start, lead clients there."""
 
     outcome: Outcome
 
@@ -47,7 +47,7 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start the application of the active slot, and end any other."""
+    """Start the application of the active slot, end any other, and lead clients there."""
 
     slot: str
 
@@ -83,10 +83,11 @@ def _wish(seen: Seen, now: float) -> Action:
     trial, outcome = seen.trial, seen.outcome
     if trial is None:
         return Wait()
+    is_served = seen.running == seen.active and seen.is_routed
     if outcome is not None and outcome.is_about(trial) and outcome.slot == seen.active:
-        return Wait() if seen.running == seen.active else Start(outcome.slot)
+        return Wait() if is_served else Start(outcome.slot)
     if seen.active == trial.previous:  # not switched yet, or back already: see to it that something serves
-        is_dark = seen.running != trial.previous and _is_silent(seen, now)
+        is_dark = not is_served and _is_silent(seen, now)
         return Wait() if trial.previous is None or not is_dark else Start(trial.previous)
     cause = _cause(seen, trial, now)
     if cause is None:

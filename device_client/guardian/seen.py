@@ -101,6 +101,7 @@ class Seen:
         outcome: What this guardian did last.
         running: The slot whose application runs.
         lock: The agent's lock.
+        is_routed: Clients are led to what is active, as far as a router is this guardian's business.
         is_previous_sound: The files of the previous slot are those that were verified; looked at under the lock only.
         patience: How long an agent may be silent.
     """
@@ -114,6 +115,7 @@ class Seen:
     boots: Boots = Boots()
     outcome: Outcome | None = None
     running: str | None = None
+    is_routed: bool = True
     lock: Lock = Lock.UNTRIED
     is_previous_sound: bool = False
     patience: Patience = Patience()

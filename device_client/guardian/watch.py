@@ -1,7 +1,8 @@
 """One look of the guardian, and what follows from it.
 
-A restoration is written down first and done after: check, write, stop, switch, start. After a power cut anywhere in it
-one verified slot is active, and the next look goes on from what it finds.
+A restoration is written down first and done after: check, write, stop, switch, start, lead clients there. After a power
+cut anywhere in it one verified slot is active, and the next look goes on from what it finds. A router that does not
+follow is told again with each look.
 """
 
 import fcntl
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.heartbeat import read_beat
 from device_client.adapters.layout import LOCK, STATE, read_link, write_link
+from device_client.adapters.router import RouterError
 from device_client.guardian import slots
 from device_client.guardian.decision import Action, EndAgent, Restore, Start, Stay, TakeLock, Wait, count_boot, decide
 from device_client.guardian.documents import Memory, read_memory, read_trial, write_memory
@@ -48,14 +50,15 @@ class Guardian:
     """Watches one device's folder.
 
     Args:
-        place: Where the application is and runs.
+        place: Where the application is and runs, and who leads clients to it.
         patience: How long an agent may be silent.
     """
 
     def __init__(self, place: Place, patience: Patience) -> None:
-        self._root, self._port, self._host = place.root, place.port, place.host
+        self._root, self._ports, self._host, self._router = place.root, place.ports, place.host, place.router
         self._state = place.root / STATE
         self._patience = patience
+        self._routed: tuple[int, str] | None = None
         self._boot_id = boot_id()
         self._looked_at = self._heard_at = boot_seconds()
         self._memory = read_memory(self._state)
@@ -101,6 +104,7 @@ class Guardian:
             boots=memory.boots,
             outcome=memory.outcome,
             running=self._running() if memory.outcome or seen.active == trial.previous else None,
+            is_routed=self._router is None or self._routed == (trial.generation, seen.active),
             is_previous_sound=self._previous is not None,
             is_starting=beat is not None and beat.is_starting,
             agent_lives=beat is not None and beat.process.is_alive(),
@@ -123,10 +127,12 @@ class Guardian:
                 slots.end_others(self._host, outcome.slot)
                 write_link(self._root, outcome.slot)
                 self._start(outcome.slot, self._previous)
+                self._lead_to(outcome.slot, self._previous)
             case Start(slot):
                 content = slots.check(self._root, slot)  # before anything is ended, since it may take long
                 slots.end_others(self._host, slot)
                 self._start(slot, content)
+                self._lead_to(slot, content)
 
     def _remember(self, **changes: Boots | Outcome) -> Memory:
         """Make what has changed durable, if the disk lets us: a full one must not keep a bad version serving."""
@@ -145,13 +151,24 @@ class Guardian:
             return
         if content is None:
             raise OSError(f"{slot}: its files are not those that were verified; it is not started")
-        self._started = slots.start(self._host, slot, content, self._port)
+        self._started = slots.start(self._host, slot, content, self._ports[slot])
         _log.info("guardian.started slot=%s version=%s", slot, content.version)
 
     def _running(self) -> str | None:
         """Return the slot whose application runs."""
         found = slots.serving(self._host)
         return None if found is None else found.slot
+
+    def _lead_to(self, slot: str, content: slots.Content | None) -> None:
+        """Let clients reach what serves, and remember for which trial they do."""
+        trial = read_trial(self._state)
+        if self._router is None or trial is None or content is None:
+            return
+        try:
+            self._router.lead_to(slot, content.version, self._ports[slot])
+        except RouterError as error:
+            raise OSError(str(error)) from error
+        self._routed = (trial.generation, slot)
 
     def _end_agent(self) -> None:
         beat = read_beat(self._state)

@@ -107,7 +107,7 @@ class World:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(watch, "boot_id", lambda: self.boot)
             patch.setattr(watch, "boot_seconds", lambda: self.now)
-            place = Place(self.root, 1, QuietHost(self))
+            place = Place(self.root, dict.fromkeys(("blue", "green"), 1), QuietHost(self))
             guardian = watch.Guardian(place, Patience(GUARDIAN_PATIENCE_SECONDS))
             for _ in range(10):
                 self.now += GUARDIAN_PATIENCE_SECONDS / 3
@@ -141,7 +141,7 @@ class QuietHost(ProcessHost):
     def is_running(self, instance: Instance) -> bool:
         return True
 
-    def end_others(self, kept: Instance | None, grace_seconds: float) -> bool:
+    def end_others(self, kept: Instance | None, grace_seconds: float, slots: Collection[str] = SLOT_NAMES) -> bool:
         self.world.serving = None if kept is None else self.world.serving
         return True
 
@@ -198,7 +198,11 @@ class QuietRuntime:
     def __init__(self, world: World, *_: Any) -> None:
         self.world = world
 
-    def take_over(self) -> SlotName | None:
+    @property
+    def slot(self) -> SlotName | None:
+        return self.world.serving
+
+    def take_over(self, *_: Any) -> SlotName | None:
         return self.world.serving
 
     def start(self, slot: SlotName, content: SlotContent) -> None:

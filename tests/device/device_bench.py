@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from device_client.core.codes import ErrorCode
 from device_client.core.device import Device, advance
 from device_client.core.effects import (
+    AwaitAnswer,
     CheckSlot,
+    Drain,
     DrawNonce,
     Effect,
     Fetch,
@@ -18,6 +20,8 @@ from device_client.core.effects import (
     PublishEvent,
     PublishReady,
     PublishReported,
+    Route,
+    RunHook,
     SmokeTest,
     StartApplication,
     StopApplication,
@@ -42,6 +46,7 @@ from device_client.core.events import (
 )
 from device_client.core.machine import Phase
 from device_client.core.record import Record, SlotContent
+from device_client.core.setup import BARE, Setup
 from schemas.messages import (
     ArtifactRef,
     Desired,
@@ -65,6 +70,9 @@ _STEPS: dict[type, Step] = {
     StopApplication: Step.STOP,
     SwitchSlot: Step.SWITCH,
     StartApplication: Step.START,
+    AwaitAnswer: Step.ANSWER,
+    Route: Step.ROUTE,
+    Drain: Step.DRAIN,
 }
 E = TypeVar("E")
 
@@ -112,7 +120,9 @@ class Bench:
     boot_id: str = "boot-1"
     link: SlotName | None = "blue"
     disk: dict[SlotName, SlotContent] = field(default_factory=lambda: {"blue": make_content("1.0.0")})
-    running: SlotName | None = None
+    alive: set[SlotName] = field(default_factory=set)
+    routed: SlotName | None = None
+    setup: Setup = BARE
     restoration: Restoration | None = None
     root: Root | None = None
     record: Record = field(default_factory=Record)
@@ -121,9 +131,10 @@ class Bench:
     log: list[Effect] = field(default_factory=list)
     grant_seq: int = 0
     nonce_count: int = 0
+    clock: float | None = None
 
     def __post_init__(self) -> None:
-        self.device = Device("pi-1")
+        self.device = Device("pi-1", setup=self.setup)
 
     # The shell.
 
@@ -143,13 +154,13 @@ class Bench:
                 self.record = record
             case DrawNonce(step):
                 self.nonce_count += 1
-                return [NonceDrawn(f"{self.nonce_count:032x}", step)]
-            case _ if type(effect) in _STEPS:
+                return [NonceDrawn(f"{self.nonce_count:032x}", step, self.clock)]
+            case _ if type(effect) in _STEPS or isinstance(effect, RunHook):
                 return self.answer(effect) if self.answers else []
         return []
 
     def answer(self, effect: Any) -> list[Event]:
-        step = _STEPS[type(effect)]
+        step = effect.hook if isinstance(effect, RunHook) else _STEPS[type(effect)]
         if step in self.failures:
             failure = self.failures[step]
             return [StepFailed(step, effect.ticket, failure.code, failure.message, failure.retryable)]
@@ -164,17 +175,22 @@ class Bench:
                 self.disk[slot] = content
             case SwitchSlot(_, slot):
                 self.link = slot
-            case StopApplication():
-                self.running = None
+            case StopApplication(_, keep):
+                self.alive = {slot for slot in self.alive if slot == keep}
             case StartApplication(_, slot):
                 assert slot in self.disk, "only what is verified serves"
-                self.running = slot
+                assert self.setup.has_router or self.alive <= {slot}, "without a router there is one at a time"
+                self.alive.add(slot)
+            case AwaitAnswer(_, slot):
+                assert slot in self.alive, "only what was started answers"
+            case Route(_, slot):
+                self.routed = slot
         return [StepSucceeded(step, effect.ticket, content)]
 
     # What a test says.
 
     def start(self, *, connected: bool = True) -> list[Effect]:
-        self.device = Device("pi-1")
+        self.device = Device("pi-1", setup=self.setup)
         facts = Facts(self.boot_id, self.link, dict(self.disk), self.running, self.restoration, self.root)
         effects = self.send(Started(self.record, facts))
         return [*effects, *self.send(Connected())] if connected else effects
@@ -231,6 +247,20 @@ class Bench:
 
     def phase(self) -> Phase:
         return self.device.phase
+
+    @property
+    def running(self) -> SlotName | None:
+        """What runs and serves, or else something that runs."""
+        return self.link if self.link in self.alive else next(iter(self.alive), None)
+
+    @running.setter
+    def running(self, slot: SlotName | None) -> None:
+        self.alive = set() if slot is None else {slot}
+
+    @property
+    def reached(self) -> str | None:
+        """The version that clients reach through the router."""
+        return self.disk[self.routed].version if self.routed in self.alive and self.routed in self.disk else None
 
     @property
     def question(self) -> Ready:

@@ -78,10 +78,12 @@ class TrialDevice:
 
     def guardian(self, silence_seconds: float = 120.0) -> Guardian:
         self._hosts.append(ProcessHost(self.root))
-        return Guardian(Place(self.root, self.port, self._hosts[-1]), Patience(silence_seconds))
+        place = Place(self.root, dict.fromkeys(("blue", "green"), self.port), self._hosts[-1])
+        return Guardian(place, Patience(silence_seconds))
 
     def close(self) -> None:
         """End what runs and wait for it."""
+        end_leftovers(self.root)  # first: what a guardian has started listens on the same port
         self._runtime.stop()
         until(self._is_over)
 

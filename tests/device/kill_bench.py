@@ -55,10 +55,12 @@ class Bench:
         kill_at: int | None,
         *,
         may_fail: bool = False,
+        until: str | None = None,
         traced: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         phases = ["rolled_back" if order == "rollback" else "idle"]
         phases = ["idle", "rolled_back", "failed"] if may_fail else phases
+        phases = phases if until is None else [until]
         request = {
             "config": str(config), "desired": str(self.orders[order]), "kill_at": kill_at, "phases": phases,
             "traced": traced,
@@ -145,8 +147,11 @@ def empty(folder: Path) -> AgentProcess:
     return AgentProcess(folder / "empty", "mqtt://127.0.0.1:1")
 
 
-def unsound(device: AgentProcess, versions: Collection[str]) -> str:
-    """Say what is wrong with a device that has come to rest and may serve one of ``versions``; empty if nothing is."""
+def unsound(device: AgentProcess, versions: Collection[str], port: int | None = None) -> str:
+    """Say what is wrong with a device that has come to rest and may serve one of ``versions``; empty if nothing is.
+
+    Clients come to ``port``, to the application's own where there is no router.
+    """
     slots = Slots(device.root)
     active = slots.active()
     if active is None:
@@ -157,5 +162,5 @@ def unsound(device: AgentProcess, versions: Collection[str]) -> str:
     running = [(slot, role) for _, slot, role in find(device.root)]
     if running != [(active, "serving")]:
         return f"running: {running}, while {active} is active"
-    answer = until(lambda: ask(device.port))
+    answer = until(lambda: ask(port or device.port))
     return "" if answer == {"status": "ok", "version": version} else f"it answers {answer}"

@@ -11,8 +11,10 @@ from device_client.core.codes import ErrorCode
 from device_client.core.device import next_wake
 from device_client.core.effects import LogRefusal
 from device_client.core.events import (
+    HOOKS,
     ApplicationExited,
     Connected,
+    ConsentGiven,
     Disconnected,
     GrantReceived,
     HoldCleared,
@@ -22,19 +24,21 @@ from device_client.core.events import (
 )
 from device_client.core.machine import CHANGING, Phase
 from device_client.core.revoking import is_revoked
+from device_client.core.setup import BARE, Setup
 from schemas.messages import Grant
 from tests.core.trust_roots import make_root
 from tests.device.device_bench import Bench, make_content
 
+SETUPS = [BARE, Setup(has_router=True, drains=True, hooks=HOOKS), Setup(has_router=True, needs_consent=True)]
 VERSIONS = st.sampled_from(["1.0.0", "1.1.0", "1.2.0"])
 
 
 class Life(RuleBasedStateMachine):
     """One device, an orchestrator that says anything, and a power supply that cannot be relied upon."""
 
-    @initialize(empty=st.booleans())
-    def begin(self, *, empty: bool) -> None:
-        self.bench = Bench(link=None, disk={}) if empty else Bench()
+    @initialize(empty=st.booleans(), setup=st.sampled_from(SETUPS))
+    def begin(self, *, empty: bool, setup: Setup) -> None:
+        self.bench = Bench(link=None, disk={}, setup=setup) if empty else Bench(setup=setup)
         self.bench.start()
         self.generation = 0
         self.grants: list[Grant] = []
@@ -42,11 +46,12 @@ class Life(RuleBasedStateMachine):
         self.marks = self.bench.record.marks
 
     @rule(version=VERSIONS, action=st.sampled_from(["install", "install", "rollback", "hold"]),
-          commit_on=st.sampled_from(["local_health", "round_trip", "gate"]), step=st.integers(-1, 2))  # fmt: skip
-    def order(self, version: str, action: str, commit_on: str, step: int) -> None:
+          commit_on=st.sampled_from(["local_health", "round_trip", "gate"]), step=st.integers(-1, 2),
+          strategy=st.sampled_from(["blue_green", "rolling"]))  # fmt: skip
+    def order(self, version: str, action: str, commit_on: str, step: int, strategy: str) -> None:
         generation = max(0, self.generation + step)
         self.generation = max(self.generation, generation)
-        self.bench.order(generation, version, action=action, commit_on=commit_on)
+        self.bench.order(generation, version, action=action, commit_on=commit_on, strategy=strategy)
 
     @precondition(lambda self: self.bench.nonce_count > 0)
     @rule(decision=st.sampled_from(["go", "go", "wait"]), epoch=st.integers(1, 2))
@@ -85,6 +90,10 @@ class Life(RuleBasedStateMachine):
     @rule(event=st.sampled_from([Connected(), Disconnected(), HoldReceived(), HoldCleared()]))
     def hear(self, event: Any) -> None:
         self.bench.send(event)
+
+    @rule()
+    def agree(self) -> None:
+        self.bench.send(ConsentGiven(self.bench.record.generation))
 
     @rule(answers=st.booleans())
     def stall(self, *, answers: bool) -> None:
@@ -143,6 +152,12 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def slot_that_serves_is_verified_and_never_written(self) -> None:
         assert self.bench.link is None or self.bench.link in self.bench.disk
+
+    @invariant()
+    def nothing_is_on_trial_to_which_nobody_agreed(self) -> None:
+        trial = self.bench.record.trial
+        if trial is not None and self.bench.setup.needs_consent:
+            assert (self.bench.record.consent or 0) >= trial.generation
 
     @invariant()
     def trial_has_its_fallback(self) -> None:

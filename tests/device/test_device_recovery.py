@@ -254,7 +254,7 @@ def test_damaged_active_slot_is_replaced_by_the_other_one() -> None:
 
 
 def test_device_without_any_verified_slot_runs_nothing() -> None:
-    bench = Bench(running="blue").committed()
+    bench = Bench(alive={"blue"}).committed()
     bench.disk.clear()
 
     bench.start()

@@ -122,6 +122,18 @@ def test_stop_ends_what_has_left_its_group(stage: Stage) -> None:
     assert left_from(stage.slots.root) == set()
 
 
+def test_stop_is_not_done_while_something_listens_on_the_port(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "PORT_CHECK_SECONDS", 0.01)
+    stage.runtime.start("blue", stage.put("blue", "1.0.0", "import time; time.sleep(60)"))
+    with (
+        socket.create_server(("127.0.0.1", stage.port)),
+        pytest.raises(StepError, match=f"something listens on {stage.port}"),
+    ):
+        stage.runtime.stop()
+
+    assert find(stage.slots.root) == []
+
+
 def test_exit_is_noticed_once_and_the_application_started_again_ever_later(stage: Stage) -> None:
     stage.runtime.start("blue", stage.put("blue", "1.0.0", "raise SystemExit(1)"))
     pauses: list[float] = []

@@ -99,6 +99,29 @@ def test_tls_takes_its_port_and_its_files(tmp_path: Path) -> None:
         (("[end]", "[runtime]\nkind = 'systemd'\n[limits]\ntasks = 5"), "they stand in the unit; move them there"),
         (("[end]", "[runtime]\nkind = 'podman'\n[limits]\ncgroup = '/x'"), "limits.cgroup is for runtime.kind process"),
         (("[end]", "[limits]\nmemory_bytes = 0"), "key 'limits.memory_bytes': "),
+        (
+            ("\nrelease_keys", "\nrouter = {template = 't', reload = ['r'], public_port = 8081}\nrelease_keys"),
+            "router.public_port must differ from port and standby_port",
+        ),
+        (
+            ("\nrelease_keys", "\nrouter = {template = 't', reload = [], public_port = 80}\nrelease_keys"),
+            "key 'router.reload': ",
+        ),
+        (
+            ("\nrelease_keys", "\nrouter = {template = 't', relaod = ['r'], public_port = 80}\nrelease_keys"),
+            "key 'router.relaod' is unknown; did you mean 'reload'?",
+        ),
+        (("\nrelease_keys", "\ndrain = {grace_seconds = 1.0}\nrelease_keys"), "give either path or command"),
+        (
+            ("\nrelease_keys", "\nhooks = {before_swich = ['h']}\nrelease_keys"),
+            "key 'hooks.before_swich' is unknown; did you mean 'before_switch'?",
+        ),
+        (("\nrelease_keys", "\nwindow = {start = '2:00', end = '05:00'}\nrelease_keys"), "key 'window.start': "),
+        (("\nrelease_keys", "\nwindow = {start = '02:00', end = '02:00'}\nrelease_keys"), "starts and ends at 02:00"),
+        (
+            ("\nrelease_keys", "\ntime_zone = 'Oslo'\nwindow = {start = '02:00', end = '03:00'}\nrelease_keys"),
+            "no time zone 'Oslo'",
+        ),
     ],
 )
 def test_settings_are_refused_with_file_key_and_remedy(tmp_path: Path, change: tuple[str, str], message: str) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from device_client.core.codes import ErrorCode
-from device_client.core.effects import SwitchSlot
+from device_client.core.effects import StartApplication, SwitchSlot
 from device_client.core.events import ApplicationExited, Disconnected, Probed, Step
 from device_client.core.machine import Phase
 from device_client.core.probe import Health, is_proven, observe
@@ -223,7 +223,7 @@ def test_trial_turns_back_when_the_application_cannot_be_started() -> None:
         assert bench.device.step is not None
         effect = bench.log[-1]
         bench.send(*bench.answer(effect))
-    failing = bench.log[-2]
+    failing = bench.last(StartApplication)
     bench.answers = True
     event = bench.answer(failing)[0]
     bench.failures.clear()

@@ -236,6 +236,7 @@ def test_guardian_needs_nothing_but_python_and_no_network() -> None:
         ("root = ", "no valid TOML"),
         ("port = 1", "key 'root' is not the path of a folder; correct it"),
         ('root = "r"\nport = true', "key 'port' is not a number; correct it"),
+        ('root = "r"\nport = 1\n[router]\ntemplate = "t"', "table 'router' cannot be used: 'reload'; correct it"),
     ],
 )
 def test_wrong_settings_are_refused_with_file_key_and_remedy(tmp_path: Path, text: str | None, says: str) -> None:

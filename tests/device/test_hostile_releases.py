@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.layout import tree_digest
 from device_client.adapters.runtime import Runtime
@@ -100,7 +101,8 @@ class World:
             0,
         )
         artifacts = Artifacts(self.slots, Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),)), formats))
-        worker = Worker(self.slots, artifacts, self.runtime, free_port(), lambda _: None)
+        applications = Applications.one_by_one(self.runtime, self.port, free_port())
+        worker = Worker(self.slots, artifacts, applications, post=lambda _: None)
         for work in (Fetch(1, source), Verify(2, source), Install(3, source, "blue", CHECK)):
             event = worker.attempt(work, None, Event())
             if isinstance(event, StepFailed):
