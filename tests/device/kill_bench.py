@@ -132,7 +132,7 @@ def start_driver() -> "subprocess.Popen[str]":
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
     return subprocess.Popen(
         [sys.executable, str(here / "device_driver.py")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0,
     )  # fmt: skip
 
 

@@ -135,9 +135,10 @@ def test_version_that_kills_its_agent_is_left_by_the_guardian(device: HostileDev
     device.switch_to(hostile("import signal; os.kill(os.getppid(), signal.SIGKILL)"))
     device.lose_broker()
 
+    agent = device.agent.process
+    assert agent is not None
+    until(lambda: agent.poll() == -9)
     until(lambda: device.serves("1.0.0"), TRIAL_SECONDS + GRACE_SECONDS + LEEWAY_SECONDS)
-    assert device.agent.process is not None
-    assert device.agent.process.poll() == -9
     assert device.left_of_it() == []
 
 
