@@ -115,8 +115,8 @@ def control_group(folder: Path) -> Path:
 def stage(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     made = Stage(tmp_path, request.param)
     yield made
+    made.host.end_others(None, 0)  # first: what a guardian has started listens on the same port
     made.runtime.stop()
-    made.host.end_others(None, 0)
     until(made.is_over)
     if made.kind == "process in a control group":
         group = control_group(tmp_path)
