@@ -8,57 +8,27 @@ import fcntl
 import json
 import logging
 import os
-import pwd
 import signal
 import sys
 import threading
 import time
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Final
 
-from device_client.adapters.applications import Applications
-from device_client.adapters.artifact import Artifacts, Identity
-from device_client.adapters.boot import boot_id, boot_seconds
-from device_client.adapters.clock import timestamp
-from device_client.adapters.compression import supported_formats
+from device_client.adapters.boot import boot_seconds
 from device_client.adapters.consent import Consent
-from device_client.adapters.crossing import Public
-from device_client.adapters.draining import Draining
 from device_client.adapters.families import adopt_orphans
-from device_client.adapters.hardware import Hardware
-from device_client.adapters.health import Observer, disk_free_bytes, memory_total_bytes
-from device_client.adapters.hooks import Hooks
-from device_client.adapters.hosting import Host
 from device_client.adapters.hosts import host_of
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK, RECORD
-from device_client.adapters.metrics import Names, parse_selector
-from device_client.adapters.mqtt import Bus
-from device_client.adapters.performer import Performer
-from device_client.adapters.pushed import SOCKET, Pushed
-from device_client.adapters.router import Router
-from device_client.adapters.runtime import Runtime
-from device_client.adapters.sampler import Sampler, Sources
-from device_client.adapters.service import Service
-from device_client.adapters.slots import SLOT_NAMES, Slots
-from device_client.adapters.trust import Trusted
-from device_client.adapters.worker import Worker
-from device_client.agent import Agent, Inbox
-from device_client.core.codes import ErrorCode
-from device_client.core.events import Facts, Restoration
+from device_client.adapters.slots import Slots
+from device_client.assembly import build_agent
 from device_client.core.installing import PREPARING
 from device_client.core.machine import ASKING
-from device_client.core.record import Record
-from device_client.core.setup import Setup
-from device_client.guardian.documents import read_memory
 from device_client.provision import provision
-from device_client.settings import Settings, SettingsError, broker_of, load_settings, trust_of
+from device_client.settings import Settings, SettingsError, load_settings
 from device_client.units import DESTINATION, hidden_paths, install_units
 from schemas.errors import FleetError
-from schemas.messages import Info, SlotName
-from schemas.topics import TopicTree
 
 EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
@@ -112,106 +82,6 @@ def main() -> int:
         return EXIT_ERROR
 
 
-def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
-    """Wire an agent, and find out how things stand on this device.
-
-    Returns:
-        The agent, and what its ``run`` needs.
-
-    Raises:
-        SettingsError: The broker's password or the keys that are trusted cannot be read.
-        OSError: The folder cannot be used.
-    """
-    slots = Slots(Path(settings.root))
-    journal = Journal(slots.state / RECORD)
-    boot = boot_id()
-    service = Service(slots.state, boot, boot_seconds)
-    service.starting()
-    record = journal.load()
-    inbox = Inbox()
-    host = host_of(slots.root, settings.runtime.model_dump(), settings.limits.model_dump())
-    _check_limits(settings, host)
-    applications = _applications(settings, slots, host)
-    trust = trust_of(settings, slots.state)
-    identity = Identity(settings.arch, settings.device_type, trust)
-    worker = Worker(
-        slots,
-        Artifacts(slots, identity),
-        applications,
-        public=_public(settings),
-        draining=_draining(settings, slots),
-        hooks=_hooks(settings, slots),
-        post=inbox.post,
-    )
-    worker.start()
-    bus = Bus(
-        broker_of(settings),
-        TopicTree(settings.topic_root),
-        settings.device,
-        trust=trust,
-        clock=boot_seconds,
-        post=inbox.post,
-    )
-    # On the wire a boot is one life of the agent: its counters begin at zero with it.
-    sampler = Sampler(slots.root, f"{boot[:8]}-{record.session + 1}", boot_seconds, _sources(settings, slots, host))
-    observer = Observer(sampler, settings.sample_interval_seconds, boot_seconds, inbox.post)
-    introduce = partial(_introduce, settings, slots, trust, boot)
-    performer = Performer(journal, slots, applications, worker, bus, introduce)
-    agent = Agent(
-        settings.device,
-        inbox=inbox,
-        performer=performer,
-        applications=applications,
-        observer=observer,
-        bus=bus,
-        consent=Consent(slots.state),
-        service=service,
-        encoding=settings.encoding,
-        clock=boot_seconds,
-        setup=Setup(
-            has_router=settings.router is not None,
-            drains=settings.drain is not None,
-            hooks=frozenset(settings.hooks.commands),
-            needs_consent=settings.needs_consent,
-            window=settings.maintenance_window,
-        ),
-    )
-    facts = Facts(boot, slots.active(), slots.verified(), applications.take_over(), _restoration(slots), trust.root)
-    return agent, record, facts
-
-
-def _applications(settings: Settings, slots: Slots, host: Host) -> Applications:
-    """Behind a router each slot has its port and is tested there; without one, what serves has the one port."""
-    blue, standby = (
-        Runtime(slots, port, boot_seconds, settings.runtime.grace_seconds, host)
-        for port in (settings.port, settings.standby_port)
-    )
-    if settings.router is not None:
-        ports: dict[SlotName, int] = {"blue": settings.port, "green": settings.standby_port}
-        return Applications({"blue": blue, "green": standby}, ports, ports)
-    return Applications.one_by_one(blue, settings.port, settings.standby_port)
-
-
-def _public(settings: Settings) -> Public | None:
-    table = settings.router
-    if table is None:
-        return None
-    router = Router(Path(settings.root), Path(table.template), table.reload, table.timeout_seconds)
-    return Public(router, table.public_port)
-
-
-def _draining(settings: Settings, slots: Slots) -> Draining | None:
-    table = settings.drain
-    if table is None:
-        return None
-    return Draining(table.path, table.command, table.grace_seconds, slots.state / "drain.log")
-
-
-def _hooks(settings: Settings, slots: Slots) -> Hooks:
-    table = settings.hooks
-    return Hooks(settings.device, slots.root, table.commands, table.timeout_seconds, slots.state / "hooks.log")
-
-
 def lock(settings: Settings) -> IO[str]:
     """Make sure that this is the only agent on its folder, for as long as the returned file is open.
 
@@ -232,49 +102,6 @@ def lock(settings: Settings) -> IO[str]:
             time.sleep(LOCK_POLL_SECONDS)
         else:
             return file
-
-
-def _sources(settings: Settings, slots: Slots, host: Host) -> Sources:
-    """Return where the figures of a sample come from.
-
-    Raises:
-        OSError: The socket for what is pushed cannot be made.
-    """
-    metrics = settings.metrics
-    pushed = None
-    if metrics.source == "push":
-        # In containers and units the application is somebody whom we do not know.
-        mode = 0o600 if settings.runtime.kind == "process" else 0o666
-        user = settings.limits.user
-        owner = pwd.getpwnam(user).pw_uid if user is not None and settings.runtime.kind == "process" else None
-        pushed = Pushed(slots.state / SOCKET, mode, owner, boot_seconds)
-        pushed.start()
-    names = Names(*(parse_selector(text) for text in (metrics.requests, metrics.errors, metrics.latency)))
-    return Sources(host.usage, Hardware(), names, metrics.path, metrics.port, pushed)
-
-
-def _check_limits(settings: Settings, host: Host) -> None:
-    """Say which limits hold nobody back; where they are required, refuse.
-
-    Raises:
-        SettingsError: A limit is required and cannot be enforced.
-    """
-    names = ", ".join(host.unenforced())
-    if not names:
-        return
-    remedy = 'name a control group with [limits] cgroup, or use kind = "systemd", "docker" or "podman"'
-    if settings.limits.required:
-        raise SettingsError(f"key 'limits.required': {names} cannot be enforced on processes here; {remedy}")
-    _log.warning("limits.not_enforced limits=%s remedy=%s", names, remedy)
-
-
-def _restoration(slots: Slots) -> Restoration | None:
-    """Return what the guardian did last; it knows slots and codes as text only."""
-    outcome = read_memory(slots.state).outcome
-    slot = next((slot for slot in SLOT_NAMES if outcome is not None and slot == outcome.slot), None)
-    if outcome is None or slot is None or outcome.code not in set(ErrorCode):
-        return None
-    return Restoration(outcome.generation, outcome.manifest_sha256, slot, ErrorCode(outcome.code), outcome.message)
 
 
 def _run(settings: Settings) -> int:
@@ -349,32 +176,6 @@ def _status(settings: Settings) -> int:
     }
     print(json.dumps(answer, indent=1))
     return 0
-
-
-def _introduce(settings: Settings, slots: Slots, trust: Trusted, boot: str, session: int, serving: str | None) -> Info:
-    return Info(
-        session=session,
-        boot_id=f"{boot[:8]}-{session}",
-        agent=f"tidegate-agent/{version('tidegate')}",
-        device_type=settings.device_type,
-        arch=settings.arch,
-        region=settings.region,
-        group=settings.group,
-        site=settings.site,
-        strategies=("blue_green", "rolling"),
-        formats=supported_formats(),
-        disk_free_bytes=disk_free_bytes(slots.root),
-        memory_total_bytes=memory_total_bytes(),
-        tags=settings.tags,
-        single_point_of_failure=settings.single_point_of_failure,
-        maintenance=settings.maintenance,
-        known_issues=settings.known_issues,
-        time_zone=settings.time_zone,
-        signals=("error_rate", "latency", "memory", "cpu", "disk", "temperature"),
-        version=serving,
-        root_version=None if trust.root is None else trust.root.version,
-        ts=timestamp(),
-    )
 
 
 if __name__ == "__main__":

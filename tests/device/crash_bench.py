@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-import device_client.__main__ as program
+from device_client import assembly
 from device_client import provision as provisioning
 from device_client.adapters.artifact import Artifacts
 from device_client.adapters.journal import Journal
@@ -138,7 +138,7 @@ def booted(bench: Bench, image: Image) -> Iterator[World]:
     world = bench.world(image)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _file: None)
-        for module in (program, provisioning):
+        for module in (assembly, provisioning):
             patch.setattr(module, "Artifacts", partial(Artifacts, unpack=unpack_here))
         try:
             yield world

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-import device_client.__main__ as program
+from device_client import __main__ as program
+from device_client import assembly
 from device_client.adapters.health import ProbeTaken, Target
 from device_client.adapters.hosting import SERVING, Application, Instance
 from device_client.adapters.layout import ACTIVE, MARKER, VERSION, tree_digest
@@ -83,9 +84,9 @@ class World:
                 "boot_id": lambda: self.boot,
                 "boot_seconds": lambda: self.now,
             }.items():
-                patch.setattr(program, name, stand_in)
+                patch.setattr(assembly, name, stand_in)
             with program.lock(self.settings):
-                agent, record, facts = program.build_agent(self.settings)
+                agent, record, facts = assembly.build_agent(self.settings)
                 generation = decode(Desired, order).generation
                 turns = 0
 

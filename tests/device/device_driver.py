@@ -26,7 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import device_client.__main__ as program
+from device_client import __main__ as program
+from device_client import assembly
 from device_client.adapters.archive import ArchiveError, Entry, unpack
 from device_client.adapters.artifact import Artifacts
 from device_client.adapters.failure import StepError
@@ -173,7 +174,7 @@ def run(request: dict[str, Any], answer: int) -> None:
     signal.alarm(PATIENCE_SECONDS)
     if request.get("traced"):
         Tracing(**request["traced"]).attach()
-        setattr(program, "Artifacts", partial(Artifacts, unpack=unpack_here))  # noqa: B010 - the types differ on purpose
+        setattr(assembly, "Artifacts", partial(Artifacts, unpack=unpack_here))  # noqa: B010 - the types differ on purpose
     points = Points(request["kill_at"])
     perform, attempt = Performer.perform, Worker.attempt
 
@@ -192,10 +193,10 @@ def run(request: dict[str, Any], answer: int) -> None:
     setattr(Performer, "perform", counted_perform)  # noqa: B010 - the types differ on purpose
     setattr(Worker, "attempt", counted_attempt)  # noqa: B010 - the same
     LocalBus.desired = Path(request["desired"]).read_bytes()
-    setattr(program, "Bus", LocalBus)  # noqa: B010 - the same
+    setattr(assembly, "Bus", LocalBus)  # noqa: B010 - the same
     settings = load_settings(Path(request["config"]))
     with program.lock(settings):
-        agent, record, facts = program.build_agent(settings)
+        agent, record, facts = assembly.build_agent(settings)
         turn = agent.turn
         generation = json.loads(LocalBus.desired)["generation"]
 
