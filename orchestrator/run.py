@@ -134,13 +134,14 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 together=journal.together,
             )
             keeping = [
-                asyncio.create_task(_keep_snapshots(engine, kept)),
+                asyncio.create_task(_keep_snapshots(engine, bus, kept)),
                 asyncio.create_task(_keep_histories(monitor, histories)),
             ]
             try:
                 await bus.run(ready)
             except asyncio.CancelledError:
-                kept.write(kept.make(engine.state, engine.seq))  # After an error nobody knows what the state is worth.
+                if bus.failure is None:
+                    kept.write(kept.make(engine.state, engine.seq))
                 histories.write(monitor.histories())
                 raise
             finally:
@@ -161,12 +162,12 @@ def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:
             log.warning("release %s cannot be rolled out: %s", name, error)
 
 
-async def _keep_snapshots(engine: Engine, kept: Snapshots) -> None:
+async def _keep_snapshots(engine: Engine, bus: MqttBus, kept: Snapshots) -> None:
     """Keep the state whenever the journal has grown enough; the disk is waited for elsewhere."""
     kept_seq = engine.seq
     while True:
         await asyncio.sleep(SNAPSHOT_LOOK_SECONDS)
-        if engine.seq - kept_seq >= EACH_ENTRIES:
+        if bus.failure is None and engine.seq - kept_seq >= EACH_ENTRIES:
             kept_seq = engine.seq
             await asyncio.to_thread(kept.write, kept.make(engine.state, kept_seq))
 

@@ -174,7 +174,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(answers)
 
     async def leave(self, farewell: Outgoing) -> None:
-        """Send a last message and end, so that the broker sends no will; takes two seconds at most."""
+        """Send a last message and end, so that the broker sends no will; takes two seconds at most.
+
+        What had not been written is dropped, and ``on_idle`` is not called any more.
+        """
+        self._on_idle = lambda: None
         with contextlib.suppress(TimeoutError, DisconnectedError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 self._waiting.clear()

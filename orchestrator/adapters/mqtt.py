@@ -7,8 +7,8 @@ are connected: what nobody answers was not carried out.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Final
 
@@ -106,6 +106,8 @@ class MqttBus:
         self._left: list[Outgoing] = []
         """What the connections before did not get acknowledged."""
         self._started = False
+        self.failure: Exception | None = None
+        """Why the engine is used no more: after an error nobody knows what its state is worth."""
         self._connection: Connection | None = None
         """The one that decisions may be sent over; None while there is none."""
         self._stream = FleetStream(broker, tree, self._hear)
@@ -131,16 +133,34 @@ class MqttBus:
 
     async def _connect(self) -> Connection:
         will = (self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"offline")
-        return await Connection.open(
-            self._broker, CLIENT_ID, will, note_refused=log_refused, on_idle=self._engine.performed
-        )
+        return await Connection.open(self._broker, CLIENT_ID, will, note_refused=log_refused, on_idle=self._performed)
+
+    def _performed(self) -> None:
+        if self.failure is None:
+            self._engine.performed()
+
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Use the engine, unless it has failed: what it decided then may not be in the journal.
+
+        Raises:
+            Exception: What it failed with, now or before.
+        """
+        if self.failure is not None:
+            raise self.failure
+        try:
+            yield
+        except Exception as error:
+            self.failure = error
+            raise
 
     async def _serve(self, connection: Connection, ready: Callable[[], Awaitable[None]]) -> None:
         try:
             await connection.subscribe([(self._tree.filter(kind), 1) for kind in SUBSCRIPTIONS])
             first = not self._started
             online = Outgoing(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"online", retain=True)
-            said = self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock())
+            with self._deciding():
+                said = self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock())
             self._started = True
             info = Outgoing(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), retain=True)
             self._roots_said = None
@@ -167,7 +187,7 @@ class MqttBus:
             await connection.head_start(HEAD_START_SECONDS)
             messages = await connection.read(BATCH_COUNT_MAX)
             said: list[Outgoing] = []
-            with self._together():
+            with self._deciding(), self._together():
                 for each in messages:
                     received = Received(each.topic, each.payload, each.retain, each.response_topic, each.correlation)
                     said += self._engine.receive(received, self._clock())
@@ -178,18 +198,20 @@ class MqttBus:
 
     def _hear(self, framed: Framed) -> None:
         now = self._clock()
-        self._engine.hear(framed.devices, framed.shards, framed.payloads, now)
-        for each in framed.odd:
-            self._engine.receive(Received(each.topic, each.payload, each.retain), now)
-        if self._connection is not None:
-            self._connection.send(self._engine.react(now))
+        with self._deciding():
+            self._engine.hear(framed.devices, framed.shards, framed.payloads, now)
+            for each in framed.odd:
+                self._engine.receive(Received(each.topic, each.payload, each.retain), now)
+            if self._connection is not None:
+                self._connection.send(self._engine.react(now))
 
     async def _tick(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(self._tick_seconds)
-            self._share_reading()
-            connection.send(self._newer_roots())
-            connection.send(self._engine.handle(Tick(), self._clock()))
+            with self._deciding():
+                self._share_reading()
+                connection.send(self._newer_roots())
+                connection.send(self._engine.handle(Tick(), self._clock()))
 
     def _newer_roots(self) -> list[Outgoing]:
         document = self._roots()
