@@ -26,8 +26,9 @@ from orchestrator.service import Engine
 from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.version import VERSION
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.dsse import GRANT_TYPE, seal
+from schemas.errors import DecodeError
 from schemas.messages import OrchestratorInfo
 from schemas.times import format_timestamp
 from schemas.topics import TOPIC_ROOT, TopicTree
@@ -35,6 +36,7 @@ from schemas.topics import TOPIC_ROOT, TopicTree
 log = logging.getLogger(__name__)
 
 JOURNAL_NAME: Final = "journal.db"
+RESTORED: Final = "the journal was put back from a backup: look at what the devices run by now, then resume or abort"
 SNAPSHOT_LOOK_SECONDS: Final = 5.0
 """How often it is seen whether a snapshot is due."""
 
@@ -50,6 +52,7 @@ class Settings:
         enrolment: Which devices may introduce themselves.
         tick_seconds: How often decisions by time are taken.
         settle_seconds: How long after a connect nothing goes on.
+        restored: The journal was put back from a backup, and the broker may not remember that there was a newer one.
     """
 
     broker: BrokerUrl
@@ -61,6 +64,7 @@ class Settings:
     enrolment: Enrolment = OPEN
     tick_seconds: float = 1.0
     settle_seconds: float = 5.0
+    restored: bool = False
 
 
 async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -113,12 +117,19 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     command_keys=(public_key.hex(),),
                     release_keys=tuple(key.hex() for key in live.trust.keys),
                     root_version=None if live.trust.root is None else live.trust.root.version,
+                    journal_entries=engine.seq,
+                    journal_head=journal.hash_at(engine.seq),
                 )
                 return encode(info)
 
             def roots() -> bytes | None:
                 live.renew()
                 return live.document
+
+            def suspect(remembered: bytes | None) -> str:
+                if settings.restored:
+                    return RESTORED
+                return RESTORED if remembered is not None and not _holds(journal, remembered) else ""
 
             async def ready() -> None:
                 announce(json.dumps({"ready": True, "epoch": engine.state.epoch, "registry": url}))
@@ -131,6 +142,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 tick_seconds=settings.tick_seconds,
                 greet=greet,
                 roots=roots,
+                suspect=suspect,
                 together=journal.together,
             )
             keeping = [
@@ -160,6 +172,15 @@ def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:
                 store.verify_release(stored, trust)
         except ReleaseError as error:
             log.warning("release %s cannot be rolled out: %s", name, error)
+
+
+def _holds(journal: Journal, remembered: bytes) -> bool:
+    """Say whether a journal goes on from what ``remembered`` says of it; what cannot be read says nothing."""
+    try:
+        info = decode(OrchestratorInfo, remembered)
+    except DecodeError:
+        return True
+    return not info.journal_entries or journal.hash_at(info.journal_entries) == info.journal_head
 
 
 async def _keep_snapshots(engine: Engine, bus: MqttBus, kept: Snapshots) -> None:

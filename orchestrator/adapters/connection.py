@@ -167,6 +167,10 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return [self._unread.popleft() for _ in range(min(count_max, len(self._unread)))]
 
+    def arrived(self) -> tuple[Incoming, ...]:
+        """Return what will be read next, as far as it is here."""
+        return tuple(self._unread)
+
     def take(self, messages: Iterable[Incoming]) -> None:
         """Acknowledge messages; the broker has so many under way to us, not more."""
         answers = b"".join(packets.puback(each.packet_id) for each in messages if each.packet_id)

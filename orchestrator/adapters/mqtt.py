@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.adapters.connection import Connection
+from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.reconnecting import keep_serving, log_refused
@@ -79,6 +79,7 @@ class MqttBus:
         greet: Makes the retained ``orchestrator/info`` once the engine has its epoch.
         roots: Returns the trust roots that devices follow; None if there are none. What it returns is published when
             it has changed, and again on every connect.
+        suspect: Told what stands there when we start; says why our journal is not the one it speaks of, or nothing.
         together: What is decided within it is durable when it ends, in one transaction of the engine's journal.
     """
 
@@ -91,6 +92,7 @@ class MqttBus:
         clock: Callable[[], float],
         tick_seconds: float,
         greet: Callable[[], bytes],
+        suspect: Callable[[bytes | None], str],
         roots: Callable[[], bytes | None] = lambda: None,
         together: Callable[[], AbstractContextManager[None]],
     ) -> None:
@@ -102,6 +104,9 @@ class MqttBus:
         self._greet = greet
         self._roots = roots
         self._roots_said: bytes | None = None
+        self._greeted_seq = 0
+        """The last entry that was known when we greeted."""
+        self._suspect = suspect
         self._together = together
         self._left: list[Outgoing] = []
         """What the connections before did not get acknowledged."""
@@ -156,15 +161,15 @@ class MqttBus:
 
     async def _serve(self, connection: Connection, ready: Callable[[], Awaitable[None]]) -> None:
         try:
-            await connection.subscribe([(self._tree.filter(kind), 1) for kind in SUBSCRIPTIONS])
             first = not self._started
+            restored = await self._listen(connection, first=first)
             online = Outgoing(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"online", retain=True)
             with self._deciding():
-                said = self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock())
+                now = self._clock()
+                said = self._engine.start(now, restored) if first else self._engine.reconnected(now)
             self._started = True
-            info = Outgoing(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), retain=True)
             self._roots_said = None
-            connection.send([online, *self._left, *self._newer_roots(), *said, info])
+            connection.send([online, *self._left, *self._newer_roots(), *said, self._greeting()])
             self._left = []
             if first:
                 await ready()
@@ -180,6 +185,26 @@ class MqttBus:
             # A clean end fires no will, so we say it ourselves; without a connection the broker will.
             availability = self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY)
             await connection.leave(Outgoing(availability, b"offline", retain=True))
+
+    async def _listen(self, connection: Connection, *, first: bool) -> str:
+        """Subscribe; at first say why our journal is not the one that the broker remembers, or nothing."""
+        info = self._tree.build(Kind.ORCHESTRATOR_INFO)
+        if first:
+            try:
+                await connection.subscribe(
+                    [(info, 1)]
+                )  # Before the others, so that what is retained is here after them.
+            except DisconnectedError as error:
+                log.warning("a journal that was put back from a backup would not be noticed: %s", error)
+        await connection.subscribe([(self._tree.filter(kind), 1) for kind in SUBSCRIPTIONS])
+        if not first:
+            return ""
+        remembered = next((each.payload for each in connection.arrived() if each.topic == info), None)
+        return self._suspect(remembered)
+
+    def _greeting(self) -> Outgoing:
+        self._greeted_seq = self._engine.seq
+        return Outgoing(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), retain=True)
 
     async def _read(self, connection: Connection) -> None:
         """Deal with some messages in one transaction; orders to a fleet leave before its questions are heard."""
@@ -212,6 +237,8 @@ class MqttBus:
                 self._share_reading()
                 connection.send(self._newer_roots())
                 connection.send(self._engine.handle(Tick(), self._clock()))
+                if self._engine.seq != self._greeted_seq:
+                    connection.send([self._greeting()])
 
     def _newer_roots(self) -> list[Outgoing]:
         document = self._roots()

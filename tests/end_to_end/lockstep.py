@@ -61,6 +61,7 @@ POLICY: Final[dict[str, Any]] = {
     "max_soak_extensions": 50,
 }  # fmt: skip
 """Approved after the canary; one device of the first wave fails; the second wave is bad, and everybody goes back."""
+SAYS: Final = {"": "start", "awaiting_approval": "approve", "halted": "resume"}
 
 
 def read_clock(hand: mmap.mmap) -> float:
@@ -111,6 +112,9 @@ class World:
     devices: dict[str, Device] = field(default_factory=lambda: {name: Device(name) for name in DEVICES})
     plan: dict[str, list[str]] = field(default_factory=dict)
     phase: str = ""
+    """Of the rollout; "paused" while it is."""
+    says: dict[str, str] = field(default_factory=lambda: dict(SAYS))
+    """What the operator does in a phase."""
     is_last_wave_bad: bool = False
     """It turns bad when it is complete, so that the rollout ends in one way only."""
     frozen: bool = False
@@ -157,7 +161,8 @@ class World:
                 self.plan = json.loads(payload)["members"]
             case Kind.STATUS:
                 status = json.loads(payload)
-                self.phase, self.frozen = status["phase"], status["frozen"]
+                is_paused = status["paused"] and status["ended_at"] is None
+                self.phase, self.frozen = "paused" if is_paused else status["phase"], status["frozen"]
                 self.is_last_wave_bad |= self.phase == "soaking" and status["wave"] == "wave-2"
             case Kind.REPLY:
                 reply = decode(Reply, payload)
@@ -169,6 +174,10 @@ class World:
                     self.wrong[f"audit record {record['seq']} was published with two hashes"] += 1
             case _:
                 pass
+
+    def forget_the_orchestrator(self) -> None:
+        """Let the broker lose what it remembers of it."""
+        self.link.send([Outgoing(TREE.build(Kind.ORCHESTRATOR_INFO), b"", retain=True)])
 
     def introduce(self) -> None:
         for device in self.devices.values():
@@ -263,15 +272,11 @@ class World:
 
     def operate(self) -> None:
         """Do what a person does at this point; said again until it shows."""
-        match self.phase:
-            case "":
-                self.command("start", release="lab-1.1.0", policy=POLICY, rollout=ROLLOUT)
-            case "awaiting_approval":
-                self.command("approve", rollout=ROLLOUT)
-            case "halted":
-                self.command("resume", rollout=ROLLOUT)
-            case _:
-                pass
+        verb = self.says.get(self.phase)
+        if verb == "start":
+            self.command("start", release=f"lab-{NEW}", policy=POLICY, rollout=ROLLOUT)
+        elif verb is not None:
+            self.command(verb, rollout=ROLLOUT)
 
     def command(self, verb: str, **body: object) -> None:
         payload = json.dumps({**body, "transaction": f"{verb}-{next(self.numbers)}"}).encode()

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +64,17 @@ class Bench:
         finally:
             shutil.rmtree(here, ignore_errors=True)
 
-    async def run(self, world: World, folder: Path, **how: Any) -> int:  # noqa: ANN401 - what the driver takes
-        """Run an orchestrator until the rollout has ended, and end it then; return its exit code."""
+    async def begin(self, world: World, folder: Path, **how: object) -> "tuple[int, asyncio.Future[Any]]":
+        """Start an orchestrator; return its process and what says how it ended."""
         request = {"folder": str(folder), "port": world.port, "clock": str(folder.parent / "clock"), **how}
         assert self.driver.stdin is not None
         self.driver.stdin.write(json.dumps(request).encode() + b"\n")
         pid = int((await self._answer())["pid"])
-        ended = asyncio.ensure_future(self._answer())
+        return pid, asyncio.ensure_future(self._answer())
+
+    async def run(self, world: World, folder: Path, until: Callable[[], bool] | None = None, **how: object) -> int:
+        """Run an orchestrator until everybody is rolled back, or ``until``, and end it; return its exit code."""
+        pid, ended = await self.begin(world, folder, **how)
         steps_left = STEPS_AFTER
 
         def is_over() -> bool:
@@ -79,7 +83,7 @@ class Bench:
             return steps_left < 0
 
         try:
-            await world.live(ended, is_over)
+            await world.live(ended, until or is_over)
             if not ended.done():
                 os.kill(pid, signal.SIGTERM)
             return int((await ended)["code"])
@@ -158,7 +162,7 @@ def unsound(world: World, folder: Path, told: Told) -> str:
     differs = [f"{key} {theirs} instead of {ours}" for key, ours, theirs in _compared(told, found) if ours != theirs]
     if differs:
         differs.append(f"for {fold(entries).rollouts[ROLLOUT].reason!r}")
-    others = *world.wrong, *_replayed(entries), *_unaccounted(world, entries), *_repeated(world, entries)
+    others = *world.wrong, *replayed(entries), *_unaccounted(world, entries), *_repeated(world, entries)
     return "; ".join([*differs, *others])
 
 
@@ -169,7 +173,8 @@ def _compared(told: Told, found: Told) -> Iterator[tuple[str, object, object]]:
     yield "switched", told.switched, found.switched
 
 
-def _replayed(entries: list[StoredEntry]) -> list[str]:
+def replayed(entries: list[StoredEntry]) -> list[str]:
+    """Name the decisions that do not follow from the journal before them."""
     done = replay(Recorded(each.seq, each.at, e.event_from_json(each.body)) for each in entries)
     return [f"replay, entry {each.seq}: {each.message}" for each in done.mismatches]
 

@@ -4,9 +4,9 @@ One process that has everything imported forks a child for each run, because a t
 is the product's own process on a real broker; what differs is its clock, which is a number in a file that the caller
 moves on, and that snapshots and histories are written much more often than the product would.
 
-Reads one JSON object a line: {"folder", "port", "clock", "file_bytes_max", "traced"}. Answers {"pid"}, and when the
-child has ended {"code"}. No file of it grows beyond ``file_bytes_max``, if that is given. Where ``traced`` is given,
-strace sees each thread by itself, from its beginning: {"log", "inject", "thread", "path"}.
+Reads one JSON object a line: {"folder", "port", "clock", "file_bytes_max", "restored", "traced"}. Answers {"pid"}, and
+when the child has ended {"code"}. No file of it grows beyond ``file_bytes_max``, if that is given. Where ``traced`` is
+given, strace sees each thread by itself, from its beginning: {"log", "inject", "thread", "path"}.
 """
 
 import asyncio
@@ -109,6 +109,7 @@ def run(request: dict[str, Any]) -> int:
         folder=Path(request["folder"]),
         tick_seconds=TICK_SECONDS,
         settle_seconds=SETTLE_SECONDS,
+        restored=request.get("restored", False),
     )
     if request.get("traced"):
         Tracing(**request["traced"]).attach()
