@@ -177,8 +177,8 @@ class Connection(asyncio.Protocol):
         if answers and not self._lost.done():
             self._transport.write(answers)
 
-    async def leave(self, farewell: Outgoing) -> None:
-        """Send a last message and end, so that the broker sends no will; takes two seconds at most.
+    async def leave(self, *farewell: Outgoing) -> None:
+        """Send last messages and end, so that the broker sends no will; takes two seconds at most.
 
         What had not been written is dropped, and ``on_idle`` is not called any more.
         """
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         with contextlib.suppress(TimeoutError, DisconnectedError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 self._waiting.clear()
-                self.send([farewell])
+                self.send(farewell)
                 while self._in_flight and not self._lost.done():
                     self._arrived.clear()
                     await self._arrived.wait()

@@ -184,7 +184,8 @@ class MqttBus:
             self._left = [*connection.unacknowledged(), *self._left]
             # A clean end fires no will, so we say it ourselves; without a connection the broker will.
             availability = self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY)
-            await connection.leave(Outgoing(availability, b"offline", retain=True))
+            last = [self._greeting()] if self._started and self.failure is None else []
+            await connection.leave(*last, Outgoing(availability, b"offline", retain=True))
 
     async def _listen(self, connection: Connection, *, first: bool) -> str:
         """Subscribe; at first say why our journal is not the one that the broker remembers, or nothing."""

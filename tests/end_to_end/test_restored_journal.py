@@ -4,15 +4,18 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.ops import request
 from orchestrator.core import events as e
 from orchestrator.core.members import Progress
 from tests.core.core_bench import fold
 from tests.end_to_end.lockstep import NEW, OLD, ROLLOUT, World
 from tests.end_to_end.mortal_bench import a_bench, entries_of, replayed
+from tests.end_to_end.stage import make_stage, poll_until
 
 STEPS = 12
 
@@ -104,3 +107,24 @@ async def test_rollback_after_the_backup_is_not_undone(tmp_path: Path) -> None:
 
         assert switches(world) == switched
         assert {device.version for device in world.devices.values()} == {OLD}
+
+
+@pytest.mark.mosquitto
+async def test_mosquitto_remembers_what_the_journal_has_lost(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        stage = make_stage(stack, tmp_path, ["d-1"], kind="mosquitto")
+        backup = tmp_path / "backup.db"
+        stage.start()
+        back_up(tmp_path, backup)
+        reply = await request(stage.operator(), "quarantine", {"device": "d-1"}, timeout_seconds=10)
+        assert reply.error is not None  # It is not known, and the answer is audited.
+        poll_until(lambda: len(stage.facts()) > 1, seconds=10, what="the answer is in the journal")
+        stage.stop()
+
+        put_back(tmp_path, backup)
+        stage.start()
+        stage.stop()
+        stage.start()
+
+        opened = [fact for fact in stage.facts() if isinstance(fact, e.EpochOpened)]
+        assert [bool(fact.restored) for fact in opened] == [False, True, False]
