@@ -220,7 +220,7 @@ class World:
         if desired.action == "hold" or desired.version == device.version:
             self.report(device, "idle")
         elif desired.action == "install" and device.name == self.unlucky:
-            self.report(device, "failed")
+            self.report(device, "downloading")
         else:
             self.report(device, "ready")
             self.ask(device, "activate")
@@ -229,6 +229,14 @@ class World:
     def unlucky(self) -> str:
         """The device that fails."""
         return min(self.plan["wave-1"])
+
+    def fail(self) -> None:
+        """Let that device fail when the others of its wave have come through, so that a halt holds nobody."""
+        if not self.plan or self.devices[self.unlucky].state != "downloading":
+            return
+        others = [self.devices[name] for name in self.plan["wave-1"] if name != self.unlucky]
+        if all((each.version, each.state) == (NEW, "idle") for each in others):
+            self.report(self.devices[self.unlucky], "failed")
 
     def ask(self, device: Device, step: str) -> None:
         device.step = step
@@ -288,6 +296,7 @@ class World:
         for device in self.devices.values():
             if device.step:
                 self.ask(device, device.step)
+        self.fail()
         self.operate()
         self.summaries.clear()
         self.hand[:8] = struct.pack("d", self.now + STEP_SECONDS)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,20 +151,9 @@ def told_by(world: World, folder: Path) -> Told:
             "versions": {name: device.version for name, device in world.devices.items()},
         },
         {kind: count for kind, count in sorted(Counter(each.kind for each in entries).items()) if kind in ONCE},
-        {name: _standing(order.action for order in orders if name in order.devices) for name in world.devices},
+        {name: [order.action for order in orders if name in order.devices] for name in world.devices},
         {name: [version for _, version in device.activations] for name, device in world.devices.items()},
     )
-
-
-def _standing(actions: Iterable[str]) -> list[str]:
-    """Leave out orders that a hold took back: whether a device is let go before or after a halt is chance."""
-    standing: list[str] = []
-    for action in actions:
-        if action == "hold":
-            standing.pop()
-        else:
-            standing.append(action)
-    return standing
 
 
 def unsound(world: World, folder: Path, told: Told) -> str:
