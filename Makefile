@@ -7,7 +7,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 
-.PHONY: help demo test test-installed check format sim power-cut crash-states bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
+.PHONY: help demo test test-installed check format sim power-cut crash-states crash bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,9 @@ power-cut: $(VENV)/dev ## Kill the agent, and fail its disk, at every system cal
 
 crash-states: $(VENV)/dev ## Start a device from every state that a power cut may leave on its disk.
 	$(BIN)/python -m tests.device.crash_states $(CRASH_STATES)
+
+crash: $(VENV)/dev ## Kill the orchestrator, and fail its disk, at every system call of a rollout; needs strace.
+	$(BIN)/python -m tests.end_to_end.orchestrator_crash $(CRASH)
 
 bench-simulation: $(VENV)/demo ## How long a whole rollout takes in the simulator.
 	$(BIN)/python benchmarks/simulation.py

@@ -62,6 +62,12 @@ def orchestrator(
     settle_seconds: Annotated[
         float, typer.Option(min=0.0, help="How long after a connect nothing goes on, until the fleet has spoken.")
     ] = 5.0,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored", help="The journal was put back from a backup; noticed also without, if the broker remembers."
+        ),
+    ] = False,
 ) -> None:
     """Run the orchestrator; prints one line of JSON when it is connected."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -76,6 +82,7 @@ def orchestrator(
             enrolment=parse_enrolment(enrol),
             tick_seconds=tick_seconds,
             settle_seconds=settle_seconds,
+            restored=restored,
         )
         asyncio.run(until_signalled(run_orchestrator(settings, lambda line: print(line, flush=True))))
 

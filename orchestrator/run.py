@@ -26,8 +26,9 @@ from orchestrator.service import Engine
 from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.version import VERSION
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.dsse import GRANT_TYPE, seal
+from schemas.errors import DecodeError
 from schemas.messages import OrchestratorInfo
 from schemas.times import format_timestamp
 from schemas.topics import TOPIC_ROOT, TopicTree
@@ -35,6 +36,7 @@ from schemas.topics import TOPIC_ROOT, TopicTree
 log = logging.getLogger(__name__)
 
 JOURNAL_NAME: Final = "journal.db"
+RESTORED: Final = "the journal was put back from a backup: look at what the devices run by now, then resume or abort"
 SNAPSHOT_LOOK_SECONDS: Final = 5.0
 """How often it is seen whether a snapshot is due."""
 
@@ -50,6 +52,7 @@ class Settings:
         enrolment: Which devices may introduce themselves.
         tick_seconds: How often decisions by time are taken.
         settle_seconds: How long after a connect nothing goes on.
+        restored: The journal was put back from a backup, and the broker may not remember that there was a newer one.
     """
 
     broker: BrokerUrl
@@ -61,6 +64,7 @@ class Settings:
     enrolment: Enrolment = OPEN
     tick_seconds: float = 1.0
     settle_seconds: float = 5.0
+    restored: bool = False
 
 
 async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -113,12 +117,19 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     command_keys=(public_key.hex(),),
                     release_keys=tuple(key.hex() for key in live.trust.keys),
                     root_version=None if live.trust.root is None else live.trust.root.version,
+                    journal_entries=engine.seq,
+                    journal_head=journal.hash_at(engine.seq),
                 )
                 return encode(info)
 
             def roots() -> bytes | None:
                 live.renew()
                 return live.document
+
+            def suspect(remembered: bytes | None) -> str:
+                if settings.restored:
+                    return RESTORED
+                return RESTORED if remembered is not None and not _holds(journal, remembered) else ""
 
             async def ready() -> None:
                 announce(json.dumps({"ready": True, "epoch": engine.state.epoch, "registry": url}))
@@ -131,16 +142,18 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 tick_seconds=settings.tick_seconds,
                 greet=greet,
                 roots=roots,
+                suspect=suspect,
                 together=journal.together,
             )
             keeping = [
-                asyncio.create_task(_keep_snapshots(engine, kept)),
+                asyncio.create_task(_keep_snapshots(engine, bus, kept)),
                 asyncio.create_task(_keep_histories(monitor, histories)),
             ]
             try:
                 await bus.run(ready)
             except asyncio.CancelledError:
-                kept.write(kept.make(engine.state, engine.seq))  # After an error nobody knows what the state is worth.
+                if bus.failure is None:
+                    kept.write(kept.make(engine.state, engine.seq))
                 histories.write(monitor.histories())
                 raise
             finally:
@@ -161,12 +174,21 @@ def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:
             log.warning("release %s cannot be rolled out: %s", name, error)
 
 
-async def _keep_snapshots(engine: Engine, kept: Snapshots) -> None:
+def _holds(journal: Journal, remembered: bytes) -> bool:
+    """Say whether a journal goes on from what ``remembered`` says of it; what cannot be read says nothing."""
+    try:
+        info = decode(OrchestratorInfo, remembered)
+    except DecodeError:
+        return True
+    return not info.journal_entries or journal.hash_at(info.journal_entries) == info.journal_head
+
+
+async def _keep_snapshots(engine: Engine, bus: MqttBus, kept: Snapshots) -> None:
     """Keep the state whenever the journal has grown enough; the disk is waited for elsewhere."""
     kept_seq = engine.seq
     while True:
         await asyncio.sleep(SNAPSHOT_LOOK_SECONDS)
-        if engine.seq - kept_seq >= EACH_ENTRIES:
+        if bus.failure is None and engine.seq - kept_seq >= EACH_ENTRIES:
             kept_seq = engine.seq
             await asyncio.to_thread(kept.write, kept.make(engine.state, kept_seq))
 

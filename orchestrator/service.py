@@ -47,6 +47,7 @@ from orchestrator.core.operator import decide_command
 from orchestrator.core.progress import step, stop_soaks
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_proven, decide_reported
+from orchestrator.core.restoring import decide_restored, number_above
 from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.core.silence import decide_frozen, observe_silence
 from orchestrator.core.state import State, evolve
@@ -83,8 +84,8 @@ class Journal(Protocol):
     def performed_seq(self) -> int:
         """Number of the last entry whose effects were handed to the broker."""
 
-    def open_epoch(self, at: float) -> int:
-        """Take over: return an epoch above every earlier one and keep older holders from appending."""
+    def open_epoch(self, at: float, above: int = 0) -> int:
+        """Take over: return an epoch above every earlier one and ``above``, and keep older holders from appending."""
 
     def read(self, after_seq: int = 0) -> Iterator[StoredEntry]:
         """Yield the entries after ``after_seq`` in order."""
@@ -146,8 +147,12 @@ class Engine:
         self._situation: object = None
         """What decides where all devices belong: whether anything is decided, and how far the rollouts are."""
 
-    def start(self, now: float) -> list[Outgoing]:
+    def start(self, now: float, restored: str = "") -> list[Outgoing]:
         """Replay the journal, take over with a new epoch, and return what must be published again.
+
+        Args:
+            now: Seconds since the epoch.
+            restored: Why the journal is not the one that others saw last; empty if it is.
 
         Raises:
             ValidationError: The journal holds a fact that this version does not know.
@@ -156,9 +161,12 @@ class Engine:
         self._blind_until = now + self._settle_seconds
         self.state.listening_since = now
         self.intake.expect(len(self.state.devices))
-        epoch = self._journal.open_epoch(now)
+        above = number_above(now) if restored else 0
+        epoch = self._journal.open_epoch(now, above)
         pending += self._replay(self.seq)  # What the one before wrote until it was fenced off.
-        opened = self._commit([e.EpochOpened(epoch=epoch)], now)
+        opened = self._commit([e.EpochOpened(epoch=epoch, restored=restored, generation=above)], now)
+        if restored:
+            opened += self._commit(decide_restored(self.state, restored), now)
         return [
             *self._publisher.publish(self.state, pending, now),
             *self._publisher.reassert(self.state, now),

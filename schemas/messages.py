@@ -430,6 +430,10 @@ class OrchestratorInfo(Message):
     command_keys: Labels
     release_keys: Labels
     root_version: Count | None = None
+    journal_entries: Count | None = None
+    """How many entries the journal had when this was said; with the hash of the last it shows a journal that was put
+    back from a backup."""
+    journal_head: Sha256 | None = None
 
 
 class ReplyError(Message):

@@ -45,9 +45,9 @@ class WatchedJournal:
         """As the journal says."""
         return self._journal.performed_seq
 
-    def open_epoch(self, at: float) -> int:
+    def open_epoch(self, at: float, above: int = 0) -> int:
         """Take over."""
-        self.epoch = self._newest_epoch[0] = self._journal.open_epoch(at)
+        self.epoch = self._newest_epoch[0] = self._journal.open_epoch(at, above)
         return self.epoch
 
     def read(self, after_seq: int = 0) -> Iterator[StoredEntry]:

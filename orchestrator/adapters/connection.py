@@ -167,18 +167,26 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return [self._unread.popleft() for _ in range(min(count_max, len(self._unread)))]
 
+    def arrived(self) -> tuple[Incoming, ...]:
+        """Return what will be read next, as far as it is here."""
+        return tuple(self._unread)
+
     def take(self, messages: Iterable[Incoming]) -> None:
         """Acknowledge messages; the broker has so many under way to us, not more."""
         answers = b"".join(packets.puback(each.packet_id) for each in messages if each.packet_id)
         if answers and not self._lost.done():
             self._transport.write(answers)
 
-    async def leave(self, farewell: Outgoing) -> None:
-        """Send a last message and end, so that the broker sends no will; takes two seconds at most."""
+    async def leave(self, *farewell: Outgoing) -> None:
+        """Send last messages and end, so that the broker sends no will; takes two seconds at most.
+
+        What had not been written is dropped, and ``on_idle`` is not called any more.
+        """
+        self._on_idle = lambda: None
         with contextlib.suppress(TimeoutError, DisconnectedError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 self._waiting.clear()
-                self.send([farewell])
+                self.send(farewell)
                 while self._in_flight and not self._lost.done():
                     self._arrived.clear()
                     await self._arrived.wait()

@@ -226,15 +226,15 @@ class Journal(JournalReader):
         """Note that the effects of all entries up to ``seq`` are performed; reaches the disk with the next append."""
         self._performed_seq = max(self._performed_seq, seq)
 
-    def open_epoch(self, at: float) -> int:
-        """Take over as the only writer and return the new epoch, one above all before.
+    def open_epoch(self, at: float, above: int = 0) -> int:
+        """Take over as the only writer and return the new epoch, one above all before and ``above``.
 
         Raises:
             JournalError: It cannot be written.
         """
         with transaction(self._database, self._place):
-            (row,) = self._database.query("SELECT coalesce(max(epoch), 0) + 1 AS epoch FROM epochs")
-            epoch = int(row["epoch"])
+            (row,) = self._database.query("SELECT coalesce(max(epoch), 0) AS epoch FROM epochs")
+            epoch = max(int(row["epoch"]), above) + 1
             self._database.execute("INSERT INTO epochs (epoch, opened_at) VALUES (?, ?)", (epoch, at))
         self._epoch, self._head = epoch, None
         self._performed_seq = self._performed_seq_stored = super().performed_seq

@@ -7,13 +7,13 @@ are connected: what nobody answers was not carried out.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Final
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.adapters.connection import Connection
+from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.reconnecting import keep_serving, log_refused
@@ -79,6 +79,7 @@ class MqttBus:
         greet: Makes the retained ``orchestrator/info`` once the engine has its epoch.
         roots: Returns the trust roots that devices follow; None if there are none. What it returns is published when
             it has changed, and again on every connect.
+        suspect: Told what stands there when we start; says why our journal is not the one it speaks of, or nothing.
         together: What is decided within it is durable when it ends, in one transaction of the engine's journal.
     """
 
@@ -91,6 +92,7 @@ class MqttBus:
         clock: Callable[[], float],
         tick_seconds: float,
         greet: Callable[[], bytes],
+        suspect: Callable[[bytes | None], str],
         roots: Callable[[], bytes | None] = lambda: None,
         together: Callable[[], AbstractContextManager[None]],
     ) -> None:
@@ -102,10 +104,15 @@ class MqttBus:
         self._greet = greet
         self._roots = roots
         self._roots_said: bytes | None = None
+        self._greeted_seq = 0
+        """The last entry that was known when we greeted."""
+        self._suspect = suspect
         self._together = together
         self._left: list[Outgoing] = []
         """What the connections before did not get acknowledged."""
         self._started = False
+        self.failure: Exception | None = None
+        """Why the engine is used no more: after an error nobody knows what its state is worth."""
         self._connection: Connection | None = None
         """The one that decisions may be sent over; None while there is none."""
         self._stream = FleetStream(broker, tree, self._hear)
@@ -131,20 +138,38 @@ class MqttBus:
 
     async def _connect(self) -> Connection:
         will = (self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"offline")
-        return await Connection.open(
-            self._broker, CLIENT_ID, will, note_refused=log_refused, on_idle=self._engine.performed
-        )
+        return await Connection.open(self._broker, CLIENT_ID, will, note_refused=log_refused, on_idle=self._performed)
+
+    def _performed(self) -> None:
+        if self.failure is None:
+            self._engine.performed()
+
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Use the engine, unless it has failed: what it decided then may not be in the journal.
+
+        Raises:
+            Exception: What it failed with, now or before.
+        """
+        if self.failure is not None:
+            raise self.failure
+        try:
+            yield
+        except Exception as error:
+            self.failure = error
+            raise
 
     async def _serve(self, connection: Connection, ready: Callable[[], Awaitable[None]]) -> None:
         try:
-            await connection.subscribe([(self._tree.filter(kind), 1) for kind in SUBSCRIPTIONS])
             first = not self._started
+            restored = await self._listen(connection, first=first)
             online = Outgoing(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"online", retain=True)
-            said = self._engine.start(self._clock()) if first else self._engine.reconnected(self._clock())
+            with self._deciding():
+                now = self._clock()
+                said = self._engine.start(now, restored) if first else self._engine.reconnected(now)
             self._started = True
-            info = Outgoing(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), retain=True)
             self._roots_said = None
-            connection.send([online, *self._left, *self._newer_roots(), *said, info])
+            connection.send([online, *self._left, *self._newer_roots(), *said, self._greeting()])
             self._left = []
             if first:
                 await ready()
@@ -159,7 +184,28 @@ class MqttBus:
             self._left = [*connection.unacknowledged(), *self._left]
             # A clean end fires no will, so we say it ourselves; without a connection the broker will.
             availability = self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY)
-            await connection.leave(Outgoing(availability, b"offline", retain=True))
+            last = [self._greeting()] if self._started and self.failure is None else []
+            await connection.leave(*last, Outgoing(availability, b"offline", retain=True))
+
+    async def _listen(self, connection: Connection, *, first: bool) -> str:
+        """Subscribe; at first say why our journal is not the one that the broker remembers, or nothing."""
+        info = self._tree.build(Kind.ORCHESTRATOR_INFO)
+        if first:
+            try:
+                await connection.subscribe(
+                    [(info, 1)]
+                )  # Before the others, so that what is retained is here after them.
+            except DisconnectedError as error:
+                log.warning("a journal that was put back from a backup would not be noticed: %s", error)
+        await connection.subscribe([(self._tree.filter(kind), 1) for kind in SUBSCRIPTIONS])
+        if not first:
+            return ""
+        remembered = next((each.payload for each in connection.arrived() if each.topic == info), None)
+        return self._suspect(remembered)
+
+    def _greeting(self) -> Outgoing:
+        self._greeted_seq = self._engine.seq
+        return Outgoing(self._tree.build(Kind.ORCHESTRATOR_INFO), self._greet(), retain=True)
 
     async def _read(self, connection: Connection) -> None:
         """Deal with some messages in one transaction; orders to a fleet leave before its questions are heard."""
@@ -167,7 +213,7 @@ class MqttBus:
             await connection.head_start(HEAD_START_SECONDS)
             messages = await connection.read(BATCH_COUNT_MAX)
             said: list[Outgoing] = []
-            with self._together():
+            with self._deciding(), self._together():
                 for each in messages:
                     received = Received(each.topic, each.payload, each.retain, each.response_topic, each.correlation)
                     said += self._engine.receive(received, self._clock())
@@ -178,18 +224,22 @@ class MqttBus:
 
     def _hear(self, framed: Framed) -> None:
         now = self._clock()
-        self._engine.hear(framed.devices, framed.shards, framed.payloads, now)
-        for each in framed.odd:
-            self._engine.receive(Received(each.topic, each.payload, each.retain), now)
-        if self._connection is not None:
-            self._connection.send(self._engine.react(now))
+        with self._deciding():
+            self._engine.hear(framed.devices, framed.shards, framed.payloads, now)
+            for each in framed.odd:
+                self._engine.receive(Received(each.topic, each.payload, each.retain), now)
+            if self._connection is not None:
+                self._connection.send(self._engine.react(now))
 
     async def _tick(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(self._tick_seconds)
-            self._share_reading()
-            connection.send(self._newer_roots())
-            connection.send(self._engine.handle(Tick(), self._clock()))
+            with self._deciding():
+                self._share_reading()
+                connection.send(self._newer_roots())
+                connection.send(self._engine.handle(Tick(), self._clock()))
+                if self._engine.seq != self._greeted_seq:
+                    connection.send([self._greeting()])
 
     def _newer_roots(self) -> list[Outgoing]:
         document = self._roots()

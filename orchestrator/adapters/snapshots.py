@@ -46,12 +46,13 @@ class Snapshots:
             return None
         about, data = read
         try:
-            if about["program"] == program() and self._journal.hash_at(about["seq"]) == about["hash"]:
+            held = self._journal.hash_at(about["seq"])  # None as well if what it was made of was never committed.
+            if about["program"] == program() and held is not None and held == about["hash"]:
                 return thaw(data), int(about["seq"])
         except (ValueError, KeyError, TypeError) as error:
             self._cache.refuse(error)
             return None
-        log.info("snapshot not used, the journal is folded: of another program")
+        log.info("snapshot not used, the journal is folded: of another program or another journal")
         return None
 
     def make(self, state: State, seq: int) -> Made:

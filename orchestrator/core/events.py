@@ -29,10 +29,17 @@ class Event(BaseModel):
 
 
 class EpochOpened(Event):
-    """This orchestrator took over; whatever carries a lower epoch is stale."""
+    """This orchestrator took over; whatever carries a lower epoch is stale.
+
+    Attributes:
+        restored: Why the journal is not the one that others saw last; empty if it is.
+        generation: All that come are above it, because the journal does not know how many there were; 0: it does.
+    """
 
     kind: Literal["epoch_opened"] = "epoch_opened"
     epoch: int
+    restored: str = ""
+    generation: int = 0
 
 
 class DeviceAnnounced(Event):

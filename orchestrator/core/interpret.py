@@ -53,7 +53,7 @@ class Refused:
 
 
 def interpret(tree: TopicTree, received: Received) -> Input | Refused | None:
-    """Turn a message into an input; None where a retained document was cleared, which changes nothing."""
+    """Turn a message into an input; None for what changes nothing: a retained document was cleared, or it is ours."""
     address = tree.parse(received.topic)
     if address is None:
         return Refused(received.topic, "foreign_topic")
@@ -61,7 +61,7 @@ def interpret(tree: TopicTree, received: Received) -> Input | Refused | None:
         return _command(address.ids["actor"], address.ids["verb"], received)
     if address.kind is Kind.HOLD:
         return HoldSeen(is_held=bool(received.payload))  # Any brake counts, also one we cannot read.
-    if not received.payload:
+    if not received.payload or address.kind is Kind.ORCHESTRATOR_INFO:
         return None
     if "worker" in address.ids:
         return _from_evaluator(address.kind, address.ids["worker"], received)

@@ -66,6 +66,7 @@ def evolve(state: State, event: e.AnyEvent, at: float) -> None:
     match event:
         case e.EpochOpened():
             state.epoch = event.epoch
+            state.generation = max(state.generation, event.generation)
             for rollout in state.active:
                 rollout.soak_since = at  # Soak that nobody watched does not count.
         case e.DeviceAnnounced():

@@ -47,7 +47,8 @@ def audit_row(entry: Entry, body: Body) -> AuditRow:
 def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each kind
     match kind:
         case "epoch_opened":
-            text = f"an orchestrator took over with epoch {body.number('epoch'):g}"
+            why = f"; {body.text('restored')}" if body.text("restored") else ""
+            text = f"an orchestrator took over with epoch {body.number('epoch'):.0f}{why}"
         case "rollout_started":
             text = f"started {body.mapping('release').get('release')}"
         case "wave_started":
@@ -56,9 +57,9 @@ def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each ki
             text = f"{len(body.names('devices'))} devices joined the last wave"
         case "devices_ordered":
             names = body.names("devices")
-            text = f"{len(names)} devices ordered to {body.text('action')}, generation {body.number('generation'):g}"
+            text = f"{len(names)} devices ordered to {body.text('action')}, generation {body.number('generation'):.0f}"
         case "grant_issued":
-            text = f"may {body.text('step')}, generation {body.number('generation'):g}"
+            text = f"may {body.text('step')}, generation {body.number('generation'):.0f}"
         case "device_announced":
             info = body.mapping("info")
             text = f"{info.get('device_type')} in {info.get('region')}, version {info.get('version')}"

@@ -162,7 +162,7 @@ class Bench:
         self.speak()
         self.advance(self.warm_up_seconds)
 
-    def boot(self, *, settle_seconds: float = 5.0) -> list[Outgoing]:
+    def boot(self, *, settle_seconds: float = 5.0, restored: str = "") -> list[Outgoing]:
         """Start an orchestrator process on the journal; telemetry starts empty."""
         self.monitor = Monitor()
         context = Context(self.monitor, self.releases, self.policies, "http://registry")
@@ -174,7 +174,7 @@ class Bench:
             settle_seconds=settle_seconds,
             summary_seconds=self.summary_seconds,
         )
-        return self.take(self.engine.start(self.now))
+        return self.take(self.engine.start(self.now, restored))
 
     def speak(self) -> None:
         """Have every device say who it is and whether it is there, as after ``all/sync``."""

@@ -343,7 +343,7 @@ def test_what_the_one_before_wrote_until_it_was_fenced_off_is_not_missed() -> No
     older = bench.engine
 
     class LateJournal(Journal):
-        def open_epoch(self, at: float) -> int:
+        def open_epoch(self, at: float, above: int = 0) -> int:
             older.handle(CommandReceived("bob", "pause", RolloutCommand(rollout="r-001")), bench.now)
             return bench.journal.open_epoch(at)
 

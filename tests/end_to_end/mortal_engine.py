@@ -111,7 +111,7 @@ class ProcessBench(Bench):
         self._folded: tuple[int, State] = (-1, State())
         super().__init__(fleet, policy, Journal(None))
 
-    def boot(self, *, settle_seconds: float = 5.0) -> list[Outgoing]:
+    def boot(self, *, settle_seconds: float = 5.0, restored: str = "") -> list[Outgoing]:
         materials = {"releases": self.releases, "policies": self.policies}
         engine = EngineProcess(self.path, self.appends_left, self.moment, materials)
         self.engine = engine  # type: ignore[assignment]  # it answers what a bench asks of an engine

@@ -306,6 +306,29 @@ async def test_leaving_says_a_last_word_and_sends_no_will() -> None:
     assert type(heard[1]).__name__ == "Disconnect"
 
 
+async def test_leaving_does_not_count_what_it_drops_as_sent() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome(Properties(receive_maximum=1))
+        for _ in range(2):
+            packet = await peer.hear()
+            assert isinstance(packet, Publish)
+            await peer.say(Puback(packet.packet_id))
+
+    idle = 0
+
+    def note_idle() -> None:
+        nonlocal idle
+        idle += 1
+
+    async with scripted(script) as url:
+        connection = await Connection.open(url, "me", WILL, note_refused=lambda *_: None, on_idle=note_idle)
+        before = idle
+        connection.send(orders(5))
+        await connection.leave(Outgoing("bye", b"offline", retain=True))
+
+    assert idle == before
+
+
 # The embedded broker itself.
 
 

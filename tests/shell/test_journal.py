@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -283,6 +284,87 @@ def test_full_disk_appends_nothing_and_says_so(path: Path, journal: Journal) -> 
     assert journal.verify().entry_count == 1
     journal.append([("noted", "{}")], at=3.0)
     assert journal.verify().entry_count == 2
+
+
+@pytest.fixture
+def crashed(path: Path, journal: Journal, tmp_path: Path) -> Path:
+    """A journal of 10 entries as a killed process leaves it: the last 5 stand in the -wal only."""
+    for number in range(10):
+        if number == 5:
+            journal._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        journal.append([("noted", json.dumps({"i": number}))], at=1.0 + number)
+    (tmp_path / "crashed").mkdir()
+    for suffix in ("", "-wal", "-shm"):
+        shutil.copy(f"{path}{suffix}", f"{tmp_path}/crashed/journal.db{suffix}")
+    return tmp_path / "crashed" / "journal.db"
+
+
+def entry_count(path: Path) -> int:
+    """Open it as a new process would, and return how many entries it holds; the chain must hold, and take another."""
+    with contextlib.closing(Journal(path)) as journal:
+        count = journal.verify().entry_count
+        assert [json.loads(entry.body)["i"] for entry in journal.read()] == list(range(count))
+        journal.open_epoch(100.0)
+        journal.append([("noted", "{}")], at=100.0)
+        assert journal.verify().entry_count == count + 1
+        return count
+
+
+def test_write_ahead_log_that_was_cut_anywhere_loses_the_last_entries_only(crashed: Path) -> None:
+    wal = Path(f"{crashed}-wal")
+    database, log = crashed.read_bytes(), wal.read_bytes()
+    counts = []
+    for length in range(0, len(log) + 1, 1031):
+        crashed.write_bytes(database)
+        wal.write_bytes(log[:length])
+        Path(f"{crashed}-shm").unlink(missing_ok=True)
+        counts.append(entry_count(crashed))
+
+    assert counts == sorted(counts)
+    assert (counts[0], set(counts)) == (5, set(range(5, 10)) | {max(counts)})
+
+
+def test_write_ahead_log_with_a_flipped_byte_loses_the_entries_from_there_on_only(crashed: Path) -> None:
+    wal = Path(f"{crashed}-wal")
+    database, log = crashed.read_bytes(), wal.read_bytes()
+    for place in range(0, len(log), 2053):
+        crashed.write_bytes(database)
+        wal.write_bytes(log[:place] + bytes((log[place] ^ 0xFF,)) + log[place + 1 :])
+        Path(f"{crashed}-shm").unlink(missing_ok=True)
+        assert 5 <= entry_count(crashed) <= 10
+
+
+@pytest.mark.parametrize(("suffix", "left"), [("-wal", 5), ("-shm", 10)])
+def test_journal_without_one_of_its_other_files_holds_what_was_in_the_rest(
+    crashed: Path, suffix: str, left: int
+) -> None:
+    Path(f"{crashed}{suffix}").unlink()
+
+    assert entry_count(crashed) == left
+
+
+def test_index_that_a_killed_process_left_is_made_anew(crashed: Path) -> None:
+    shm = Path(f"{crashed}-shm")
+    shm.write_bytes(bytes(byte ^ 0x55 for byte in shm.read_bytes()))
+
+    assert entry_count(crashed) == 10
+
+
+def test_journal_that_cannot_be_written_says_so_and_appends_nothing(journal: Journal) -> None:
+    journal._database.execute("PRAGMA query_only=ON")  # as with a file or a disk that is read-only, and for root too
+
+    with pytest.raises(JournalError, match="make the file and its folder writable and restart"):
+        journal.append([("noted", "{}")], at=1.0)
+
+    assert journal.verify().entry_count == 0
+    journal._database.execute("PRAGMA query_only=OFF")
+
+
+def test_journal_whose_other_files_cannot_be_made_is_refused(path: Path) -> None:
+    Path(f"{path}-wal").mkdir()
+
+    with pytest.raises(JournalError, match=r"journal\.db: .+; \w+"):
+        Journal(path)
 
 
 def test_locked_journal_says_who_is_in_the_way(path: Path, journal: Journal) -> None:
