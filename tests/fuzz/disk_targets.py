@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
+from random import Random
 from typing import Final
 
 from device_client.adapters.archive import ArchiveError, Entry, unpack
@@ -22,9 +24,9 @@ from orchestrator.telemetry.monitor import Monitor
 from schemas.manifest import Format
 from tests.core.core_bench import Bench
 from tests.device.device_bench import make_content, make_desired
-from tests.device.hostile_archives import FILES, HONEST, make_manifest
-from tests.device.hostile_frames import HONEST_ZST, HOSTILE
-from tests.fuzz.mutator import trees
+from tests.device.hostile_archives import FILES, HONEST, gzipped, make_manifest, sealed
+from tests.device.hostile_frames import HONEST_ZST, HOSTILE, framed
+from tests.fuzz.mutator import Mutator, Shape, trees
 from tests.fuzz.target import Target, folder
 from tests.telemetry.telemetry_streams import feed, sketch_of
 
@@ -53,6 +55,25 @@ def _archive_seeds(form: Format) -> list[bytes]:
     honest = {"tar": HONEST, "tar.gz": gzip.compress(HONEST, mtime=0), "tar.zst": HONEST_ZST}[form]
     hostile = (make() for of, make in HOSTILE.values() if of == form)
     return [honest, *(each for each in hostile if len(each) <= _SEED_BYTES_MAX)]
+
+
+def _archives(form: Format, _seeds: Sequence[bytes]) -> tuple[Shape, ...]:
+    """Make archives that are damaged within: their checksums and what they are compressed with are right."""
+    mutator = Mutator([HONEST])
+
+    def shape(rng: Random) -> bytes:
+        raw = bytearray(mutator.damaged(rng, HONEST))
+        if len(raw) >= 512 and rng.random() < 0.7:
+            raw = bytearray(sealed(raw))
+        return {"tar": bytes, "tar.gz": gzipped, "tar.zst": framed}[form](bytes(raw))
+
+    return (shape,)
+
+
+def _archive(form: Format) -> Target:
+    return Target(
+        partial(_unpack, form), (ArchiveError,), partial(_archive_seeds, form), partial(_archives, form), cost=4
+    )
 
 
 def _record(payload: bytes) -> None:
@@ -138,11 +159,11 @@ def _snapshot_seeds() -> list[bytes]:
 
 
 DISK: Final[dict[str, Target]] = {
-    "archive-tar": Target(partial(_unpack, "tar"), (ArchiveError,), partial(_archive_seeds, "tar"), cost=4),
-    "archive-gzip": Target(partial(_unpack, "tar.gz"), (ArchiveError,), partial(_archive_seeds, "tar.gz"), cost=4),
-    "archive-zstd": Target(partial(_unpack, "tar.zst"), (ArchiveError,), partial(_archive_seeds, "tar.zst"), cost=4),
+    "archive-tar": _archive("tar"),
+    "archive-gzip": _archive("tar.gz"),
+    "archive-zstd": _archive("tar.zst"),
     "record": Target(_record, (), _record_seeds, lambda seeds: (trees(seeds),), cost=2),
     "guardian-memory": Target(_memory, (), _memory_seeds, lambda seeds: (trees(seeds),), cost=2),
-    "history": Target(_history, (), _history_seeds, cost=20),
+    "history": Target(_history, (), _history_seeds, lambda seeds: (trees(seeds, packed=True),), cost=30),
     "snapshot": Target(_thaw, (ValueError,), _snapshot_seeds, cost=10),
 }

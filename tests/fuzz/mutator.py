@@ -20,6 +20,7 @@ Shape = Callable[[Random], bytes]
 BYTES_MAX: Final = 96 * 1024
 """Larger than what any decoder takes, but for those of files."""
 _TOKENS_MAX: Final = 400
+_SMALL_LENGTH: Final = 40
 _WORD: Final = re.compile(rb"[A-Za-z_][\w.-]{1,30}|[0-9]{1,20}|[^\w\s]{1,2}")
 TOKENS: Final = (
     b"\0", b"\xff\xff\xff\xff", b"\x80\x80\x80\x80\x01", b"\n", b"\r\n", b"\t", b" " * 40, b'"', b"'", b"\\",
@@ -71,12 +72,13 @@ class Mutator:
         if self._shapes and rng.random() < 0.6:
             data = rng.choice(self._shapes)(rng)
             if rng.random() < 0.66:
-                return data
+                return data[:BYTES_MAX]
         else:
             data = rng.choice(self._seeds)
-        return self._damaged(rng, data)
+        return self.damaged(rng, data)
 
-    def _damaged(self, rng: Random, data: bytes) -> bytes:
+    def damaged(self, rng: Random, data: bytes) -> bytes:
+        """Return data that is damaged in a place or some."""
         out = bytearray(data)
         for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5, 8))):
             self._damage(rng, out)
@@ -110,14 +112,16 @@ class Mutator:
                 out[at:at] = token * (rng.choice((2, 3, 17, 300)) if len(token) < 40 else 2)
 
 
-def trees(seeds: Sequence[bytes], *, prefix_bytes: int = 0) -> Shape:
+def trees(seeds: Sequence[bytes], *, prefix_bytes: int = 0, packed: bool = False) -> Shape:
     """Make JSON and msgpack documents whose values, keys and nesting are not what they were in the seeds.
 
     Args:
-        seeds: Those that are JSON are used.
+        seeds: Those that are JSON are used, or with ``packed`` those that are msgpack.
         prefix_bytes: So many bytes before each document are kept as they are.
+        packed: Make msgpack alone.
     """
-    known = [(seed[:prefix_bytes], tree) for seed in seeds if (tree := _tree_of(seed[prefix_bytes:])) is not None]
+    read = _unpacked if packed else _tree_of
+    known = [(seed[:prefix_bytes], tree) for seed in seeds if (tree := read(seed[prefix_bytes:])) is not None]
     assert known, "no seed is a document"
     keys = sorted({key for _, tree in known for key in _keys(tree)})
 
@@ -125,9 +129,17 @@ def trees(seeds: Sequence[bytes], *, prefix_bytes: int = 0) -> Shape:
         prefix, tree = rng.choice(known)
         for _ in range(rng.choice((0, 1, 1, 1, 2, 4))):
             tree = _changed(rng, tree, keys)
-        return prefix + _written(rng, tree)
+        return prefix + _written(rng, tree, packed=packed)
 
     return shape
+
+
+def _unpacked(data: bytes) -> Tree:
+    try:
+        tree = msgpack.unpackb(data)
+    except (ValueError, msgpack.UnpackException):
+        return None
+    return tree if isinstance(tree, dict | list) else None
 
 
 def _tree_of(data: bytes) -> Tree:
@@ -161,7 +173,8 @@ def _changed(rng: Random, tree: Tree, keys: Sequence[str]) -> Tree:
         at = rng.randrange(len(tree))
         if rng.random() < 0.6:
             return [*tree[:at], _changed(rng, tree[at], keys), *tree[at + 1 :]]
-        times = rng.choice((0, 2, 2, 8, 8 if isinstance(tree[at], dict | list) else 1100))
+        is_small = not isinstance(tree[at], dict | list) and len(str(tree[at])) < _SMALL_LENGTH
+        times = rng.choice((0, 2, 2, 8, 1100 if is_small else 8))
         return tree[:at] + tree[at : at + 1] * times + tree[at + 1 :]
     match rng.randrange(8):
         case 0:
@@ -176,14 +189,14 @@ def _changed(rng: Random, tree: Tree, keys: Sequence[str]) -> Tree:
             return rng.choice(_NASTY)
 
 
-def _written(rng: Random, tree: Tree) -> bytes:
+def _written(rng: Random, tree: Tree, *, packed: bool) -> bytes:
     kind = rng.randrange(5)
-    if kind < 2:
+    if kind < 2 or packed:
         try:
             return bytes(msgpack.packb(tree, unicode_errors="surrogatepass", use_single_float=kind == 1))
         except (OverflowError, ValueError):
             pass  # msgpack has no such numbers, or does not nest so deep
-    text = json.dumps(tree, ensure_ascii=kind != 2, separators=(",", ":"))
+    text = json.dumps(tree, ensure_ascii=kind != 2, separators=(",", ":"), default=repr)
     if kind == 3 and text.startswith('{"'):
         key = text[1 : text.index('"', 2) + 1]
         text = "{" + key + ":1," + text[1:]  # twice
@@ -207,7 +220,7 @@ def packet(rng: Random, seed: bytes, mutator: Mutator) -> bytes:
     if rng.random() < 0.1:
         head = rng.randrange(256)
     if rng.random() < 0.6:
-        body = mutator._damaged(rng, body)
+        body = mutator.damaged(rng, body)
     size, length = len(body), bytearray()
     while size >= 0x80:
         length.append(size & 0x7F | 0x80)

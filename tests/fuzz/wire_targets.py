@@ -1,7 +1,7 @@
 """Decoders of what stands on the bus: payloads, topics, signatures, samples."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final
@@ -211,18 +211,16 @@ def _sample_seeds() -> list[bytes]:
 FLEET: Final = ("a", "b", "c")
 
 
-def _intake(refused: Callable[[Refused, int], None] = lambda _refused, _count: None) -> Intake:
-    def locate(device: str) -> Located | None:
-        return Located(Place("g"), FLEET.index(device)) if device in FLEET else None
-
-    return Intake(Monitor(), TREE, locate, refused)
+def _locate(device: str) -> Located | None:
+    return Located(Place("g"), FLEET.index(device)) if device in FLEET else None
 
 
 class _Door:
     """One intake for all payloads: what it keeps of a million must not grow."""
 
     def __init__(self) -> None:
-        self.intake = _intake()
+        self.monitor = Monitor()
+        self.intake = Intake(self.monitor, TREE, _locate, lambda _refused, _count: None)
         self.clock = count(1000)
 
     def take(self, payload: bytes) -> None:
@@ -231,6 +229,7 @@ class _Door:
         devices = [device.decode("latin-1") for device, _, _ in lines]
         shards = np.array([_shard(device) for device in devices], dtype=np.uint8)
         self.intake.take(devices, shards, [rest for _, _, rest in lines], float(next(self.clock)))
+        self.monitor.settle()
 
     def take_read(self, payload: bytes) -> None:
         """A bundle, checked and taken."""
@@ -273,6 +272,6 @@ WIRE: Final[dict[str, Target]] = {
     "grant": Target(_open_grant, (DecodeError, SignatureError), lambda: _documents("Grant"), _whole, cost=4),
     "manifest": Target(_decode_manifest, (DecodeError,), lambda: _documents("Manifest"), _whole),
     "sample": Target(_decode_sample, (DecodeError,), _sample_seeds, _whole),
-    "batch": Target(_DOOR.take, (), _batch_seeds),
-    "bundle": Target(_DOOR.take_read, (DecodeError,), _bundle_seeds),
+    "batch": Target(_DOOR.take, (), _batch_seeds, cost=8),
+    "bundle": Target(_DOOR.take_read, (DecodeError,), _bundle_seeds, lambda seeds: (trees(seeds, packed=True),)),
 }
