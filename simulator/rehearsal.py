@@ -185,7 +185,7 @@ def _stop(report: Report) -> Rollback | Stop | None:
     """Return what ended the rollout's way forward: the first of what concerns more than one device."""
     if report.header.outcome in _THROUGH:
         return None
-    stops = [*(each for each in report.rollbacks if each.scope != "device"), *report.stops]
+    stops: list[Rollback | Stop] = [*(each for each in report.rollbacks if each.scope != "device"), *report.stops]
     return min(stops, key=lambda each: each.seq, default=None)
 
 

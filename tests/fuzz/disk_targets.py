@@ -65,7 +65,7 @@ def _archives(form: Format, _seeds: Sequence[bytes]) -> tuple[Shape, ...]:
         raw = bytearray(mutator.damaged(rng, HONEST))
         if len(raw) >= 512 and rng.random() < 0.7:
             raw = bytearray(sealed(raw))
-        return {"tar": bytes, "tar.gz": gzipped, "tar.zst": framed}[form](bytes(raw))
+        return bytes(raw) if form == "tar" else gzipped(bytes(raw)) if form == "tar.gz" else framed(bytes(raw))
 
     return (shape,)
 

@@ -73,7 +73,7 @@ def planted(decode: Callable[[bytes], object], payload: bytes = b"x") -> tuple[O
 
 
 def test_an_error_that_is_not_documented_is_a_finding_with_its_place_and_payload() -> None:
-    outcome, finding = planted(lambda payload: {}[payload])
+    outcome, finding = planted(lambda payload: dict[bytes, int]()[payload])
 
     assert finding is not None
     assert (finding.what, finding.number, finding.payload) == ("KeyError", 7, "b'x'")
