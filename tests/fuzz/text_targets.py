@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from device_client.adapters.health import read_answer
 from device_client.adapters.metrics import Counters, parse_metrics
+from device_client.adapters.pushed import Totals
 from device_client.settings import SettingsError, broker_of, load_settings
 from orchestrator.adapters.inventories import Format, InventoryError, parse_inventory
 from orchestrator.telemetry.sample import decode_sample
@@ -215,6 +216,30 @@ def _metrics(payload: bytes) -> None:
         assert decode_sample(encode_msgpack(said)).requests_total == counters.requests_total
 
 
+def _push(payload: bytes) -> None:
+    """An application pushes lines; what is made of them can be sent."""
+    totals = Totals()
+    for line in text_of(payload).split("\n"):
+        totals.take(line)
+    said = HealthSample(
+        seq=1, boot_id="b", requests_total=totals.requests, errors_total=totals.errors,
+        log_errors_total=totals.log_errors, latency=totals.sketch(), quality=totals.quality or None,
+    )  # fmt: skip
+    decode_sample(encode_msgpack(said))
+
+
+def _push_seeds() -> list[bytes]:
+    return [
+        b"requests:3|c\nerrors:1|c\nlatency:12.5|ms\naccuracy:0.93|g",
+        b"log_errors:2|c",
+        b"latency:0|ms",
+        _PUSHED_MOST,
+    ]
+
+
+_PUSHED_MOST: Final = b"requests:999999999999999|c\n" * 12
+
+
 def _health(payload: bytes) -> None:
     """What an application answers can be passed on."""
     found = read_answer(payload)
@@ -258,5 +283,6 @@ TEXT: Final[dict[str, Target]] = {
     ),
     "settings": Target(_settings, (SettingsError,), _settings_seeds, cost=2),
     "metrics": Target(_metrics, (), _metrics_seeds),
+    "pushed": Target(_push, (), _push_seeds),
     "health-answer": Target(_health, (), _health_seeds, lambda seeds: (trees(seeds),)),
 }

@@ -58,6 +58,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "seq": 1, "at": "2026-11-23T10:57:04Z", "epoch": 1, "kind": "k", "body": {"a": 1}, "previous_hash": "ab" * 32,
         "hash": "cd" * 32,
     },
+    "TrustDocument": {"first": 1, "roots": ["{}", "{}"]},
     "Grant": GRANT,
     "Manifest": make_manifest(b"archive").model_dump(mode="json"),
 }  # fmt: skip
