@@ -34,6 +34,8 @@ FOUND: dict[str, tuple[bytes, ...]] = {
         b"app_requests_total 9007199254740991\n" * 3,
     ),
     "policy": (b"rollout: 2026-02-30", b"rollout: 0000-00-00"),
+    "policy-object": (b'{"health_gates":{"canary_gate":{"checks":[{"type":[],"threshold":0}]}}}',),
+    "pushed": (b"requests:999999999999999|c\n" * 12,),
     "record": (b"[" * 100_000, b'{"trial":{"slot":"blue","previous":null,"generation":1e999}}'),
     "topic": (b"fleet/v1/device/pi-1/event/" + b"x" * 60_000,),
     "settings": (b"a = " + b"[" * 5000, b"a = " + b"9" * 5000),
