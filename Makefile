@@ -7,7 +7,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 
-.PHONY: help demo test test-installed check format sim power-cut crash-states crash bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
+.PHONY: help demo test test-installed check format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,12 @@ crash-states: $(VENV)/dev ## Start a device from every state that a power cut ma
 crash: $(VENV)/dev ## Kill the orchestrator, and fail its disk, at every system call of a rollout; needs strace.
 	$(BIN)/python -m tests.end_to_end.orchestrator_crash $(CRASH)
 
+fuzz: $(VENV)/dev ## Feed every decoder a million payloads that somebody evil might send.
+	$(BIN)/python -m tests.fuzz.campaign $(FUZZ)
+
+fuzz-guided: $(VENV)/fuzz ## The same, led by what the payloads reach in our code; needs Linux on x86-64 or ARM.
+	$(BIN)/python -m tests.fuzz.guided $(FUZZ)
+
 bench-simulation: $(VENV)/demo ## How long a whole rollout takes in the simulator.
 	$(BIN)/python benchmarks/simulation.py
 
@@ -77,6 +83,7 @@ lock: $(VENV)/dev ## Resolve the exact versions anew.
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --output-file=requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --extra=zstd --extra=dev --output-file=requirements-dev.lock pyproject.toml
+	echo "atheris>=3" | $(BIN)/pip-compile --quiet --upgrade $(filter-out --extra=%,$(LOCK_OPTIONS)) --output-file=requirements-fuzz.lock -
 
 LOCK_OPTIONS := --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	--strip-extras --extra=orchestrator --extra=build
@@ -86,6 +93,10 @@ $(VENV)/demo: requirements.lock pyproject.toml
 
 $(VENV)/dev: requirements-dev.lock pyproject.toml
 	$(call make_environment,requirements-dev.lock)
+
+$(VENV)/fuzz: requirements-fuzz.lock $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@touch $@
 
 define make_environment
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer with venv; on Debian: apt install python3-venv" >&2; exit 1; }

@@ -210,10 +210,10 @@ def load_settings(path: Path) -> Settings:
         SettingsError: The file cannot be read, or something in it cannot be used.
     """
     try:
-        tree = tomllib.loads(path.read_text())
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}; name a readable file with --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # beside its own, tomllib lets through those of long numbers
         raise SettingsError(f"{path}: no valid TOML: {error}; correct that place") from error
     try:
         settings = Settings.model_validate(tree)
@@ -255,7 +255,7 @@ def broker_of(settings: Settings) -> Broker:
     if settings.password_file is not None:
         try:
             password = Path(settings.password_file).read_text().split("\n", 1)[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise SettingsError(
                 f"key 'password_file': {settings.password_file} cannot be read; make it readable for the agent"
             ) from error

@@ -28,6 +28,7 @@ _GRAMMAR: Final = r"""
 _EXAMPLES: Final = ('type == "jetson"', 'region in ("eu", "us")', 'version < "2.4"', "not maintenance")
 _BREAK: Final = re.compile(r"[\r\n\t]")
 _PARENTHESES_MAX: Final = 64
+_DIGITS_MAX: Final = 18
 _MEANT: Final = {"=": "==", "&": "and", "|": "or", "!": "not"}
 
 
@@ -67,7 +68,10 @@ class _Builder(Transformer[Token, Any]):
         return items[0], _unquoted(items[0])
 
     def number(self, items: list[Token]) -> tuple[Token, Value]:
-        return items[0], int(items[0])
+        number = items[0]
+        if len(number) > _DIGITS_MAX:
+            raise _WrongError(number, f"a number has at most {_DIGITS_MAX} digits")
+        return number, int(number)
 
     def word(self, items: list[Token]) -> tuple[Token, Value]:
         word = items[0]

@@ -66,7 +66,7 @@ class Check(Block):
     @model_validator(mode="before")
     @classmethod
     def _has_a_window_for_a_trend(cls, value: Any) -> Any:  # noqa: ANN401 - not validated yet
-        if isinstance(value, dict) and value.get("type") in _TREND_CHECKS and value.get("window") is None:
+        if isinstance(value, dict) and str(value.get("type")) in _TREND_CHECKS and value.get("window") is None:
             return {**value, "window": TREND_WINDOW_SECONDS}
         return value
 

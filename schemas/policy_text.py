@@ -16,6 +16,7 @@ from schemas.errors import PolicyError
 from schemas.policy import Policy
 
 _TEXT_LENGTH_MAX = 64 * 1024
+_PARTS_MAX = 8_000
 
 
 def parse_policy(text: str, *, source: str = "policy") -> Policy:
@@ -38,7 +39,7 @@ def parse_policy(text: str, *, source: str = "policy") -> Policy:
         mark = error.problem_mark
         place = (mark.line, mark.column) if mark is not None else (0, 0)
         raise PolicyError(_pointing(source, text, place, str(error.problem))) from error
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # a ValueError is of a scalar that looks like a number or a date
         raise PolicyError(f"{source}: no YAML: {error}") from error
     if not isinstance(tree, dict) or not tree:
         raise PolicyError(f"{source}:1:1: expected a mapping with a block such as 'rollout:' or 'rolling_update:'")
@@ -53,11 +54,13 @@ def parse_policy(text: str, *, source: str = "policy") -> Policy:
 def _check_shape(text: str, source: str) -> None:
     """Refuse, before anything is built, what could grow beyond its own text or exhaust the stack."""
     depth = 0
-    for event in YAML(typ="rt", pure=True).parse(text):
+    for count, event in enumerate(YAML(typ="rt", pure=True).parse(text)):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         place = (event.start_mark.line, event.start_mark.column)
         if isinstance(event, AliasEvent):
             raise PolicyError(_pointing(source, text, place, "aliases are not allowed; write the value out"))
+        if count > _PARTS_MAX:
+            raise PolicyError(_pointing(source, text, place, f"more than {_PARTS_MAX} keys, values and lists"))
         if depth > DEPTH_MAX:
             raise PolicyError(_pointing(source, text, place, f"nested deeper than {DEPTH_MAX}"))
 

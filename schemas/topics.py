@@ -116,6 +116,8 @@ _PARSERS: Final = tuple((kind, _compiled(kind)) for kind in RULES)
 _ROOT_LEVELS_MAX: Final = LEVEL_COUNT_MAX - max(rule.pattern.count("/") + 1 for rule in RULES.values())
 _PARSED_MAX: Final = 65_536
 """A fleet says the same topics again and again; so many are remembered."""
+_LENGTH_MAX: Final = 512
+"""More than any topic of ours has. MQTT allows 65,535 bytes, and what is remembered of topics must stay small."""
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -154,7 +156,7 @@ class TopicTree:
 
     def parse(self, topic: str) -> Address | None:
         """Return what ``topic`` is about, or None if it is not of this tree."""
-        return self._parse(topic)
+        return self._parse(topic) if len(topic) <= _LENGTH_MAX else None
 
     def _match(self, topic: str) -> Address | None:
         if not topic.startswith(self.root + "/"):

@@ -1,5 +1,6 @@
 """The simulator as a program: ``python -m simulator``, or ``tidegate simulate``.
 
+With a policy it is tried out on a virtual fleet; without one, whole rollouts with faults are held against invariants.
 Exit codes: 0 no invariant was violated, 1 one was, 2 wrong usage.
 """
 
@@ -8,25 +9,37 @@ import json
 import sys
 import time
 from collections import Counter
+from typing import Final
 
+from simulator.rehearsing import add_options, rehearse_policy
 from simulator.world import Result, simulate
+
+_DEVICES: Final = 20
 
 
 def main() -> int:
     """Run one seed or many and return the exit code."""
     parser = argparse.ArgumentParser(prog="tidegate simulate", description="Whole rollouts with faults, from a seed.")
-    which = parser.add_mutually_exclusive_group(required=True)
+    add_options(parser)
+    which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", type=int, help="run this one")
     which.add_argument("--seeds", type=int, metavar="COUNT", help="run 0 to COUNT - 1, stop at the first violation")
-    parser.add_argument("--devices", type=int, default=20, help="devices of the fleet (default 20)")
+    parser.add_argument("--devices", type=int, help="devices of the fleet (default 20, with POLICY 100)")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell every visible step")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    if options.devices < 1:
+    if options.devices is not None and options.devices < 1:
         parser.error("--devices: a fleet has at least one device")
+    if options.policy is not None:
+        if options.seeds is not None or options.trace:
+            parser.error("--seeds and --trace are for rollouts without a POLICY; with one: --runs")
+        return rehearse_policy(options)
+    if options.seed is None and options.seeds is None:
+        parser.error("name a POLICY to try out, or --seed or --seeds for the simulator's own")
+    device_count = options.devices or _DEVICES
     if options.seed is not None:
-        return _run_one(options.seed, options.devices, tells=options.trace, as_json=options.json)
-    return _run_many(options.seeds, options.devices, as_json=options.json)
+        return _run_one(options.seed, device_count, tells=options.trace, as_json=options.json)
+    return _run_many(options.seeds, device_count, as_json=options.json)
 
 
 def _run_one(seed: int, device_count: int, *, tells: bool, as_json: bool) -> int:

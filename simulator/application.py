@@ -18,7 +18,8 @@ _ERROR_RATIO: Final = 0.004
 _LATENCY_SECONDS: Final = 0.08
 _LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
 """Latencies of one sample, in buckets around the usual one."""
-_MEMORY_BYTES: Final = 180_000_000
+MEMORY_BYTES: Final = 180_000_000
+"""What it usually takes."""
 _DISK_FREE_BYTES: Final = 5_000_000_000
 _CPU_RATIO: Final = 0.25
 _CELSIUS: Final = 50.0
@@ -149,7 +150,7 @@ class Application:
         seconds = now - self.started_at
         behavior = self.behavior if self.misbehaves(now) else GOOD
         ill_seconds = seconds - behavior.begins_after_seconds
-        memory = _MEMORY_BYTES + behavior.leak_bytes_per_second * ill_seconds
+        memory = MEMORY_BYTES + behavior.leak_bytes_per_second * ill_seconds
         celsius = _CELSIUS + behavior.celsius_per_minute * ill_seconds / 60
         return {
             "uptime_seconds": seconds,

@@ -1,7 +1,7 @@
 """What a simulated fleet works with: devices, releases, keys, policies. All of it follows from names and the seed."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
@@ -40,16 +40,22 @@ class DeviceSpec:
     group: str
     time_zone: str | None = None
     setup: Setup = BARE
+    arch: str = "aarch64"
+    site: str | None = None
+    tags: tuple[str, ...] = ()
+    single_point_of_failure: bool = False
+    maintenance: bool = False
+    known_issues: tuple[str, ...] = ()
 
 
-def make_fleet(count: int) -> tuple[DeviceSpec, ...]:
-    """Return ``count`` devices of two types in two regions; the type is the group."""
+def make_fleet(count: int, types: Sequence[str] = DEVICE_TYPES) -> tuple[DeviceSpec, ...]:
+    """Return ``count`` devices of these types by turns, in two regions; the type is the group."""
     return tuple(
         DeviceSpec(
             id=f"d-{number:04d}",
-            device_type=DEVICE_TYPES[number % 2],
-            region=_REGIONS[number // 2 % 2],
-            group=DEVICE_TYPES[number % 2],
+            device_type=types[number % len(types)],
+            region=_REGIONS[number // len(types) % 2],
+            group=types[number % len(types)],
         )
         for number in range(count)
     )

@@ -14,6 +14,8 @@ ROLLOUT: Final = "r-001"
 POLICY: Final = "policy"
 WARM_UP_SECONDS: Final = 330.0
 """Time for a baseline before the rollout is asked for."""
+SAMPLE_SECONDS: Final = 60.0
+"""Devices report their health once a minute; their agents ask the applications more often."""
 _LATE: Final = 0.05
 """How many devices of a drawn fleet appear while the rollout runs."""
 
@@ -24,7 +26,10 @@ class Scenario:
 
     Attributes:
         release: How the new version behaves.
+        spared: Devices on which it is a good one all the same.
         absent: Devices that are not there when the world begins; with faults they appear while it goes on.
+        sample_seconds: Between two health samples of a device.
+        ignore_lint: Start the rollout against lint's advice.
         at_rest_within_seconds: After the last fault and the last plan, the world must come to rest in this time.
     """
 
@@ -36,6 +41,13 @@ class Scenario:
     habits: Habits
     absent: frozenset[str] = frozenset()
     at_rest_within_seconds: float = 8 * 3600.0
+    spared: frozenset[str] = frozenset()
+    sample_seconds: float = SAMPLE_SECONDS
+    ignore_lint: bool = False
+
+    def behavior_on(self, device: DeviceSpec) -> Behavior:
+        """Return how the new version behaves on a device."""
+        return GOOD if device.id in self.spared else self.release.on(device.device_type)
 
 
 def make_scenario(

@@ -41,8 +41,6 @@ from simulator.scenario import POLICY, ROLLOUT, WARM_UP_SECONDS, Scenario, draw_
 from simulator.trace import Trace
 from simulator.witness import Witness
 
-SAMPLE_SECONDS: Final = 60.0
-"""Devices report their health once a minute; their agents ask the applications more often."""
 _LOOK_SECONDS: Final = 60.0
 _QUIET_LOOKS: Final = 5
 """So many looks in a row must find nothing going on."""
@@ -86,7 +84,7 @@ class World:
         self.trace = Trace(self.clock)
         self.witness = Witness(self.clock, (spec.id for spec in scenario.fleet))
         self._tree = TopicTree()
-        self._sample_seconds = SAMPLE_SECONDS
+        self._sample_seconds = scenario.sample_seconds
         self._key = make_key(scenario.seed)
         self.network = Network(self.clock, broker_acl(ALICE, BOB), scenario.faults, self._stream("network"), self.trace)
         self.orchestrator = self._make_orchestrator()
@@ -156,7 +154,8 @@ class World:
         return found.phase.value if found is not None else ""
 
     def _ask_for_rollout(self) -> None:
-        self.person.command("start", release=NEW_RELEASE, policy=POLICY, rollout=ROLLOUT)
+        against = {"ignore_lint": True} if self.scenario.ignore_lint else {}
+        self.person.command("start", release=NEW_RELEASE, policy=POLICY, rollout=ROLLOUT, **against)
 
     def _heal(self) -> None:
         if self.is_healed:
@@ -274,7 +273,7 @@ class World:
         disk = Disk(active="blue")
         check = self.scenario.policy.rolling_update.health_check
         disk.end_write("blue", make_content(OLD_VERSION, check))
-        behaviors = {OLD_VERSION: GOOD, NEW_VERSION: self.scenario.release.on(spec.device_type)}
+        behaviors = {OLD_VERSION: GOOD, NEW_VERSION: self.scenario.behavior_on(spec)}
         plant = Plant(spec.id, disk, behaviors, clock=self.clock, rng=rng, witness=self.witness)
         plant.step_failure = self.faults.step_failure
         plant.hook_waits = self.faults.hook_waits

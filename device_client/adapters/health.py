@@ -18,6 +18,7 @@ from device_client.adapters.hosting import Instance
 from device_client.adapters.local_http import get
 from device_client.adapters.sampler import Sampler
 from device_client.core.events import Probed
+from schemas.ids import is_name
 from schemas.messages import HealthCheck, HealthSample
 
 NAP_SECONDS: Final = 5.0
@@ -25,7 +26,6 @@ NAP_SECONDS: Final = 5.0
 STARTING_SECONDS: Final = 1.0
 """Between two questions before the first good answer, if the interval is longer."""
 _BODY_BYTES_MAX: Final = 64 * 1024
-_NAME_LENGTH_MAX: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,11 @@ class SampleTaken:
 def probe(port: int, check: HealthCheck) -> Probed:
     """Ask once; whatever is not an answer of 200 with a version in good time is no health."""
     body = get(port, check.path, check.timeout_seconds, _BODY_BYTES_MAX)
-    if body is None:
-        return Probed(ok=False)
+    return Probed(ok=False) if body is None else read_answer(body)
+
+
+def read_answer(body: bytes) -> Probed:
+    """Read what an application says of itself; a version that the wire has no name for is not known."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -70,7 +73,7 @@ def probe(port: int, check: HealthCheck) -> Probed:
     if not isinstance(answer, dict):
         return Probed(ok=False)
     version = answer.get("version")
-    known = isinstance(version, str) and 0 < len(version) <= _NAME_LENGTH_MAX
+    known = isinstance(version, str) and is_name(version)
     return Probed(ok=answer.get("status") == "ok", version=version if known else None)
 
 

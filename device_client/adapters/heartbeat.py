@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from device_client.adapters.layout import DAMAGED
 from device_client.adapters.processes import Process, identify
 
 HEARTBEAT: Final = "heartbeat.json"
@@ -68,5 +69,5 @@ def read_beat(state: Path) -> Beat | None:
             pid=int(found["pid"]),
             started_ticks=int(found["started_ticks"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *DAMAGED):
         return None

@@ -21,6 +21,8 @@ RECORD: Final = "record.json"
 LOCK: Final = "lock"
 APPLICATION_LOG: Final = "application.log"
 SMOKE_TEST_LOG: Final = "smoke_test.log"
+DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading one of our documents may raise after somebody or something damaged it."""
 _BLOCK_BYTES: Final = 1024 * 1024
 
 

@@ -21,6 +21,10 @@ _LINE: Final = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
 _BOUND: Final = re.compile(r'(?:^|,)\s*le="([^"]*)"')
 SKETCH_LENGTH_MAX: Final = 1024
 _BOUND_SECONDS_MIN: Final = 1e-6
+_BOUND_SECONDS_MAX: Final = 1e9
+_COUNT_MAX: Final = 2**32 - 1
+_TOTAL_MAX: Final = 2**53 - 1
+"""What the wire has room for; an application that says more is wrong, and must not silence its device."""
 _OVERFLOW_FACTOR: Final = 2.0
 """What is slower than the last bucket counts as so much slower: the format does not say."""
 
@@ -139,8 +143,8 @@ class Counters:
         restarted = (metrics.requests or 0) < (before.requests or 0)
         if restarted:
             before = Metrics(0, 0, {})
-        self.requests_total += max(0, (metrics.requests or 0) - (before.requests or 0))
-        self.errors_total += max(0, (metrics.errors or 0) - (before.errors or 0))
+        self.requests_total = _added(self.requests_total, (metrics.requests or 0) - (before.requests or 0))
+        self.errors_total = _added(self.errors_total, (metrics.errors or 0) - (before.errors or 0))
         return sketch_of(metrics.buckets, before.buckets)
 
     def forget(self) -> None:
@@ -158,14 +162,18 @@ def sketch_of(now: Mapping[float, int], before: Mapping[float, int]) -> LatencyS
         count, below = max(0, added - below), max(added, below)
         if count:
             seconds = bound if math.isfinite(bound) else _OVERFLOW_FACTOR * max(finite, default=1.0)
-            index = math.ceil(math.log(max(seconds, _BOUND_SECONDS_MIN), GAMMA) - 1e-9)
-            counts[index] = counts.get(index, 0) + count
+            seconds = min(max(seconds, _BOUND_SECONDS_MIN), _BOUND_SECONDS_MAX)
+            index = math.ceil(math.log(seconds, GAMMA) - 1e-9)
+            counts[index] = min(counts.get(index, 0) + count, _COUNT_MAX)
     if not counts:
         return None
     offset = min(counts)
-    length = min(max(counts) - offset + 1, SKETCH_LENGTH_MAX)
-    dense = tuple(counts.get(offset + position, 0) for position in range(length))
+    dense = tuple(counts.get(index, 0) for index in range(offset, max(counts) + 1))
     return LatencySketch(gamma=GAMMA, offset=offset, counts=dense)
+
+
+def _added(total: int, more: int) -> int:
+    return min(total + max(0, more), _TOTAL_MAX)
 
 
 def _holds(found: str, sign: str, value: str) -> bool:

@@ -27,7 +27,7 @@ QUALITIES_MAX: Final = 16
 SILENCE_SECONDS: Final = 60.0
 _LINE: Final = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,63}):(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)\|(c|g|ms)")
 _MS_MIN, _MS_MAX = 1e-3, 1e7
-_TOTAL_MAX: Final = 2**53
+_TOTAL_MAX: Final = 2**53 - 1
 
 _log = logging.getLogger(__name__)
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from device_client.adapters.durable import write_durably
-from device_client.adapters.layout import RECORD
+from device_client.adapters.layout import DAMAGED, RECORD
 from device_client.guardian.seen import Boots, Outcome, Trial
 
 MEMORY: Final = "guardian.json"
-_DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def read_trial(state: Path) -> Trial | None:
         if record["trial"] is not None:
             return _trial(record, record["trial"])
         return None if record["going_back"] is None else _return(record, record["going_back"])
-    except (OSError, *_DAMAGED):
+    except (OSError, *DAMAGED):
         return None
 
 
@@ -58,7 +57,7 @@ def read_memory(state: Path) -> Memory:
                 message=str(outcome["message"]),
             ),
         )  # fmt: skip
-    except (OSError, *_DAMAGED):
+    except (OSError, *DAMAGED):
         return Memory()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from device_client.adapters.hosting import SERVING, SLOTS, Application, Host, Instance
-from device_client.adapters.layout import MARKER, VERSION, tree_digest
+from device_client.adapters.layout import DAMAGED, MARKER, VERSION, tree_digest
 
 GRACE_SECONDS: Final = 10.0
 
@@ -43,7 +43,7 @@ def described(root: Path, slot: str) -> Content | None:
         if described["manifest_sha256"] != marker["manifest_sha256"]:
             return None
         return Content(str(described["version"]), tuple(str(part) for part in described["command"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *DAMAGED):
         return None
 
 

@@ -34,7 +34,7 @@ class Cache:
                 return about, data
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             self.refuse(error)
             return None
         self.refuse("damaged")

@@ -35,7 +35,7 @@ class KeptHistories:
         try:
             if about.get("format") == _FORMAT:
                 return _DECODER.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._cache.refuse(error)
             return {}
         self._cache.refuse("another version's")

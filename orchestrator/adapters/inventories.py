@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 from zoneinfo import available_timezones
@@ -121,14 +122,20 @@ def _entry(said: Mapping[str, Any]) -> DeviceEntry:
         if value is not None and value != "":
             fields[key] = _value(key, value)
     zone = fields.get("time_zone")
-    if zone is not None and zone not in available_timezones():
-        near = get_close_matches(zone, available_timezones(), n=1)
+    if isinstance(zone, str) and zone not in _time_zones():
+        near = get_close_matches(zone, _time_zones(), n=1)
         raise InventoryError(f"time_zone: there is no {zone!r}{f'; did you mean {near[0]}?' if near else ''}")
     try:
         return DeviceEntry.model_validate(fields)
     except ValidationError as error:
         broken = error.errors(include_url=False, include_input=False)[0]
         raise InventoryError(f"{'.'.join(map(str, broken['loc']))}: {broken['msg']}") from error
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Finding them reads the system's folders, so a file of many devices finds them once."""
+    return frozenset(available_timezones())
 
 
 def _unknown_field(name: str) -> str:

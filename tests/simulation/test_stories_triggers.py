@@ -14,8 +14,7 @@ from schemas.policy_phases import CanaryPhases
 from schemas.policy_triggers import REFERENCE_TRIGGERS, TRIGGER_METRICS
 from simulator import Behavior, World, make_scenario, slow
 from simulator.materials import NEW_VERSION, OLD_VERSION, brisk_policy
-from simulator.scenario import ROLLOUT
-from simulator.world import SAMPLE_SECONDS
+from simulator.scenario import ROLLOUT, SAMPLE_SECONDS
 from tests.simulation.harm import Harm, bother, noisy, one, spoiled
 from tests.simulation.story import bodies, canaries, facts, gates, policy_with, run, running, wave, when
 
