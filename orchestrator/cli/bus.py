@@ -4,7 +4,6 @@ import asyncio
 import getpass
 import json
 import secrets
-import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -39,7 +38,7 @@ def connect(url: BrokerUrl) -> aiomqtt.Client:
         username=url.username,
         password=url.password,
         keepalive=_KEEPALIVE_SECONDS,
-        tls_context=ssl.create_default_context() if url.is_tls else None,
+        tls_context=url.tls_context(),
     )
 
 
