@@ -4,6 +4,7 @@
 passwords. ``authority/`` signs certificates and belongs on neither. ``users.json`` says who there is.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from schemas.errors import FleetError
 
 _USERS: Final = "users.json"
 _CLIENT: Final = "client"
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
 
 class BrokerFolderError(FleetError):
@@ -82,6 +84,7 @@ def create(folder: Path, users: Users, now: datetime) -> None:
         AccessError: Users could not be told apart.
     """
     check_users(users.names())
+    _check_places(users)
     if (folder / _USERS).exists() or (folder / "broker").exists():
         raise BrokerFolderError(
             f"{folder} is there already, and nothing is overwritten; add users with --add-device, --add-operator or "
@@ -97,6 +100,15 @@ def create(folder: Path, users: Users, now: datetime) -> None:
         _write(folder, users, now)
     except OSError as error:
         raise BrokerFolderError(f"{error.filename}: {error.strerror}; choose a folder that is writable") from error
+
+
+def _check_places(users: Users) -> None:
+    for host in users.hosts:
+        if not _HOST.fullmatch(host):
+            raise BrokerFolderError(f"{host[:80]!r} is no name of a host: letters, digits, dots and -, or an address")
+    for path in (users.place, users.plugins):
+        if not path.isprintable() or path != path.strip():
+            raise BrokerFolderError(f"{path[:80]!r} cannot stand in mosquitto's configuration; choose another path")
 
 
 def load(folder: Path) -> Users:
@@ -139,7 +151,14 @@ def renew(folder: Path, users: Users, names: Iterable[str], now: datetime) -> No
 
 
 def renew_server(folder: Path, users: Users, now: datetime) -> None:
-    """Give the broker another certificate, for the hosts that it has now."""
+    """Give the broker another certificate, for the hosts that it has now.
+
+    Raises:
+        BrokerFolderError: It has none, or a host is no name.
+    """
+    if not users.is_tls:
+        raise BrokerFolderError(f"{folder} is one with passwords; make another with --tls")
+    _check_places(users)
     for ending in ("crt", "key"):
         (folder / "broker" / f"server.{ending}").unlink()
     _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)

@@ -46,14 +46,16 @@ class TlsFiles:
         """
         try:
             made = ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:  # of which ssl.SSLError is one
-            raise TlsFilesError(f"{self.ca_file}: {error.strerror or 'no certificates in PEM'}; {_HINT}") from error
+        except OSError as error:
+            why = _reason(error, "no certificates in PEM")
+            raise TlsFilesError(f"{self.ca_file}: {why}; {_HINT}") from error
         if self.certificate_file is not None:
             try:
                 made.load_cert_chain(self.certificate_file, self.private_key_file, password=_refuse_to_ask)
             except OSError as error:
                 both = f"{self.certificate_file} and {self.private_key_file}"
-                raise TlsFilesError(f"{both}: {error.strerror or 'no certificate with its key'}; {_HINT}") from error
+                why = _reason(error, "no certificate with its key in PEM")
+                raise TlsFilesError(f"{both}: {why}; {_HINT}") from error
         return made
 
     def user(self) -> str | None:
@@ -72,6 +74,10 @@ class TlsFiles:
             raise TlsFilesError(f"{self.certificate_file}: no certificate in PEM; {_HINT}") from error
         names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return str(names[0].value) if names else None
+
+
+def _reason(error: OSError, unreadable: str) -> str:
+    return unreadable if isinstance(error, ssl.SSLError) else error.strerror or str(error)
 
 
 def _refuse_to_ask() -> str:
