@@ -68,9 +68,10 @@ async def request(broker: BrokerUrl, verb: str, body: dict[str, Any], *, timeout
     actor = actor_of(broker)
     transaction = body.get("transaction") or secrets.token_hex(8)
     topics = (TREE.build(Kind.REPLY, actor=actor, verb=verb), TREE.build(Kind.ORCHESTRATOR_AVAILABILITY))
-    seen = ""
+    seen, is_connected = "", False
     try:
         async with asyncio.timeout(timeout_seconds), session(broker, topics) as client:
+            is_connected = True
             payload = json.dumps({**body, "transaction": transaction})
             await client.publish(TREE.build(Kind.COMMAND, actor=actor, verb=verb), payload, qos=1)
             async for message in client.messages:
@@ -82,6 +83,8 @@ async def request(broker: BrokerUrl, verb: str, body: dict[str, Any], *, timeout
                 if reply.transaction == transaction or (reply.transaction is None and reply.error is not None):
                     return reply
     except TimeoutError:
+        if not is_connected:
+            raise BrokerUnavailableError(f"{broker}: {_mute(broker)}") from None
         raise NoAnswerError(_silence(broker, verb, seen, timeout_seconds)) from None
     raise AssertionError("messages end only with the connection")
 
@@ -125,6 +128,16 @@ def _remedy(error: aiomqtt.MqttError) -> str:
     if "CERTIFICATE" in text.upper():
         return f"{text}; is it the right host, and is its certificate signed by somebody this machine trusts?"
     return f"{text}; is the broker running, and is --broker (or TIDEGATE_BROKER) right?"
+
+
+def _mute(url: BrokerUrl) -> str:
+    """Say what it may be when somebody listens and takes no connection: TLS tells the reason to the broker's log."""
+    if url.files.certificate_file is not None:
+        return (
+            f"the broker takes no connection with {url.files.certificate_file}; has it run out, was it revoked, or is "
+            "it of an authority that this port does not trust? The broker's log says which"
+        )
+    return "somebody listens there and does not answer as a broker; are port and mqtt:// or mqtts:// right?"
 
 
 def _silence(url: BrokerUrl, verb: str, seen: str, timeout_seconds: float) -> str:

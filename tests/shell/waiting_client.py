@@ -3,6 +3,7 @@
 import contextlib
 import queue
 from collections.abc import Iterator
+from typing import Self
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -58,6 +59,12 @@ class Client:
         while until not in heard:
             heard.add(self.received.get(timeout=WAIT_SECONDS)[0])
         return heard
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._paho.disconnect()
