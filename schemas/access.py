@@ -68,6 +68,11 @@ RIGHTS: Final[Mapping[Role, tuple[Right, ...]]] = {
         Right("It judges the fleet by everything that is said.", "read", ("",)),
         Right("Orders and signed answers to devices.", "write", (Kind.DESIRED, Kind.GRANT)),
         Right("It asks all devices to announce themselves.", "write", (Kind.SYNC,)),
+        Right(
+            "The trust roots that devices follow; each is signed, so a broker can withhold one but not make one.",
+            "write",
+            (Kind.TRUST,),
+        ),
         Right("Plans, status, waves, gates, events and rollback orders.", "write", ("rollout",)),
         Right("Summaries of groups.", "write", (Kind.GROUP_SUMMARY,)),
         Right("Which evaluator reads which shards.", "write", (Kind.EVALUATOR_LEASE,)),
