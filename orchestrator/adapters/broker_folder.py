@@ -1,5 +1,6 @@
-"""A folder with everything that a mosquitto and its users need, and nothing of it twice.
+"""A folder with everything that a mosquitto and its users need.
 
+Its configuration is written once and is then its owner's; what follows from who there is, is written with each change.
 ``broker/`` is for the broker's machine, ``clients/NAME/`` for each user, or ``credentials.json`` where they have
 passwords. ``authority/`` signs certificates and belongs on neither. ``users.json`` says who there is.
 """
@@ -97,6 +98,15 @@ def create(folder: Path, users: Users, now: datetime) -> None:
             for name in (TOOLS, DEVICES):
                 Authority.create(folder / "broker", name, folder / "authority", now)
             _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+        conf = mosquitto_conf(
+            users.place,
+            version=users.version,
+            is_tls=users.is_tls,
+            device_port=users.device_port,
+            tools_port=users.tools_port,
+            plugins=users.plugins,
+        )
+        write_private(folder / "broker" / "mosquitto.conf", conf)
         _write(folder, users, now)
     except OSError as error:
         raise BrokerFolderError(f"{error.filename}: {error.strerror}; choose a folder that is writable") from error
@@ -179,11 +189,12 @@ def revoke(folder: Path, users: Users, names: Iterable[str], now: datetime) -> U
     if users.is_tls:
         for name in sorted(gone):
             client = folder / "clients" / name
-            _authority(folder, _issuer(users, name), now).revoke(
-                path for path in client.glob("*.crt") if path.name != "ca.crt"
-            )
-            (folder / "revoked").mkdir(mode=0o700, exist_ok=True)
-            client.rename(folder / "revoked" / f"{name}-{now:%Y%m%dT%H%M%S}")
+            if client.exists():  # else a revocation was interrupted behind it
+                _authority(folder, _issuer(users, name), now).revoke(
+                    path for path in client.glob("*.crt") if path.name != "ca.crt"
+                )
+                (folder / "revoked").mkdir(mode=0o700, exist_ok=True)
+                client.rename(folder / "revoked" / f"{name}-{now:%Y%m%dT%H%M%S.%f}")
     _write(folder, left, now)
     return left
 
@@ -192,15 +203,6 @@ def _write(folder: Path, users: Users, now: datetime) -> None:
     """Write what follows from who there is, the list of users last: an interrupted command is repeated."""
     broker = folder / "broker"
     write_private(broker / "acl", access_list(users.operators, (Role.EVALUATOR, *users.evaluators)))
-    conf = mosquitto_conf(
-        users.place,
-        version=users.version,
-        is_tls=users.is_tls,
-        device_port=users.device_port,
-        tools_port=users.tools_port,
-        plugins=users.plugins,
-    )
-    write_private(broker / "mosquitto.conf", conf)
     if users.is_tls:
         for name in users.names():
             if not (folder / "clients" / name / f"{_CLIENT}.crt").exists():

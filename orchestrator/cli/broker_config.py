@@ -1,6 +1,7 @@
 """``tidegate broker-config``: everything that a mosquitto and its users need, with passwords or with certificates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -49,7 +50,7 @@ def broker_config(
 ) -> None:
     """Make what mosquitto and its users need: configuration, access list, and passwords or certificates."""
     changes = (add_operator, add_device, add_evaluator, revoke, renew)
-    with reported():
+    with reported(), _disk_trouble():
         if not any(changes) and not renew_server:
             if not host and tls:
                 raise BrokerFolderError("a certificate names the host under which clients connect; add --host NAME")
@@ -105,6 +106,14 @@ def _change(
         said.append(f"revoked: {', '.join(gone)}")
         said.append("A connection that is open stays open until it is cut: restart the broker after the next step.")
     return said
+
+
+@contextmanager
+def _disk_trouble() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BrokerFolderError(f"{error.filename}: {error.strerror}; make it readable and writable for you") from error
 
 
 def _now() -> datetime:

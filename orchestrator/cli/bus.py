@@ -126,7 +126,7 @@ def _remedy(error: aiomqtt.MqttError) -> str:
         return "the broker refused the user or the password; write mqtt://user:password@host:port into TIDEGATE_BROKER"
     text = str(error) or type(error).__name__
     if "CERTIFICATE" in text.upper():
-        return f"{text}; is it the right host, and is its certificate signed by somebody this machine trusts?"
+        return f"{text}; is it the right host, and is its certificate of whom --ca-file or this machine trusts?"
     return f"{text}; is the broker running, and is --broker (or TIDEGATE_BROKER) right?"
 
 

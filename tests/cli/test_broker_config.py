@@ -122,6 +122,7 @@ def test_who_is_added_later_is_let_in_and_everybody_else_keeps_what_they_have(
     tmp_path: Path, form: tuple[str, ...]
 ) -> None:
     folder = made(tmp_path / "access", *form)
+    (folder / "broker" / "mosquitto.conf").write_text("# its owner has changed it")
     before = files(folder)
 
     result = run(folder, "--add-device", "pi-2", "--add-operator", "bob")
@@ -129,7 +130,7 @@ def test_who_is_added_later_is_let_in_and_everybody_else_keeps_what_they_have(
     assert result.exit_code == 0, result.output
     assert (folder / "broker" / "acl").read_text() == access_list(["alice", "bob"])
     after = files(folder)
-    secrets = [name for name in before if name.startswith(("clients/", "authority/", "broker/server"))]
+    secrets = [name for name in before if name.startswith(("clients/", "authority/", "broker/server", "broker/mosq"))]
     assert all(after[name] == before[name] for name in secrets)
     if form:
         assert {name for name in after if "/pi-2/" in name} == {
@@ -159,6 +160,27 @@ def test_who_is_revoked_stands_in_the_list_with_every_certificate_of_the_name(tm
 
     assert run(folder, "--add-device", "pi-1").exit_code == 0, "the name is free for another device"
     assert len(list(x509.load_pem_x509_crl((folder / "broker" / "devices-ca.crl").read_bytes()))) == 2
+
+
+def test_a_revocation_that_was_interrupted_is_finished_when_it_is_typed_again(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    users = (folder / "users.json").read_bytes()
+    run(folder, "--revoke", "pi-1")
+    (folder / "users.json").write_bytes(users)
+
+    assert run(folder, "--revoke", "pi-1").exit_code == 0
+
+    assert json.loads((folder / "users.json").read_text())["devices"] == []
+
+
+def test_a_folder_without_its_authority_says_what_is_missing(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    (folder / "authority").rename(tmp_path / "safe")
+
+    refused = run(folder, "--add-device", "pi-2")
+
+    assert (refused.exit_code, "devices-ca.key: No such file" in refused.output) == (1, True)
+    assert "put it back" in refused.output
 
 
 def test_password_of_somebody_who_is_revoked_is_gone(tmp_path: Path) -> None:

@@ -316,7 +316,6 @@ async def test_a_revoked_certificate_lets_nobody_in_but_a_connection_that_is_ope
     with Client(url) as device:
         assert device.publish(own) != NOT_AUTHORIZED
         said = configure(broker.folder, "--revoke", "pi-3")
-        # The command wrote the configuration anew, for the ports and the user of production.
         broker.read_again()
         assert device.publish(own) != NOT_AUTHORIZED, "which is why the command says to cut it"
         assert "stays open until it is cut" in said
