@@ -31,8 +31,7 @@ class CertifiedBroker(Broker):
         return BrokerUrl.parse(f"mqtts://{host}:{self.device_port if is_device else self.url.port}", files)
 
     def files(self, user: str) -> TlsFiles:
-        client = self.folder / "clients" / user
-        return TlsFiles(client / "ca.crt", client / "client.crt", client / "client.key")
+        return files_of(self.folder, user)
 
     def log(self) -> str:
         return (self.folder / "mosquitto.log").read_text()
@@ -42,6 +41,11 @@ class CertifiedBroker(Broker):
         before = self.log().count("Reloading config")
         self.process[0].send_signal(signal.SIGHUP)
         until(lambda: self.log().count("Reloading config") > before)
+
+
+def files_of(folder: Path, user: str) -> TlsFiles:
+    client = folder / "clients" / user
+    return TlsFiles(client / "ca.crt", client / "client.crt", client / "client.key")
 
 
 def configure(folder: Path, *arguments: str) -> str:
@@ -69,10 +73,8 @@ def certified_mosquitto(folder: Path, *, operators: list[str], devices: list[str
     try:
         until(lambda: "running" in (folder / "mosquitto.log").read_text() or process.poll() is not None)
         assert process.poll() is None, (folder / "mosquitto.log").read_text()
-        files = CertifiedBroker(BrokerUrl("localhost", tools_port), device_port, folder=folder).files("orchestrator")
-        yield CertifiedBroker(
-            BrokerUrl.parse(f"mqtts://localhost:{tools_port}", files), device_port, folder=folder, process=[process]
-        )
+        url = BrokerUrl.parse(f"mqtts://localhost:{tools_port}", files_of(folder, "orchestrator"))
+        yield CertifiedBroker(url, device_port, folder=folder, process=[process])
     finally:
         process.terminate()
         process.wait(10)

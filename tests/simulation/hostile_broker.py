@@ -45,9 +45,8 @@ class HostileBroker:
         if not self._is_active or not isinstance(packet, Publish):
             Network._deliver(self._network, connection, packet)
             return
-        client = getattr(connection.take, "__self__", None) or connection.take.args[0].__self__  # type: ignore[attr-defined]
         self._remember(packet)
-        out = self._trick(self, user_of(client), packet)
+        out = self._trick(self, user_of(connection), packet)
         self.tampered += list(out) != [packet]
         for each in out:
             Network._deliver(self._network, connection, each)
@@ -67,7 +66,8 @@ class HostileBroker:
         return [again(self.rng.choice(seen))] if seen else []
 
 
-def user_of(client: object) -> str:
+def user_of(connection: Connection) -> str:
+    client = getattr(connection.take, "__self__", None)
     assert isinstance(client, Client)
     return client._login.user
 
