@@ -11,11 +11,19 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from orchestrator.adapters import clock
-from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
-from orchestrator.cli import audit, conformance, importing, keys, lint, ops, release, replay, report
+from orchestrator.cli import audit, broker_config, conformance, importing, keys, lint, ops, release, replay, report
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import ACCOUNT, LOOK, SET_UP
+from orchestrator.cli.options import (
+    ACCOUNT,
+    FILE_VARIABLES,
+    LOOK,
+    SET_UP,
+    CaFileOption,
+    CertificateOption,
+    PrivateKeyOption,
+    broker_url,
+)
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.demo.story import Options, tell
 from orchestrator.demo.summary import closing_words
@@ -38,11 +46,22 @@ app.add_typer(release.app, name="release", rich_help_panel=SET_UP)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET_UP)
 app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
+app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)
 app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)
 app.command("report", rich_help_panel=ACCOUNT)(report.report)
+
+
+@app.callback()
+def tidegate(
+    ca_file: CaFileOption = None, certificate_file: CertificateOption = None, private_key_file: PrivateKeyOption = None
+) -> None:
+    """Take what holds for every command."""
+    for variable, path in zip(FILE_VARIABLES, (ca_file, certificate_file, private_key_file), strict=True):
+        if path is not None:
+            os.environ[variable] = str(path)
 
 
 @app.command("orchestrator", rich_help_panel=SET_UP)
@@ -73,7 +92,7 @@ def orchestrator(
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     with reported():
         settings = Settings(
-            broker=BrokerUrl.parse(broker),
+            broker=broker_url(broker),
             folder=folder,
             registry_host=registry_host,
             registry_port=registry_port,
@@ -103,7 +122,7 @@ def evaluator(
     """Read a part of the fleet's health for the orchestrator; prints a line of JSON with each part it is given."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     with reported():
-        url = BrokerUrl.parse(broker)
+        url = broker_url(broker)
         worker = check_id(name or url.username or "evaluator")
         bus = EvaluatorBus(worker, parse_shards(shards), url, TopicTree(topic_root), clock=clock.now)
         asyncio.run(until_signalled(bus.run(lambda line: print(line, flush=True))))

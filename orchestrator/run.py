@@ -15,7 +15,7 @@ from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, 
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
-from orchestrator.adapters.registry import serve_registry
+from orchestrator.adapters.registry import check_registry_url, serve_registry
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.adapters.trust import LiveTrust, ReleaseTrust
@@ -74,6 +74,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         FleetError: Keys, journal, port or broker are not what they must be; the message names the remedy.
     """
     started_at = clock.now()
+    check_registry_url(settings.registry_url)
     command_key = load_private(settings.folder / "keys" / "command.key")
     public_key = command_key.public_key().public_bytes_raw()
     live = LiveTrust(settings.folder, public_key)

@@ -12,9 +12,9 @@ from device_client.core.record import SlotContent
 from device_client.core.setup import BARE, Setup
 from embedded_broker.acl import parse_acl
 from embedded_broker.state import Authorizer
-from orchestrator.adapters.access import find_broker_config, write_acl
 from orchestrator.core.releases import StoredArtifact, StoredRelease
 from orchestrator.examples import find_examples
+from schemas.access import access_list
 from schemas.manifest import NOARCH
 from schemas.messages import HealthCheck
 from schemas.policy import Gate, Policy
@@ -159,7 +159,7 @@ def _brisk(gate: Gate) -> Gate:
 @cache
 def broker_acl(*people: str) -> Authorizer:
     """Return the access list that a production broker has, for these operators."""
-    text = write_acl((find_broker_config() / "acl").read_text(), people)
+    text = access_list(people)
     return parse_acl(text, source="broker-config/acl").authorizer()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
-from device_client.adapters.http_get import http_get
+from device_client.adapters.http_get import http_get, without_secrets
 from device_client.adapters.layout import file_digest
 from device_client.core.codes import ErrorCode
 
@@ -108,26 +108,27 @@ class _Wanted:
         if offset >= self.size_bytes:
             self.part.unlink()
             offset = 0
+        shown = without_secrets(source)
         deadline = time.monotonic() + self.patience.seconds + self.size_bytes / self.patience.bytes_per_second_min
 
         def go_on() -> None:
             if self.is_cancelled():
                 raise CancelledError
             if time.monotonic() > deadline:
-                raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source}: too slow")
+                raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{shown}: too slow")
 
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with http_get(source, headers, silence_seconds=self.patience.silence_seconds, go_on=go_on) as response:
-            start = self._offset(response, offset, source)
-            self._receive(response, start, source)
+            start = self._offset(response, offset, shown)
+            self._receive(response, start, shown)
         if file_digest(self.part) != self.sha256:
-            message = f"{source}: sent other bytes than were ordered"
+            message = f"{shown}: sent other bytes than were ordered"
             if not start:
                 self.part.unlink()
                 raise StepError(ErrorCode.CHECKSUM_MISMATCH, message)
             raise _NotResumedError(ErrorCode.CHECKSUM_MISMATCH, message)
 
-    def _offset(self, response: http.client.HTTPResponse, offset: int, source: str) -> int:
+    def _offset(self, response: http.client.HTTPResponse, offset: int, shown: str) -> int:
         """Return where what the server sends belongs, before anything that is there is touched."""
         span = response.headers.get("Content-Range", "")
         match response.status:
@@ -136,26 +137,26 @@ class _Wanted:
             case HTTPStatus.PARTIAL_CONTENT if span in {self._span(offset, self.size_bytes), self._span(offset, "*")}:
                 start = offset
             case HTTPStatus.PARTIAL_CONTENT | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if offset:
-                raise _NotResumedError(ErrorCode.DOWNLOAD_FAILED, f"{source}: does not resume at {offset}")
+                raise _NotResumedError(ErrorCode.DOWNLOAD_FAILED, f"{shown}: does not resume at {offset}")
             case status:
-                raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{source}: answers {status}")
+                raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{shown}: answers {status}")
         if response.length not in (None, self.size_bytes - start):
             size_bytes = start + response.length
-            raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: has {size_bytes} bytes, not {self.size_bytes}")
+            raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: has {size_bytes} bytes, not {self.size_bytes}")
         return start
 
     def _span(self, offset: int, whole: int | str) -> str:
         return f"bytes {offset}-{self.size_bytes - 1}/{whole}"
 
-    def _receive(self, response: http.client.HTTPResponse, offset: int, source: str) -> None:
+    def _receive(self, response: http.client.HTTPResponse, offset: int, shown: str) -> None:
         # A server that has said how much it sends may keep the connection; beyond that nothing is waited for.
         beyond = 1 if response.length is None else 0
         with self.part.open("ab" if offset else "wb") as file:
             while block := response.read1(min(_CHUNK, self.size_bytes - offset + beyond)):
                 offset += len(block)
                 if offset > self.size_bytes:
-                    raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: sends more than {self.size_bytes} bytes")
+                    raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: sends more than {self.size_bytes} bytes")
                 file.write(block)
                 self.on_progress(100 * offset / self.size_bytes)
         if offset != self.size_bytes:
-            raise StepError(ErrorCode.SIZE_MISMATCH, f"{source}: sent {offset} of {self.size_bytes} bytes")
+            raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: sent {offset} of {self.size_bytes} bytes")

@@ -52,9 +52,20 @@ def http_get(
                     yield response
                     return
             here = urljoin(here, elsewhere)
-        raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{url}: redirects without end")
+        raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{without_secrets(url)}: redirects without end")
     except (http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
-        raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{url}: {str(error) or type(error).__name__}") from error
+        raise StepError(
+            ErrorCode.DOWNLOAD_FAILED, f"{without_secrets(url)}: {str(error) or type(error).__name__}"
+        ) from error
+
+
+def without_secrets(url: str) -> str:
+    """Return an address as it may be logged and reported: without user, password and query, which may be a token."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @contextmanager
@@ -72,7 +83,7 @@ def _asked(
             context = ssl.create_default_context()
             connection = http.client.HTTPSConnection(host, port, timeout=silence_seconds, context=context)
         case _:
-            raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{url[:80]}: only http and https are fetched")
+            raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{without_secrets(url)[:80]}: only http and https are fetched")
     response_class = partial(_Response, silence_seconds=silence_seconds, go_on=go_on)
     connection.response_class = response_class  # type: ignore[assignment] # it is called, and nothing else
     target = urlunsplit(("", "", parts.path or "/", parts.query, ""))

@@ -12,6 +12,7 @@ import re
 import select
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.adapters.access import Access, create_access, find_broker_config
+from orchestrator.adapters.tls import TlsFiles
 from schemas.errors import FleetError
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
@@ -51,13 +53,17 @@ class BrokerUrl:
     is_tls: bool = False
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    files: TlsFiles = field(default_factory=TlsFiles)
 
     @classmethod
-    def parse(cls, text: str) -> "BrokerUrl":
+    def parse(cls, text: str, files: TlsFiles = TlsFiles()) -> "BrokerUrl":  # noqa: B008 - frozen
         """Read ``mqtt://user:password@host:1883``, or ``mqtts://`` for TLS; without a port it is 1883 or 8883.
 
+        Who is not named is whoever stands in the certificate.
+
         Raises:
-            BrokerUrlError: It is something else.
+            BrokerUrlError: It is something else, or there are certificates for a connection without TLS.
+            TlsFilesError: The certificate cannot be read.
         """
         try:
             parts = urlsplit(text)
@@ -67,13 +73,24 @@ class BrokerUrl:
         is_broker = parts.scheme in _PORTS and parts.hostname and port != 0
         if not is_broker or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise BrokerUrlError(f"broker: {_refusal(text)}")
+        if parts.scheme != "mqtts" and files != TlsFiles():
+            raise BrokerUrlError(f"broker: certificates are for TLS; write mqtts://{parts.hostname}, or leave them out")
         return cls(
             host=parts.hostname or "",
             port=port or _PORTS[parts.scheme],
             is_tls=parts.scheme == "mqtts",
-            username=unquote(parts.username) if parts.username else None,
+            username=unquote(parts.username) if parts.username else files.user(),
             password=unquote(parts.password) if parts.password else None,
+            files=files,
         )
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return what a connection is made with; None for a plain one.
+
+        Raises:
+            TlsFilesError: Certificates or keys cannot be used.
+        """
+        return self.files.context() if self.is_tls else None
 
     def __str__(self) -> str:
         user = f"{self.username}@" if self.username else ""

@@ -6,7 +6,6 @@ not acknowledged when a connection is lost stays with whoever sent it (``unackno
 
 import asyncio
 import contextlib
-import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Self, cast
@@ -14,6 +13,7 @@ from typing import Any, Final, Self, cast
 from orchestrator.adapters import packets
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.packets import Incoming, ProtocolError
+from orchestrator.adapters.tls import TlsFilesError
 from orchestrator.publishing import Outgoing
 from schemas.errors import FleetError
 
@@ -96,13 +96,13 @@ class Connection(asyncio.Protocol):
         Raises:
             DisconnectedError: Nobody answers, or we are refused.
         """
-        secured = ssl.create_default_context() if url.is_tls else None
         try:
+            secured = url.tls_context()
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: cls(note_refused, on_idle), url.host, url.port, ssl=secured
                 )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, TlsFilesError) as error:
             raise DisconnectedError(str(error) or "no answer in time") from error
         try:
             await connection._introduce(  # noqa: SLF001 - our own

@@ -8,7 +8,6 @@ acknowledged before it was taken in.
 import asyncio
 import logging
 import secrets
-import ssl
 from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn
 
@@ -19,6 +18,7 @@ from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.packets import ProtocolError
 from orchestrator.adapters.reconnecting import retry_seconds
 from orchestrator.adapters.stream_reader import StreamReader
+from orchestrator.adapters.tls import TlsFilesError
 from orchestrator.core.leases import ALL_SHARDS
 from schemas.topics import Kind, TopicTree
 
@@ -92,8 +92,8 @@ class FleetStream:
 
     async def _connect(self) -> StreamReader:
         url = self._broker
-        secured = ssl.create_default_context() if url.is_tls else None
         try:
+            secured = url.tls_context()
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 _, reader = await asyncio.get_running_loop().create_connection(
                     lambda: StreamReader(self._prefix, self._take, self._is_full, has_properties=self._has_properties),
@@ -101,7 +101,7 @@ class FleetStream:
                     url.port,
                     ssl=secured,
                 )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, TlsFilesError) as error:
             raise DisconnectedError(str(error) or "no answer in time") from error
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):

@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -31,6 +32,27 @@ _WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not bound 
 
 class RegistryError(FleetError):
     """The operator's fault: an address that cannot be listened on. Names it and the setting to change."""
+
+
+def check_registry_url(url: str | None) -> None:
+    """Return if devices may be told this address.
+
+    Raises:
+        RegistryError: It is none, or holds a password or a token: everybody who reads the bus would have it.
+    """
+    if url is None:
+        return
+    remedy = "write http://host:port or https://host, perhaps with a path"
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise RegistryError(f"--registry-url is no address; {remedy}") from error
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise RegistryError(
+            f"--registry-url is told to the whole fleet, so it holds no user, password or token; {remedy}"
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise RegistryError(f"--registry-url {url[:80]!r} is no address; {remedy}")
 
 
 def create_app(store_folder: Path) -> Starlette:

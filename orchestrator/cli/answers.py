@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import Exit, reported
+from orchestrator.cli.options import broker_url
 from orchestrator.cli.refusals import describe, next_commands
 from orchestrator.cli.terminal import command_lines, complain, show, words
 from schemas.errors import DecodeError
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def ask(broker: str, verb: str, body: dict[str, Any], *, timeout_seconds: float) -> Reply:
     """Send a command and return its answer; leaves with an exit code if there is none."""
     with reported():
-        return asyncio.run(bus.request(BrokerUrl.parse(broker), verb, body, timeout_seconds=timeout_seconds))
+        return asyncio.run(bus.request(broker_url(broker), verb, body, timeout_seconds=timeout_seconds))
 
 
 def fetch(

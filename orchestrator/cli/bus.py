@@ -4,7 +4,6 @@ import asyncio
 import getpass
 import json
 import secrets
-import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -39,7 +38,7 @@ def connect(url: BrokerUrl) -> aiomqtt.Client:
         username=url.username,
         password=url.password,
         keepalive=_KEEPALIVE_SECONDS,
-        tls_context=ssl.create_default_context() if url.is_tls else None,
+        tls_context=url.tls_context(),
     )
 
 
@@ -69,9 +68,10 @@ async def request(broker: BrokerUrl, verb: str, body: dict[str, Any], *, timeout
     actor = actor_of(broker)
     transaction = body.get("transaction") or secrets.token_hex(8)
     topics = (TREE.build(Kind.REPLY, actor=actor, verb=verb), TREE.build(Kind.ORCHESTRATOR_AVAILABILITY))
-    seen = ""
+    seen, is_connected = "", False
     try:
         async with asyncio.timeout(timeout_seconds), session(broker, topics) as client:
+            is_connected = True
             payload = json.dumps({**body, "transaction": transaction})
             await client.publish(TREE.build(Kind.COMMAND, actor=actor, verb=verb), payload, qos=1)
             async for message in client.messages:
@@ -83,6 +83,8 @@ async def request(broker: BrokerUrl, verb: str, body: dict[str, Any], *, timeout
                 if reply.transaction == transaction or (reply.transaction is None and reply.error is not None):
                     return reply
     except TimeoutError:
+        if not is_connected:
+            raise BrokerUnavailableError(f"{broker}: {_mute(broker)}") from None
         raise NoAnswerError(_silence(broker, verb, seen, timeout_seconds)) from None
     raise AssertionError("messages end only with the connection")
 
@@ -124,8 +126,18 @@ def _remedy(error: aiomqtt.MqttError) -> str:
         return "the broker refused the user or the password; write mqtt://user:password@host:port into TIDEGATE_BROKER"
     text = str(error) or type(error).__name__
     if "CERTIFICATE" in text.upper():
-        return f"{text}; is it the right host, and is its certificate signed by somebody this machine trusts?"
+        return f"{text}; is it the right host, and is its certificate of whom --ca-file or this machine trusts?"
     return f"{text}; is the broker running, and is --broker (or TIDEGATE_BROKER) right?"
+
+
+def _mute(url: BrokerUrl) -> str:
+    """Say what it may be when somebody listens and takes no connection: TLS tells the reason to the broker's log."""
+    if url.files.certificate_file is not None:
+        return (
+            f"the broker takes no connection with {url.files.certificate_file}; has it run out, was it revoked, or is "
+            "it of an authority that this port does not trust? The broker's log says which"
+        )
+    return "somebody listens there and does not answer as a broker; are port and mqtt:// or mqtts:// right?"
 
 
 def _silence(url: BrokerUrl, verb: str, seen: str, timeout_seconds: float) -> str:

@@ -11,12 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.cli.answers import leave
 from orchestrator.cli.exits import Exit, NoAnswerError, reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption
+from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url
 from orchestrator.cli.terminal import show, words
 from orchestrator.conformance.bench import Bench, Terms
 from orchestrator.conformance.clauses import judge
@@ -53,11 +52,11 @@ def conformance(
 ) -> None:
     """Put a device to the test, whatever it is written in: exits with 0 if all that could be judged holds."""
     with reported():
-        url = BrokerUrl.parse(broker)
+        url = broker_url(broker)
         key = load_private(folder / "keys" / "command.key")
         first, second = _choose(folder, old, new)
         transcript = Transcript(check_id(device), client_id or device, first.version, second.version)
-        link = Link(url, BrokerUrl.parse(brake_broker) if brake_broker else url, TopicTree(topic_root), transcript)
+        link = Link(url, broker_url(brake_broker) if brake_broker else url, TopicTree(topic_root), transcript)
         terms = Terms(folder / "releases", first, second, timeout, quiet, pace)
         bench = Bench(link, transcript, key, terms)
         try:

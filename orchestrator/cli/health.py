@@ -6,14 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli.answers import fetch, leave
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.health_devices import Worst, render_worst
 from orchestrator.cli.health_groups import render_groups
 from orchestrator.cli.listening import find_groups, follow_groups, keep_asking
 from orchestrator.cli.live import drawn
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, TimeoutOption
+from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, TimeoutOption, broker_url
 from orchestrator.cli.tailing import tail_device, tail_group
 from orchestrator.cli.terminal import make_console, show
 from schemas.ids import is_id
@@ -38,7 +37,7 @@ def tail(
         leave("name a device or --group", "tidegate devices", "tidegate health top", code=Exit.FAILED)
     try:
         with reported():
-            url = BrokerUrl.parse(broker)
+            url = broker_url(broker)
             if device is not None:
                 work = tail_device(url, device, count=count, timeout_seconds=timeout, as_json=as_json)
             else:
@@ -73,7 +72,7 @@ def top(
 
 def _top_groups(broker: str, *, live: bool, as_json: bool) -> None:
     with reported():
-        url = BrokerUrl.parse(broker)
+        url = broker_url(broker)
         groups = asyncio.run(find_groups(url))
         if as_json:
             rows = [each.model_dump() for each in groups.worst_first()]
@@ -99,7 +98,7 @@ def _top_devices(
     worst, console = Worst(data, which), make_console()
     with reported():
         if live:
-            work = keep_asking(BrokerUrl.parse(broker), body, worst, timeout_seconds=timeout)
+            work = keep_asking(broker_url(broker), body, worst, timeout_seconds=timeout)
             asyncio.run(drawn(console, lambda: render_worst(worst, console.width), work))
         else:
             show(render_worst(worst, console.width))

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli.answers import run
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.explaining import render_explanation
@@ -17,6 +16,7 @@ from orchestrator.cli.options import (
     JsonOption,
     RolloutArgument,
     TimeoutOption,
+    broker_url,
     complete_rollouts,
 )
 from orchestrator.cli.summaries import render_get, render_list
@@ -94,7 +94,7 @@ def watch(
     until = Until(timeout, exit_when_waiting)
     try:
         with reported():
-            url = BrokerUrl.parse(broker)
+            url = broker_url(broker)
             code, documents = asyncio.run(follow(url, rollout, until, now, plain=plain, as_json=as_json))
     except KeyboardInterrupt:
         note("stopped watching; the rollout goes on")

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.tls import TlsFiles
 from orchestrator.cli import bus
 from schemas.errors import FleetError
 
@@ -15,13 +16,26 @@ LOOK, DECIDE, ACCOUNT, SET_UP = "Look", "Decide", "Account", "Set up and run"
 """Panels of ``tidegate --help``."""
 DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
 BROKER_VARIABLE: Final = "TIDEGATE_BROKER"
+FILE_VARIABLES: Final = ("TIDEGATE_CA_FILE", "TIDEGATE_CERTIFICATE_FILE", "TIDEGATE_PRIVATE_KEY_FILE")
+"""Where certificates are named for all commands, and for the processes that they start."""
 _COMPLETION_SECONDS: Final = 0.5
+
+
+def broker_url(text: str) -> BrokerUrl:
+    """Read an address as ``BrokerUrl.parse``, with the certificates that the environment names.
+
+    Raises:
+        BrokerUrlError: It is none.
+        TlsFilesError: The certificates cannot be used.
+    """
+    given = (os.environ.get(name) for name in FILE_VARIABLES)
+    return BrokerUrl.parse(text, TlsFiles(*(Path(each) if each else None for each in given)))
 
 
 def complete_rollouts(incomplete: str) -> list[str]:
     """Name the rollouts that a broker keeps, for the shell; silent when there is none."""
     try:
-        url = BrokerUrl.parse(os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER))
+        url = broker_url(os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER))
         found = asyncio.run(bus.find_rollouts(url, quiet_seconds=_COMPLETION_SECONDS))
     except (FleetError, TimeoutError):
         return []
@@ -30,6 +44,16 @@ def complete_rollouts(incomplete: str) -> list[str]:
 
 BrokerOption = Annotated[
     str, typer.Option("--broker", envvar=BROKER_VARIABLE, help="mqtt://user:password@host:port, mqtts:// for TLS")
+]
+CaFileOption = Annotated[
+    Path | None, typer.Option("--ca-file", envvar=FILE_VARIABLES[0], help="Who vouches for the broker's certificate.")
+]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option("--certificate-file", envvar=FILE_VARIABLES[1], help="Vouches for you, in place of a password."),
+]
+PrivateKeyOption = Annotated[
+    Path | None, typer.Option("--private-key-file", envvar=FILE_VARIABLES[2], help="Of your certificate.")
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as one JSON object.")]

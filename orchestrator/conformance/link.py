@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import secrets
-import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar
 
@@ -131,5 +130,5 @@ def _client_of(url: BrokerUrl, client_id: str | None = None) -> aiomqtt.Client:
         username=url.username,
         password=url.password,
         identifier=client_id or f"conformance-{secrets.token_hex(6)}",
-        tls_context=ssl.create_default_context() if url.is_tls else None,
+        tls_context=url.tls_context(),
     )

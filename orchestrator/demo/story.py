@@ -315,7 +315,8 @@ def _finish(stage: _Stage, memory_bytes: int) -> dict[str, Any]:
 def _look(stage: _Stage) -> str:
     """Return the line that shows every rollout on the bus."""
     url = stage.broker.url_for(ACTOR)
-    secret = f" -u {url.username} -P {url.password}" if url.password else ""
+    password = url.password if stage.broker.access is not None else "PASSWORD"  # one that was given is not shown
+    secret = f" -u {url.username} -P {password}" if url.password else ""
     return f"mosquitto_sub -h {url.host} -p {url.port}{secret} -v -t '{stage.tree.root}/rollout/#'"
 
 

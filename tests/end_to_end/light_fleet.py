@@ -47,6 +47,7 @@ class LightDevice:
             with contextlib.suppress(aiomqtt.MqttError):
                 async with aiomqtt.Client(
                     url.host, url.port, username=url.username, password=url.password, identifier=self.name,
+                    tls_context=url.tls_context(),
                     will=aiomqtt.Will(self.topic(Kind.AVAILABILITY), b"offline", 1, retain=True),
                 ) as client:  # fmt: skip
                     await self.live(client)

@@ -19,6 +19,7 @@ from orchestrator.adapters.brokers import Broker, BrokerUrl, start_embedded, sta
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import ReleaseStore, build_release
+from orchestrator.cli.options import FILE_VARIABLES
 from orchestrator.core.events import AnyEvent, event_from_json
 
 POLICY: dict[str, Any] = {
@@ -55,6 +56,15 @@ def poll_until(condition: Callable[[], bool], *, seconds: float, what: str) -> N
         time.sleep(0.05)
 
 
+def environment_of(url: BrokerUrl) -> dict[str, str]:
+    """What a person exports to reach a broker as somebody."""
+    secret = f":{url.password}" if url.password else ""
+    scheme = "mqtts" if url.is_tls else "mqtt"
+    files = (url.files.ca_file, url.files.certificate_file, url.files.private_key_file)
+    named = {name: str(path) for name, path in zip(FILE_VARIABLES, files, strict=True) if path is not None}
+    return {"TIDEGATE_BROKER": f"{scheme}://{url.username}{secret}@{url.host}:{url.port}", **named}
+
+
 @dataclass
 class Stage:
     """A folder, a broker, and an orchestrator that can be killed."""
@@ -66,13 +76,11 @@ class Stage:
 
     def start(self, *options: str) -> None:
         """Start the orchestrator and wait until it is connected."""
-        url = self.broker.url
-        address = f"mqtt://{url.username}:{url.password}@{url.host}:{url.port}"
         with (self.folder / "orchestrator.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "orchestrator", "orchestrator", "--folder", str(self.folder),
                  "--tick-seconds", "0.05", "--settle-seconds", "0.5", *options],
-                env={**os.environ, "TIDEGATE_BROKER": address}, stdout=subprocess.PIPE, stderr=log,
+                env={**os.environ, **environment_of(self.broker.url)}, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], 20)
@@ -121,6 +129,15 @@ def make_stage(
     stack: ExitStack, folder: Path, devices: list[str], kind: Literal["embedded", "mosquitto"] = "embedded"
 ) -> Stage:
     """Make keys and the releases 1.1.0 and 1.2.0, and start a broker that ends with ``stack``."""
+    starter = start_embedded if kind == "embedded" else start_mosquitto
+    broker = stack.enter_context(
+        starter(folder, operators=("alice", "bob"), devices=devices, evaluators=("evaluator-2",))
+    )
+    return furnish(stack, folder, broker)
+
+
+def furnish(stack: ExitStack, folder: Path, broker: Broker) -> Stage:
+    """Make keys and the releases 1.1.0 and 1.2.0 for an orchestrator beside a broker that is there."""
     create_keys(folder / "keys")
     key = load_private(folder / "keys" / "release.key")
     (folder / "policies").mkdir()
@@ -133,10 +150,6 @@ def make_stage(
         store.publish(
             build_release(tree, release=release, version=version, release_counter=counter, command=["true"], key=key)
         )
-    starter = start_embedded if kind == "embedded" else start_mosquitto
-    broker = stack.enter_context(
-        starter(folder, operators=("alice", "bob"), devices=devices, evaluators=("evaluator-2",))
-    )
     command_key = load_private(folder / "keys" / "command.key").public_key().public_bytes_raw()
     stage = Stage(folder, broker, command_key)
     stack.callback(stage.stop)

@@ -1,12 +1,14 @@
 """A broker that does as it is told."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from embedded_broker.codec import Parser, encode
 from embedded_broker.packets import Connack, Connect, Packet, Pingreq, Properties, Version
 from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.tls import TlsFiles
 
 Script = Callable[["Peer"], Awaitable[None]]
 
@@ -40,8 +42,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def scripted(script: Script) -> AsyncIterator[BrokerUrl]:
-    """A broker that does as it is told, and then closes the connection."""
+async def scripted(
+    script: Script,
+    *,
+    tls: ssl.SSLContext | None = None,
+    files: TlsFiles = TlsFiles(),  # noqa: B008 - frozen
+) -> AsyncIterator[BrokerUrl]:
+    """A broker that does as it is told, and then closes the connection; with ``tls`` for a client with ``files``."""
     failed: list[BaseException] = []
     serving: set[asyncio.Task[None]] = set()
 
@@ -58,9 +65,10 @@ async def scripted(script: Script) -> AsyncIterator[BrokerUrl]:
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.add(asyncio.ensure_future(serve(reader, writer)))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    address = f"me:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield BrokerUrl.parse(f"mqtt://me:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        yield BrokerUrl.parse(f"mqtts://{address}" if tls else f"mqtt://{address}", files)
     finally:
         server.close()
         if serving:

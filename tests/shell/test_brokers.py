@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.access import AccessError, create_access, find_broker_config, write_acl
+from orchestrator.adapters.access import AccessError, create_access, find_broker_config
 from orchestrator.adapters.brokers import (
     Broker,
     BrokerUnavailableError,
@@ -22,6 +22,8 @@ from orchestrator.adapters.brokers import (
     start_embedded,
     start_mosquitto,
 )
+from schemas.access import RIGHTS, Right, Role, access_list
+from schemas.topics import RULES, Kind
 
 KINDS = ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)]
 START: dict[str, Callable[..., Any]] = {"embedded": start_embedded, "mosquitto": start_mosquitto}
@@ -108,10 +110,9 @@ def test_taken_port_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_broken_access_list_is_shown_when_mosquitto_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "config"
     config.mkdir()
-    (config / "acl").write_text("nonsense")
     (config / "mosquitto.conf").write_text((find_broker_config() / "mosquitto.conf").read_text())
     monkeypatch.setattr("orchestrator.adapters.brokers.find_broker_config", lambda: config)
-    monkeypatch.setattr("orchestrator.adapters.access.find_broker_config", lambda: config)
+    monkeypatch.setattr("orchestrator.adapters.access.access_list", lambda *_: "nonsense")
 
     with (
         pytest.raises(BrokerUnavailableError, match=r"mosquitto did not start: .*broker\.log"),
@@ -160,21 +161,28 @@ def test_damaged_credentials_are_refused_with_the_remedy(tmp_path: Path, text: s
         create_access(tmp_path, operators=[], devices=[])
 
 
-def test_access_is_written_by_the_command_for_other_brokers(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "orchestrator.adapters.access", str(tmp_path), "--operator", "alice"]
+def test_the_access_list_that_is_shipped_is_the_one_that_is_made() -> None:
+    assert (find_broker_config() / "acl").read_text() == access_list()
 
-    subprocess.run([*command, "--device", "pi-1", "--device", "pi-2"], check=True)
-    refused = subprocess.run([*command, "--device", "a/b"], check=False, capture_output=True, text=True)
 
-    assert len((tmp_path / "passwords").read_text().splitlines()) == 6
-    assert "user alice\n" in (tmp_path / "acl").read_text()
-    assert (refused.returncode, refused.stderr.startswith("error: 'a/b' is no name")) == (1, True)
+def test_nobody_may_publish_a_kind_of_message_but_its_sender_and_the_orchestrator_commands_to_clear_them() -> None:
+    writers = {
+        kind: {role for role, rights in RIGHTS.items() if any(may_write(right, kind) for right in rights)}
+        for kind in Kind
+    }
+
+    senders = {kind: {Role(RULES[kind].sender)} for kind in Kind}
+    assert writers == senders | {Kind.COMMAND: {Role.OPERATOR, Role.ORCHESTRATOR}}
+
+
+def may_write(right: Right, kind: Kind) -> bool:
+    return "write" in right.may and any(
+        what is kind if isinstance(what, Kind) else RULES[kind].pattern.startswith(f"{what}/") for what in right.what
+    )
 
 
 def test_access_list_holds_the_operator_block_once_for_each_operator() -> None:
-    template = (find_broker_config() / "acl").read_text()
-
-    acl = write_acl(template, ["alice", "bob"])
+    acl = access_list(["alice", "bob"])
 
     assert "user operator\n" not in acl
     assert "/operator/" not in acl.partition("user orchestrator")[2]
@@ -189,7 +197,7 @@ def test_access_list_holds_the_operator_block_once_for_each_operator() -> None:
 def test_each_line_of_the_access_list_and_each_setting_has_its_reason_above_it() -> None:
     for name in ("acl", "mosquitto.conf"):
         sections = (find_broker_config() / name).read_text().split("\n\n")
-        assert all(section.lstrip("\n").startswith(("#", "user ", "log_dest")) for section in sections)
+        assert all(section.lstrip("\n").startswith(("#", "user ")) for section in sections)
     patterns = [line for line in (find_broker_config() / "acl").read_text().splitlines() if not line.startswith("#")]
     assert not any("ops/" in line for line in patterns if line.startswith("pattern")), "devices would command too"
 

@@ -160,7 +160,7 @@ async def test_a_lost_connection_is_made_again_and_nothing_half_read_is_kept(far
         count += 1
         await subscribed(peer)
         await peer.say(sample(count))
-        await asyncio.sleep(0.02)
+        await taken.wait_for(count)
         await peer.say(farewell or encode(sample(7), Version.V5)[:-1])
 
     taken = Taken()

@@ -1,0 +1,228 @@
+"""A folder with everything that a mosquitto and its users need.
+
+Its configuration is written once and is then its owner's; what follows from who there is, is written with each change.
+``broker/`` is for the broker's machine, ``clients/NAME/`` for each user, or ``credentials.json`` where they have
+passwords. ``authority/`` signs certificates and belongs on neither. ``users.json`` says who there is.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.adapters.access import SERVICES, check_users, hash_passwords, keep_passwords, write_private
+from orchestrator.adapters.certificates import DEVICES, TOOLS, Authority
+from orchestrator.adapters.mosquitto_conf import Version, mosquitto_conf
+from schemas.access import Role, access_list
+from schemas.errors import FleetError
+
+_USERS: Final = "users.json"
+_CLIENT: Final = "client"
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+
+
+class BrokerFolderError(FleetError):
+    """The caller's fault: a folder that is not what was said, or a name that is nobody's. Names the remedy."""
+
+
+class Users(BaseModel):
+    """Who may connect, and how.
+
+    Attributes:
+        operators: People.
+        evaluators: Further evaluators, beside ``evaluator``.
+        devices: Their ids.
+        hosts: Names and addresses under which clients reach the broker; the first is the one that they are told.
+        is_tls: They have certificates, no passwords.
+        device_port: Where devices connect.
+        tools_port: Where everybody else does.
+        version: Of mosquitto.
+        place: Where the broker finds ``broker/``.
+        plugins: Where mosquitto 2.1 has its plugins.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operators: tuple[str, ...] = ()
+    evaluators: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = Field(min_length=1)
+    is_tls: bool = False
+    device_port: int = 1883
+    tools_port: int = 1884
+    version: Version = "2.0"
+    place: str
+    plugins: str = "/usr/lib"
+
+    def names(self) -> tuple[str, ...]:
+        """Return everybody, services first."""
+        return (*map(str, SERVICES), *self.operators, *self.evaluators, *self.devices)
+
+    def with_more(self, operators: Iterable[str], evaluators: Iterable[str], devices: Iterable[str]) -> "Users":
+        """Return these and others."""
+        return self.model_copy(
+            update={
+                "operators": (*self.operators, *operators),
+                "evaluators": (*self.evaluators, *evaluators),
+                "devices": (*self.devices, *devices),
+            }
+        )
+
+    def without(self, gone: frozenset[str]) -> "Users":
+        """Return these without some."""
+        kinds = ("operators", "evaluators", "devices")
+        return self.model_copy(update={kind: tuple(n for n in getattr(self, kind) if n not in gone) for kind in kinds})
+
+
+def create(folder: Path, users: Users, now: datetime) -> None:
+    """Make the folder.
+
+    Raises:
+        BrokerFolderError: It is there already, or cannot be written.
+        AccessError: Users could not be told apart.
+    """
+    check_users(users.names())
+    _check_places(users)
+    if (folder / _USERS).exists() or (folder / "broker").exists():
+        raise BrokerFolderError(
+            f"{folder} is there already, and nothing is overwritten; add users with --add-device, --add-operator or "
+            "--add-evaluator, take them out with --revoke, or name another folder"
+        )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "broker" / "data").mkdir(mode=0o700, parents=True)
+        if users.is_tls:
+            for name in (TOOLS, DEVICES):
+                Authority.create(folder / "broker", name, folder / "authority", now)
+            _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+        conf = mosquitto_conf(
+            users.place,
+            version=users.version,
+            is_tls=users.is_tls,
+            device_port=users.device_port,
+            tools_port=users.tools_port,
+            plugins=users.plugins,
+        )
+        write_private(folder / "broker" / "mosquitto.conf", conf)
+        _write(folder, users, now)
+    except OSError as error:
+        raise BrokerFolderError(f"{error.filename}: {error.strerror}; choose a folder that is writable") from error
+
+
+def _check_places(users: Users) -> None:
+    for host in users.hosts:
+        if not _HOST.fullmatch(host):
+            raise BrokerFolderError(f"{host[:80]!r} is no name of a host: letters, digits, dots and -, or an address")
+    for path in (users.place, users.plugins):
+        if not path.isprintable() or path != path.strip():
+            raise BrokerFolderError(f"{path[:80]!r} cannot stand in mosquitto's configuration; choose another path")
+
+
+def load(folder: Path) -> Users:
+    """Return who there is.
+
+    Raises:
+        BrokerFolderError: It is no such folder.
+    """
+    try:
+        return Users.model_validate_json((folder / _USERS).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BrokerFolderError(f"{folder / _USERS}: cannot be read; make the folder first, without --add") from error
+
+
+def extend(folder: Path, users: Users, now: datetime) -> None:
+    """Let in who is new among ``users``; everybody else keeps what they have.
+
+    Raises:
+        AccessError: Users could not be told apart.
+    """
+    check_users(users.names())
+    _write(folder, users, now)
+
+
+def renew(folder: Path, users: Users, names: Iterable[str], now: datetime) -> None:
+    """Give users another certificate; the one before holds until it runs out or the user is revoked.
+
+    Raises:
+        BrokerFolderError: One of them is no user with a certificate.
+    """
+    known = frozenset(users.names()) if users.is_tls else frozenset()
+    for name in names:
+        if name not in known:
+            raise BrokerFolderError(f"{name[:80]!r} has no certificate here; see {folder / _USERS}")
+        client = folder / "clients" / name
+        number = len(list(client.glob("*.crt")))
+        (client / f"{_CLIENT}.crt").rename(client / f"before-{number}.crt")
+        (client / f"{_CLIENT}.key").unlink()
+        _vouch(folder, users, name, now)
+
+
+def renew_server(folder: Path, users: Users, now: datetime) -> None:
+    """Give the broker another certificate, for the hosts that it has now.
+
+    Raises:
+        BrokerFolderError: It has none, or a host is no name.
+    """
+    if not users.is_tls:
+        raise BrokerFolderError(f"{folder} is one with passwords; make another with --tls")
+    _check_places(users)
+    for ending in ("crt", "key"):
+        (folder / "broker" / f"server.{ending}").unlink()
+    _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+    _write(folder, users, now)
+
+
+def revoke(folder: Path, users: Users, names: Iterable[str], now: datetime) -> Users:
+    """Let users in no more; whoever is left is returned.
+
+    Raises:
+        BrokerFolderError: One of them is nobody, or a service, without which nothing works.
+    """
+    gone = frozenset(names)
+    left = users.without(gone)
+    for name in sorted(gone):
+        if name not in users.names() or name in left.names():
+            raise BrokerFolderError(f"{name[:80]!r} is no operator, evaluator or device here; see {folder / _USERS}")
+    if users.is_tls:
+        for name in sorted(gone):
+            client = folder / "clients" / name
+            if client.exists():  # else a revocation was interrupted behind it
+                _authority(folder, _issuer(users, name), now).revoke(
+                    path for path in client.glob("*.crt") if path.name != "ca.crt"
+                )
+                (folder / "revoked").mkdir(mode=0o700, exist_ok=True)
+                client.rename(folder / "revoked" / f"{name}-{now:%Y%m%dT%H%M%S.%f}")
+    _write(folder, left, now)
+    return left
+
+
+def _write(folder: Path, users: Users, now: datetime) -> None:
+    """Write what follows from who there is, the list of users last: an interrupted command is repeated."""
+    broker = folder / "broker"
+    write_private(broker / "acl", access_list(users.operators, (Role.EVALUATOR, *users.evaluators)))
+    if users.is_tls:
+        for name in users.names():
+            if not (folder / "clients" / name / f"{_CLIENT}.crt").exists():
+                _vouch(folder, users, name, now)
+    else:
+        write_private(broker / "passwords", hash_passwords(keep_passwords(folder / "credentials.json", users.names())))
+    write_private(folder / _USERS, users.model_dump_json(indent=1))
+
+
+def _vouch(folder: Path, users: Users, name: str, now: datetime) -> None:
+    client = folder / "clients" / name
+    client.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(client / "ca.crt", (folder / "broker" / f"{TOOLS}.crt").read_text())
+    (client / f"{_CLIENT}.key").unlink(missing_ok=True)  # of an attempt that was interrupted
+    _authority(folder, _issuer(users, name), now).vouch_for(name, client / _CLIENT)
+
+
+def _issuer(users: Users, name: str) -> str:
+    return DEVICES if name in users.devices else TOOLS
+
+
+def _authority(folder: Path, name: str, now: datetime) -> Authority:
+    return Authority(folder / "broker", name, folder / "authority", now)

@@ -1,0 +1,246 @@
+"""``tidegate broker-config``: what it writes, what it refuses, and what it says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from typer.testing import CliRunner, Result
+
+from orchestrator.__main__ import app
+from orchestrator.adapters.access import find_broker_config
+from schemas.access import access_list
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["broker-config", str(folder), *arguments])
+
+
+def made(folder: Path, *arguments: str) -> Path:
+    result = run(folder, "--operator", "alice", "--device", "pi-1", *arguments)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def settings(folder: Path) -> list[str]:
+    lines = (folder / "broker" / "mosquitto.conf").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def shipped(name: str) -> list[str]:
+    lines = (find_broker_config() / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def test_passwords_come_with_the_shipped_settings_and_the_paths_of_the_folder(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access")
+
+    expected = [line.replace("/mosquitto/config/", f"{folder}/broker/") for line in shipped("mosquitto.conf")]
+    expected = [line.replace("/mosquitto/data/", f"{folder}/broker/data/") for line in expected]
+    assert settings(folder) == expected
+    assert (folder / "broker" / "acl").read_text() == access_list(["alice"])
+    passwords = json.loads((folder / "credentials.json").read_text())
+    assert set(passwords) == {"orchestrator", "evaluator", "viewer", "alice", "pi-1"}
+    assert {line.split(":")[0] for line in (folder / "broker" / "passwords").read_text().splitlines()} == set(passwords)
+    assert not list(folder.glob("broker/*credentials*")), "the broker needs hashes only"
+
+
+def test_certificates_come_without_passwords(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "broker.example", "--host", "10.0.0.7")
+
+    assert not any("password" in line for line in settings(folder))
+    assert [line for line in settings(folder) if line.startswith("listener")] == ["listener 8883", "listener 8884"]
+    assert settings(folder).count("require_certificate true") == 2
+    named = certificate(folder / "broker" / "server.crt").extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert named.value.get_values_for_type(x509.DNSName) == ["broker.example"]
+    assert [str(each) for each in named.value.get_values_for_type(x509.IPAddress)] == ["10.0.0.7"]
+    tools, devices = (certificate(folder / "broker" / f"{name}.crt") for name in ("ca", "devices-ca"))
+    certificate(folder / "clients" / "alice" / "client.crt").verify_directly_issued_by(tools)
+    certificate(folder / "clients" / "pi-1" / "client.crt").verify_directly_issued_by(devices)
+    assert not list((folder / "broker").glob("*ca.key"))
+
+
+def test_what_is_written_for_2_1_uses_its_plugins_and_says_nothing_else_differently(tmp_path: Path) -> None:
+    new, old = made(tmp_path / "new", "--mosquitto", "2.1", "--plugins", "/opt/lib"), made(tmp_path / "old")
+
+    here = [line.replace("/new/", "/old/") for line in settings(new)]
+    assert [line for line in here if line not in settings(old)] == [
+        "global_plugin /opt/lib/mosquitto_password_file.so",
+        f"plugin_opt_password_file {old}/broker/passwords",
+        "global_plugin /opt/lib/mosquitto_acl_file.so",
+        f"plugin_opt_acl_file {old}/broker/acl",
+    ]
+    assert [line for line in settings(old) if line not in here] == [
+        f"password_file {old}/broker/passwords",
+        f"acl_file {old}/broker/acl",
+    ]
+
+
+def test_paths_and_ports_are_those_of_the_brokers_machine(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--place", "/etc/mosquitto/fleet", "--device-port", "21", "--tools-port", "22")
+
+    assert "acl_file /etc/mosquitto/fleet/acl" in settings(folder)
+    assert not any(str(tmp_path) in line for line in settings(folder))
+    assert [line for line in settings(folder) if line.startswith("listener")][:2] == ["listener 21", "listener 22"]
+
+
+def test_devices_come_from_an_inventory(tmp_path: Path) -> None:
+    inventory = tmp_path / "fleet.csv"
+    inventory.write_text("device,region\ncam-1,eu\ncam-2,eu\n")
+
+    folder = made(tmp_path / "access", "--devices-file", str(inventory))
+
+    assert json.loads((folder / "users.json").read_text())["devices"] == ["pi-1", "cam-1", "cam-2"]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("form", [(), ("--tls", "--host", "localhost")])
+def test_nothing_is_overwritten(tmp_path: Path, form: tuple[str, ...]) -> None:
+    folder = made(tmp_path / "access", *form)
+    before = files(folder)
+
+    refused = run(folder, "--operator", "bob", *form)
+
+    assert refused.exit_code == 1
+    assert "is there already" in refused.output
+    assert "--add-device" in refused.output
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("form", [(), ("--tls", "--host", "localhost")])
+def test_who_is_added_later_is_let_in_and_everybody_else_keeps_what_they_have(
+    tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    folder = made(tmp_path / "access", *form)
+    (folder / "broker" / "mosquitto.conf").write_text("# its owner has changed it")
+    before = files(folder)
+
+    result = run(folder, "--add-device", "pi-2", "--add-operator", "bob")
+
+    assert result.exit_code == 0, result.output
+    assert (folder / "broker" / "acl").read_text() == access_list(["alice", "bob"])
+    after = files(folder)
+    secrets = [name for name in before if name.startswith(("clients/", "authority/", "broker/server", "broker/mosq"))]
+    assert all(after[name] == before[name] for name in secrets)
+    if form:
+        assert {name for name in after if "/pi-2/" in name} == {
+            f"clients/pi-2/{name}" for name in ("ca.crt", "client.crt", "client.key")
+        }
+    else:
+        old, new = (json.loads(each["credentials.json"]) for each in (before, after))
+        assert new == {**old, "pi-2": new["pi-2"], "bob": new["bob"]}
+
+
+def test_who_is_revoked_stands_in_the_list_with_every_certificate_of_the_name(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    run(folder, "--renew", "pi-1")
+    known = [certificate(path).serial_number for path in (folder / "clients" / "pi-1").glob("*.crt")]
+
+    result = run(folder, "--revoke", "pi-1")
+
+    revoked = x509.load_pem_x509_crl((folder / "broker" / "devices-ca.crl").read_bytes())
+    authority = certificate(folder / "broker" / "devices-ca.crt")
+    assert len(list(revoked)) == 2
+    assert {each.serial_number for each in revoked} < set(known)
+    assert authority.serial_number not in {each.serial_number for each in revoked}
+    assert revoked.next_update_utc == authority.not_valid_after_utc, "one that runs out locks everybody out"
+    assert "stays open until it is cut" in result.output
+    assert not (folder / "clients" / "pi-1").exists()
+    assert list(x509.load_pem_x509_crl((folder / "broker" / "ca.crl").read_bytes())) == []
+
+    assert run(folder, "--add-device", "pi-1").exit_code == 0, "the name is free for another device"
+    assert len(list(x509.load_pem_x509_crl((folder / "broker" / "devices-ca.crl").read_bytes()))) == 2
+
+
+def test_a_revocation_that_was_interrupted_is_finished_when_it_is_typed_again(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    users = (folder / "users.json").read_bytes()
+    run(folder, "--revoke", "pi-1")
+    (folder / "users.json").write_bytes(users)
+
+    assert run(folder, "--revoke", "pi-1").exit_code == 0
+
+    assert json.loads((folder / "users.json").read_text())["devices"] == []
+
+
+def test_a_folder_without_its_authority_says_what_is_missing(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    (folder / "authority").rename(tmp_path / "safe")
+
+    refused = run(folder, "--add-device", "pi-2")
+
+    assert (refused.exit_code, "devices-ca.key: No such file" in refused.output) == (1, True)
+    assert "put it back" in refused.output
+
+
+def test_password_of_somebody_who_is_revoked_is_gone(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access")
+
+    assert run(folder, "--revoke", "alice").exit_code == 0
+
+    assert "alice" not in (folder / "broker" / "passwords").read_text()
+    assert "user alice" not in (folder / "broker" / "acl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--tls",), "add --host NAME"),
+        (("--operator", "a/b"), "'a/b' is no name for a user"),
+        (("--device", "pi-1\x00"), "no name for a user"),
+        (("--device", "orchestrator"), "named like a role"),
+        (("--revoke", "alice"), "make the folder first"),
+        (("--add-device", "pi-1"), "make the folder first"),
+        (("--tls", "--host", "bröker"), "no name of a host"),
+        (("--host", "broker\nallow_anonymous true"), "no name of a host"),
+        (("--place", "/etc/x\nallow_anonymous true"), "cannot stand in mosquitto's configuration"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_nothing_is_written(
+    tmp_path: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    refused = run(tmp_path / "access", *arguments)
+
+    assert refused.exit_code == 1
+    assert why in refused.output
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--revoke", "nobody"), "'nobody' is no operator"),
+        (("--revoke", "orchestrator"), "'orchestrator' is no operator"),
+        (("--renew", "../../etc"), "has no certificate here"),
+        (("--add-device", "pi-1"), "two users are named 'pi-1'"),
+        (("--add-device", "pi-9", "--operator", "bob"), "added with --add-device"),
+    ],
+)
+def test_a_change_that_makes_no_sense_changes_nothing(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    before = files(folder)
+
+    refused = run(folder, *arguments)
+
+    assert (refused.exit_code, why in refused.output) == (1, True), refused.output
+    assert files(folder) == before
+
+
+def test_next_steps_name_files_that_are_there(tmp_path: Path) -> None:
+    result = run(tmp_path / "a", "--operator", "alice", "--device", "pi-1", "--tls", "--host", "localhost")
+
+    named = re.findall(rf"{tmp_path}\S*", result.output)
+    assert len(named) >= 8
+    assert [path for path in named if not Path(path.rstrip(",:")).exists()] == []
+    assert 'broker = "mqtts://localhost:8883"' in result.output
+    assert "export TIDEGATE_BROKER=mqtts://localhost:8884" in result.output

@@ -1,0 +1,37 @@
+"""What the documents say about setting a broker up is typed as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.__main__ import app
+
+ROOT = Path(__file__).parents[2]
+TYPED = re.compile(r"^(?:\$ )?tidegate (broker-config [^#\n]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["docs/operating.md", "broker-config/README.md"])
+def test_every_broker_config_of_a_document_works_in_its_order(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = TYPED.findall((ROOT / name).read_text())
+
+    assert typed
+    for words in typed:
+        result = CliRunner().invoke(app, shlex.split(words))
+        assert result.exit_code == 0, (words, result.output)
+
+
+def test_files_that_the_documents_name_are_there_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "operating.md").read_text()
+    for words in TYPED.findall(text):
+        CliRunner().invoke(app, shlex.split(words))
+
+    named = {path.rstrip("`,;.") for path in re.findall(r"\b(?:access|secured)/[\w./-]+", text)}
+    assert len(named) > 6
+    assert [path for path in sorted(named) if not Path(path).exists()] == []
