@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
+# Tests wait for processes of their own, so one more of them than there are processors.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: help demo test test-installed check sbom audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
@@ -16,10 +18,10 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 	$(BIN)/tidegate demo $(DEMO)
 
 test: $(VENV)/dev ## All tests that need nothing installed.
-	$(BIN)/pytest -n auto -m "not mosquitto and not debian" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) -m "not mosquitto and not debian" $(TESTS)
 
 test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace.
-	$(BIN)/pytest -n auto -m "mosquitto or debian" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) -m "mosquitto or debian" $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
 	$(BIN)/ruff format --check .
