@@ -69,7 +69,7 @@ def test_what_devices_do_counts_where_they_belong_at_that_moment(monkeypatch: py
         return homes
 
     monkeypatch.setattr(Intake, "take", checked)
-    for seed in range(30):
+    for seed in range(10):
         simulate(seed, device_count=DEVICE_COUNT)
     assert len(kinds) == 4, "in a wave and in none, normal and not"
 
