@@ -34,7 +34,7 @@ sbom: $(VENV)/dev ## What is in an install, as CycloneDX: dist/tidegate.cdx.json
 	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --validate \
 		--output-file dist/tidegate.cdx.json
 
-audit: $(VENV)/dev ## Known vulnerabilities of what is in the lock; asks pypi.org, and fails when it gives no answer.
+audit: $(VENV)/dev ## Known vulnerabilities of what is in the lock; asks the vulnerability service, and fails when it gives no answer.
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
 
 format: $(VENV)/dev ## Bring the code into shape.
