@@ -11,15 +11,11 @@ Reads one JSON object a line: {"config", "desired", "kill_at", "phases", "traced
 archives are then unpacked by the agent's own thread, so that it is seen too.
 """
 
-import ctypes
 import hashlib
 import json
 import os
-import re
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -41,12 +37,11 @@ from schemas.manifest import Manifest
 from schemas.messages import Desired, Ready
 from schemas.topics import Kind
 from tests.device.device_world import make_grant
+from tests.tracing import Tracing
 
 KILLED = 9
 PATIENCE_SECONDS = 60
 """A run that has not come to rest by then is ended by SIGALRM."""
-_PR_SET_PTRACER = 0x59616D61
-_PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 TRACED = (
     "openat",
     "write",
@@ -118,44 +113,6 @@ class Points:
         self.count += 1
 
 
-class Tracing:
-    """Has each thread wait for its strace before it does anything.
-
-    Args:
-        log: Where each thread's calls are written, with its number behind the name.
-        inject: What strace does to the thread; None: nothing, all are only seen.
-        thread: The number of the one that it is done to, in the order in which they begin.
-        path: Only calls that name it are counted, and one of them is disturbed; None: all.
-    """
-
-    def __init__(self, log: str, inject: str | None = None, thread: int | None = None, path: str | None = None) -> None:
-        self.log, self.inject, self.thread, self.path = log, inject, thread, path
-        self.count = 0
-        self.guard = threading.Lock()
-        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY)  # strace is our child: Yama wants our consent
-        began = threading.Thread.run
-
-        def traced_run(thread: threading.Thread) -> None:
-            self.attach()
-            began(thread)
-
-        setattr(threading.Thread, "run", traced_run)  # noqa: B010 - the types differ on purpose
-
-    def attach(self) -> None:
-        """Start the strace of the thread that asks, if it is one that is traced, and wait until it is there."""
-        with self.guard:
-            number, self.count = self.count, self.count + 1
-            if self.thread not in {None, number}:
-                return
-            thread_id = threading.get_native_id()
-            calls = f"inject={self.inject}" if self.inject else f"trace={','.join(TRACED)}"
-            command = ["strace", "-qq", "-y", "-o", f"{self.log}.{number}", "-e", f"trace={','.join(TRACED)}"]
-            only = ["-P", self.path] if self.path is not None else []
-            subprocess.Popen([*command, "-e", calls, *only, "-p", str(thread_id)], stderr=subprocess.DEVNULL)
-            while not re.search(r"TracerPid:\t[1-9]", Path(f"/proc/self/task/{thread_id}/status").read_text()):
-                time.sleep(0.002)
-
-
 def unpack_here(archive: Path, manifest: Manifest, folder: Path, _: Callable[[], bool]) -> None:
     """Do what the process that unpacks does, in this one."""
     entries = [Entry(each.path, each.size_bytes, each.mode, each.sha256) for each in manifest.files]
@@ -173,7 +130,7 @@ def run(request: dict[str, Any], answer: int) -> None:
     """Run an agent until it is killed or has come to rest under the order."""
     signal.alarm(PATIENCE_SECONDS)
     if request.get("traced"):
-        Tracing(**request["traced"]).attach()
+        Tracing(TRACED, **request["traced"]).attach()
         setattr(assembly, "Artifacts", partial(Artifacts, unpack=unpack_here))  # noqa: B010 - the types differ on purpose
     points = Points(request["kill_at"])
     perform, attempt = Performer.perform, Worker.attempt

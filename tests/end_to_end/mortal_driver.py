@@ -10,18 +10,13 @@ given, strace sees each thread by itself, from its beginning: {"log", "inject", 
 """
 
 import asyncio
-import ctypes
 import json
 import logging
 import mmap
 import os
-import re
 import resource
 import signal
-import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +29,7 @@ from orchestrator.run import Settings, run_orchestrator
 from orchestrator.signals import until_signalled
 from schemas.errors import FleetError
 from tests.end_to_end.lockstep import read_clock
+from tests.tracing import Tracing
 
 PATIENCE_SECONDS = 60
 """A run that has not ended by then is ended by SIGALRM."""
@@ -46,49 +42,6 @@ FILE_CALLS = (
 )  # fmt: skip
 """Calls by which it changes files."""
 SOCKET_CALLS = ("sendto", "sendmsg")
-_PR_SET_PTRACER = 0x59616D61
-_PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
-
-
-class Tracing:
-    """Has each thread wait for its strace before it does anything.
-
-    Args:
-        log: Where each thread's calls are written, with its number behind the name.
-        inject: What strace does to the thread; None: nothing, all are only seen.
-        thread: The number of the one that it is done to, in the order in which they begin.
-        path: Only calls that name it are counted, and one of them is disturbed; None: all.
-    """
-
-    def __init__(self, log: str, inject: str | None = None, thread: int | None = None, path: str | None = None) -> None:
-        self.log, self.inject, self.thread, self.path = log, inject, thread, path
-        self.count = 0
-        self.guard = threading.Lock()
-        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY)  # strace is our child: Yama wants our consent
-        began = threading.Thread.run
-
-        def traced_run(thread: threading.Thread) -> None:
-            self.attach()
-            began(thread)
-
-        setattr(threading.Thread, "run", traced_run)  # noqa: B010 - the types differ on purpose
-
-    def attach(self) -> None:
-        """Start the strace of the thread that asks, if it is one that is traced, and wait until it is there."""
-        with self.guard:
-            number, self.count = self.count, self.count + 1
-            if self.thread not in {None, number}:
-                return
-            thread_id = threading.get_native_id()
-            calls = f"trace={','.join((*FILE_CALLS, *SOCKET_CALLS))}"
-            command = ["strace", "-qq", "-y", "-s", "4", "-o", f"{self.log}.{number}", "-e", calls]
-            if self.inject is not None:
-                command += ["-e", f"inject={self.inject}"]
-            if self.path is not None:
-                command += ["-P", self.path]
-            subprocess.Popen([*command, "-p", str(thread_id)], stderr=subprocess.DEVNULL)
-            while not re.search(r"TracerPid:\t[1-9]", Path(f"/proc/self/task/{thread_id}/status").read_text()):
-                time.sleep(0.001)
 
 
 def run(request: dict[str, Any]) -> int:
@@ -112,7 +65,7 @@ def run(request: dict[str, Any]) -> int:
         restored=request.get("restored", False),
     )
     if request.get("traced"):
-        Tracing(**request["traced"]).attach()
+        Tracing((*FILE_CALLS, *SOCKET_CALLS), **request["traced"]).attach()
     try:
         asyncio.run(until_signalled(run_orchestrator(settings, lambda _line: None)))
     except FleetError as error:
