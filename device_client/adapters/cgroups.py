@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from device_client.adapters.hosting import Limits
-from device_client.adapters.processes import Usage
+from device_client.adapters.processes import Process, Usage, usage_of
 
 MOUNT: Final = Path("/sys/fs/cgroup")
 CONTROLLERS: Final = {"memory_bytes": "memory", "cpu_ratio": "cpu", "tasks": "pids"}
@@ -92,3 +92,9 @@ def usage_in(group: Path) -> Usage | None:
 
 def _pairs(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in text.splitlines())}
+
+
+def usage_around(process: Process) -> Usage | None:
+    """Return what the control group of ``process`` uses; its process group where the kernel keeps no such account."""
+    group = group_of(process.pid)
+    return usage_in(group) if group is not None else usage_of(process.pid)

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from device_client.adapters.cgroups import group_of, usage_in
+from device_client.adapters.cgroups import usage_around
 from device_client.adapters.hosting import SLOTS, Application, Instance, Limits
 from device_client.adapters.launch import command_of, environment_of, log_path
-from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE, Usage, identify, usage_of
+from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE, Usage, identify
 from device_client.adapters.programs import ANSWER_SECONDS, ProgramError, run
 
 IMAGE: Final = "app/image.tar"
@@ -126,10 +126,7 @@ class ContainerHost:
 
     def usage(self, instance: Instance) -> Usage | None:
         """Return what its control group uses; the sum over its processes where the kernel keeps no such account."""
-        if instance.process is None:
-            return None
-        group = group_of(instance.process.pid)
-        return usage_in(group) if group is not None else usage_of(instance.process.pid)
+        return None if instance.process is None else usage_around(instance.process)
 
     def unenforced(self) -> list[str]:
         """Return nothing: an engine that cannot limit what it is told to refuses to run it."""

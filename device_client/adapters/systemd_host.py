@@ -7,9 +7,9 @@ command. Restarts are the agent's business, so that they are counted and planned
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from device_client.adapters.cgroups import group_of, usage_in
+from device_client.adapters.cgroups import usage_around
 from device_client.adapters.hosting import ROLES, SERVING, SLOTS, Application, Instance
-from device_client.adapters.processes import Usage, identify, usage_of
+from device_client.adapters.processes import Usage, identify
 from device_client.adapters.programs import ANSWER_SECONDS, ProgramError, run
 
 UNIT: Final = "tidegate-app@"
@@ -71,10 +71,7 @@ class SystemdHost:
 
     def usage(self, instance: Instance) -> Usage | None:
         """Return what its control group uses; the sum over its processes where the kernel keeps no such account."""
-        if instance.process is None:
-            return None
-        group = group_of(instance.process.pid)
-        return usage_in(group) if group is not None else usage_of(instance.process.pid)
+        return None if instance.process is None else usage_around(instance.process)
 
     def unenforced(self) -> list[str]:
         """Return nothing: limits stand in the unit."""
