@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,22 @@ class World:
         return self
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with broker() as port, registry(tmp_path / "registry") as url:
-        made = World(tmp_path, port, url)
+@contextmanager
+def made_world(folder: Path) -> Iterator[World]:
+    """Make a world in a folder, with a broker and a registry of its own, and end it."""
+    with broker() as port, registry(folder / "registry") as url:
+        made = World(folder, port, url)
         try:
             yield made
         finally:
             made.orchestrator.close()
             made.agent.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with made_world(tmp_path) as made:
+        yield made
 
 
 def test_device_installs_commits_and_goes_back_as_ordered(world: World) -> None:

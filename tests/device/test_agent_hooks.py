@@ -16,21 +16,16 @@ from device_client.adapters.hooks import Hooks
 from device_client.adapters.processes import find, identify
 from device_client.core.effects import RunHook
 from device_client.core.events import Step
-from tests.device.device_world import broker, registry, until
-from tests.device.test_agent_end_to_end import World
+from tests.device.device_world import until
+from tests.device.test_agent_end_to_end import World, made_world
 
 WORK = RunHook(1, Step.AFTER_SWITCH, 7, "green", "1.1.0", "blue", "1.0.0")
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with broker() as port, registry(tmp_path / "registry") as url:
-        made = World(tmp_path, port, url)
-        try:
-            yield made
-        finally:
-            made.orchestrator.close()
-            made.agent.close()
+    with made_world(tmp_path) as made:
+        yield made
 
 
 def run_hook(folder: Path, *command: str, timeout_seconds: float = 20.0) -> None:

@@ -12,7 +12,7 @@ import pytest
 from device_client.adapters.draining import Draining
 from tests.device.device_world import broker, free_port, registry, until
 from tests.device.router_world import BUSY_APPLICATION, clients_of
-from tests.device.test_agent_end_to_end import World
+from tests.device.test_agent_end_to_end import World, made_world
 from tests.device.test_device_router import RoutedWorld
 
 RUDE_APPLICATION = BUSY_APPLICATION.replace(
@@ -25,13 +25,8 @@ DRAIN = '\n[drain]\npath = "/drain"\n'
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with broker() as port, registry(tmp_path / "registry") as url:
-        made = World(tmp_path, port, url)
-        try:
-            yield made
-        finally:
-            made.orchestrator.close()
-            made.agent.close()
+    with made_world(tmp_path) as made:
+        yield made
 
 
 def settle(world: World, tables: str, application: str = RUDE_APPLICATION) -> None:
