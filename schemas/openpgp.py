@@ -7,11 +7,13 @@ Source:
     GnuPG, doc/DETAILS, section "Format of the --status-fd output".
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Final
 
 from pydantic import Field
 
+from schemas.codec import Bounds
+from schemas.dsse import pre_authentication_encoding, read_envelope
 from schemas.errors import SignatureError
 
 Fingerprint = Annotated[str, Field(pattern="^([0-9A-F]{40}|[0-9A-F]{64})$")]
@@ -22,6 +24,28 @@ _REFUSED: Final = frozenset(
 )
 _BINARY: Final = "00"
 """The class of a signature over bytes as they are."""
+
+
+Ask = Callable[[bytes, bytes], tuple[int, str]]
+"""Asks gpgv about a signature and the signed bytes; returns its exit code and what it says on its status lines."""
+
+
+def open_signed(payload_type: str, envelope: bytes, fingerprints: Collection[str], bounds: Bounds, ask: Ask) -> bytes:
+    """Return the payload of an envelope whose one signature is by a key that is pinned.
+
+    The signature is over the same bytes over which an Ed25519 one would be.
+
+    Raises:
+        SignatureError: No such envelope, or not so signed; the sender's fault.
+    """
+    opened = read_envelope(payload_type, envelope, bounds)
+    if len(opened.signatures) != 1:
+        raise SignatureError(f"{len(opened.signatures)} signatures, expected exactly one")
+    code, status = ask(opened.signatures[0].data, pre_authentication_encoding(payload_type, opened.payload))
+    check_status(status, fingerprints)
+    if code != 0:
+        raise SignatureError(f"gpgv ended with {code}")
+    return opened.payload
 
 
 def gpgv_arguments(home: str, keyring: str, signature: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from orchestrator.core.releases import ReleaseError
 from schemas.codec import MANIFEST
 from schemas.dsse import MANIFEST_TYPE, Signature, pre_authentication_encoding, read_envelope, write_envelope
 from schemas.errors import SignatureError
-from schemas.openpgp import check_status, gpgv_arguments
+from schemas.openpgp import gpgv_arguments, open_signed
 
 _PATIENCE_SECONDS: Final = 60.0
 _PATIENCE_WITH_PEOPLE_SECONDS: Final = 600.0
@@ -35,24 +35,20 @@ class Keyring:
         Raises:
             SignatureError: It did not, or gpgv cannot be asked.
         """
-        opened = read_envelope(MANIFEST_TYPE, envelope, MANIFEST)
-        if len(opened.signatures) != 1:
-            raise SignatureError(f"{len(opened.signatures)} signatures, expected exactly one")
-        message = pre_authentication_encoding(MANIFEST_TYPE, opened.payload)
+        return open_signed(MANIFEST_TYPE, envelope, self.fingerprints, MANIFEST, self._ask)
+
+    def _ask(self, signature: bytes, message: bytes) -> tuple[int, str]:
         with tempfile.TemporaryDirectory(prefix="tidegate-gpgv-") as home:
-            signature = Path(home, "signature")
-            signature.write_bytes(opened.signatures[0].data)
-            arguments = gpgv_arguments(home, str(self.path.absolute()), str(signature))
+            path = Path(home, "signature")
+            path.write_bytes(signature)
+            arguments = gpgv_arguments(home, str(self.path.absolute()), str(path))
             try:
                 ended = subprocess.run(  # noqa: S603 - fixed arguments, no shell
                     arguments, input=message, capture_output=True, timeout=_PATIENCE_SECONDS, check=False
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise SignatureError(f"gpgv cannot be asked: {error}; install the package gpgv") from error
-        check_status(ended.stdout.decode(errors="replace"), self.fingerprints)
-        if ended.returncode != 0:
-            raise SignatureError(f"gpgv ended with {ended.returncode}")
-        return opened.payload
+        return ended.returncode, ended.stdout.decode(errors="replace")
 
 
 def sign_manifest(envelope: bytes, key: str) -> bytes:
