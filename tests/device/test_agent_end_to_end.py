@@ -100,6 +100,7 @@ def test_device_installs_commits_and_goes_back_as_ordered(world: World) -> None:
     world.order(world.old, 3, action="rollback")
     world.orchestrator.until_reported("rolled_back", 3)
     assert world.version() == "1.0.0"
+    until(lambda: "rolled_back" in world.orchestrator.events())  # it comes after the report
     assert world.orchestrator.events() == ["slot_switched", "slot_switched", "slot_switched", "rolled_back"]
 
 
@@ -155,7 +156,7 @@ def test_version_that_crashes_in_its_trial_is_left(world: World) -> None:
 
     assert back.error is not None
     assert back.error.code in ("crash_loop", "unhealthy")
-    assert "crash" in world.orchestrator.events()
+    until(lambda: "crash" in world.orchestrator.events())
     assert world.version() == "1.0.0"
 
 
