@@ -79,6 +79,9 @@ def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each ki
             text = f"runs {body.text('version')} again"
         case "soak_started":
             text = f"the soak of wave {body.number('wave'):g} began"
+        case "canary_phase_started":
+            phase = body.text("phase").replace("_", "-")
+            text = f"the canary's {phase} phase began after {body.number('soaked_seconds'):.0f} s of soak"
         case "soak_progressed":
             text = f"{format_duration(body.number('soaked_seconds'))} of soak watched"
         case "soak_extended":
@@ -101,6 +104,9 @@ def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each ki
         case "command_answered":
             subject, reason = body.text("subject"), body.text("reason", "")
             text = f"{body.text('verb')} {subject}: {body.text('status')}" + (f" ({reason})" if reason else "")
+        case "device_quarantined" | "device_released" | "device_skipped" | "rollout_paused" | "fleet_thawed":
+            did, reason = kind.split("_")[1], body.text("reason", "")
+            text = f"{did} by {body.text('by')}" + (f": {reason}" if reason else "")
         case _:
             text = body.text("reason", "") or body.beginning()
     return text

@@ -183,7 +183,7 @@ def test_the_command_gives_the_same_as_json(capsys: pytest.CaptureFixture[str]) 
     ("arguments", "says"),
     [
         ((), "name a POLICY to try out, or --seed or --seeds"),
-        ((str(CAREFUL), "--seeds", "3"), "--seeds and --trace are for rollouts without a POLICY"),
+        ((str(CAREFUL), "--seeds", "3"), "are for rollouts without a POLICY"),
         ((str(CAREFUL), "--fault", "crsh"), "did you mean 'crash'?"),
         ((str(CAREFUL), "--plot", "a.png", "--devices", "2", "--fault", "crash"), "is no .svg"),
         (("nowhere.yaml",), "nowhere.yaml: cannot be read"),

@@ -23,7 +23,7 @@ FOUND = [(1146, 6)]
 
 
 def check(seed: int, device_count: int = DEVICE_COUNT) -> None:
-    replay = f"seed={seed}; replay with: tidegate simulate --seed {seed} --devices {device_count} --trace"
+    replay = f"seed={seed}; replay with: tidegate simulate --seed {seed} --devices {device_count} --explain"
     try:
         world = World(draw_scenario(seed, device_count=device_count))
         result = world.run()
