@@ -12,7 +12,19 @@ import typer
 
 from orchestrator.adapters import clock
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
-from orchestrator.cli import audit, broker_config, conformance, importing, keys, lint, ops, release, replay, report
+from orchestrator.cli import (
+    audit,
+    broker_config,
+    conformance,
+    doctor,
+    importing,
+    keys,
+    lint,
+    ops,
+    release,
+    replay,
+    report,
+)
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import (
     ACCOUNT,
@@ -47,6 +59,7 @@ app.add_typer(keys.app, name="keys", rich_help_panel=SET_UP)
 app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)
+app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)

@@ -17,6 +17,7 @@ from orchestrator.core.status import rollout_summary
 from orchestrator.telemetry.monitor import Monitor
 from schemas.commands import ListCommand, QueryCommand
 from schemas.errors import PolicyError
+from schemas.times import format_timestamp
 
 LISTED_MAX: Final = 50
 """Rollouts that ``list`` names, the newest; an answer must fit into one message."""
@@ -49,7 +50,8 @@ def decide_list(state: State, command: ListCommand, monitor: Monitor, now: float
     if command.what == "rollouts":
         newest = list(state.rollouts.values())[-min(command.limit, LISTED_MAX) :]
         rows = [rollout_summary(rollout, now) for rollout in newest]
-        return accept({"rollouts": rows, "devices": len(state.devices), "frozen": state.frozen[:512]})
+        fleet = {"devices": len(state.devices), "frozen": state.frozen[:512], "time": format_timestamp(now)}
+        return accept({"rollouts": rows, **fleet})
     try:
         marks = np.ones(len(state.devices), dtype=np.bool_)
         if command.where is not None:
