@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed check sbom audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
+.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,6 +33,11 @@ sbom: $(VENV)/dev ## What is in an install, as CycloneDX: dist/tidegate.cdx.json
 	@mkdir -p dist
 	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --validate \
 		--output-file dist/tidegate.cdx.json
+
+asyncapi: ## Have AsyncAPI's official parser look at docs/asyncapi.json; needs node and npm.
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/npm @asyncapi/parser@3.6.6
+	cp tests/vectors/asyncapi.mjs $(VENV)/npm/check.mjs
+	node $(VENV)/npm/check.mjs docs/asyncapi.json
 
 audit: $(VENV)/dev ## Known vulnerabilities of what is in the lock; asks the vulnerability service, and fails when it gives no answer.
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock

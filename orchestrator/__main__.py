@@ -42,6 +42,7 @@ from orchestrator.demo.summary import closing_words
 from orchestrator.run import Settings, run_orchestrator
 from orchestrator.signals import until_signalled
 from orchestrator.version import VERSION
+from schemas.asyncapi import asyncapi_document
 from schemas.ids import check_id
 from schemas.policy_schema import policy_json_schema
 from schemas.shards import parse_shards
@@ -190,9 +191,13 @@ def _become(module: str, arguments: list[str]) -> NoReturn:
 
 
 @app.command("schema", rich_help_panel=SET_UP)
-def schema() -> None:
-    """Print the JSON Schema of a policy file, for an editor that checks it while it is written."""
-    print(json.dumps(policy_json_schema(), indent=2))
+def schema(
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="The wire contract as AsyncAPI 3.1 with the schema of each message.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema of a policy file, for an editor that checks it while it is written; or the contract."""
+    print(json.dumps(asyncapi_document(VERSION) if asyncapi else policy_json_schema(), indent=2))
 
 
 @app.command("version", rich_help_panel=SET_UP)
