@@ -6,10 +6,11 @@ check everything without asking anybody: size, digest, every file with its diges
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from schemas.chunks import CHUNK_LIST_BYTES_MAX, Chunk
 from schemas.ids import Name, Sha256
 
 SLOT_FOLDERS: Final = ("app", "models", "config")
@@ -18,6 +19,8 @@ _SEGMENT: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 PATH_DEPTH_MAX: Final = 16
 Format = Literal["tar.gz", "tar", "tar.zst"]
 """How an archive is compressed; zstd is optional for devices."""
+CHUNKS: Final = "chunks"
+"""Beside the formats, what a device announces that takes manifests with chunks; one that does not refuses them."""
 NOARCH: Final = "noarch"
 """The architecture of an artifact that runs anywhere."""
 
@@ -46,6 +49,18 @@ class Artifact(_Signed):
     format: Format = "tar.gz"
 
 
+class ChunkList(_Signed):
+    """The document that says how the content is cut; see ``schemas.chunks``."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(gt=0, le=CHUNK_LIST_BYTES_MAX)]
+
+    @property
+    def chunk(self) -> Chunk:
+        """The name under which it is had from where chunks are."""
+        return Chunk(self.sha256, self.size_bytes)
+
+
 class Manifest(_Signed):
     """What a release key vouches for.
 
@@ -58,6 +73,8 @@ class Manifest(_Signed):
         command: Started in the slot's folder; ``{port}`` stands for the port to listen on. Never passed to a shell.
         device_types: Types that may install it; empty means any.
         allowed_from: Versions that may be replaced by it; empty means any, and whatever serves nothing has none.
+        chunks: How its files can be had in pieces; None where there is only the archive. It is not written then, so
+            that devices that do not know it take the manifest.
     """
 
     release: Name
@@ -68,6 +85,14 @@ class Manifest(_Signed):
     command: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=64)]
     device_types: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
     allowed_from: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
+    chunks: ChunkList | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = dump(self)
+        if self.chunks is None:
+            tree.pop("chunks", None)
+        return tree
 
     @model_validator(mode="after")
     def _paths_are_safe_and_unique(self) -> Self:

@@ -4,6 +4,7 @@
 
     manifest.json     the envelope, with the signatures that it has so far
     artifact          the archive, in the form that the manifest names
+    chunks            how its content is cut, where the manifest says so
 
 The same contents give the same bytes. Nothing about it is trusted before it is verified.
 """
@@ -18,12 +19,13 @@ from pathlib import Path
 from orchestrator.adapters.durable import write_durably
 from orchestrator.adapters.releases import BuiltRelease
 from orchestrator.core.releases import ReleaseError
+from schemas.chunks import name_chunk
 from schemas.codec import MANIFEST, decode
 from schemas.dsse import MANIFEST_TYPE, read_envelope
 from schemas.errors import DecodeError, SignatureError
 from schemas.manifest import Manifest
 
-_MANIFEST, _ARTIFACT = "manifest.json", "artifact"
+_MANIFEST, _ARTIFACT, _CHUNKS = "manifest.json", "artifact", "chunks"
 
 
 def write_bundle(path: Path, built: BuiltRelease) -> None:
@@ -34,7 +36,10 @@ def write_bundle(path: Path, built: BuiltRelease) -> None:
     """
     buffer = io.BytesIO()
     with tarfile.open(mode="w", fileobj=buffer, format=tarfile.PAX_FORMAT) as bundle:
-        for name, data in ((_MANIFEST, built.envelope), (_ARTIFACT, built.artifact)):
+        parts = {_MANIFEST: built.envelope, _ARTIFACT: built.artifact}
+        if built.manifest.chunks is not None:
+            parts[_CHUNKS] = built.chunk_list
+        for name, data in parts.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             bundle.addfile(entry, io.BytesIO(data))
@@ -67,7 +72,10 @@ def read_bundle(path: Path) -> BuiltRelease:
         manifest.artifact.sha256,
     ):
         raise ReleaseError(f"{path}: its archive is not the one of its manifest; build it again")
-    return BuiltRelease(manifest, envelope, artifact)
+    chunk_list = parts.get(_CHUNKS, b"")
+    if manifest.chunks is not None and name_chunk(chunk_list) != manifest.chunks.chunk:
+        raise ReleaseError(f"{path}: its chunk list is not the one of its manifest; build it again")
+    return BuiltRelease(manifest, envelope, artifact, chunk_list)
 
 
 def resign(path: Path, sign: Callable[[bytes], bytes]) -> BuiltRelease:

@@ -5,9 +5,10 @@ import io
 import os
 import stat
 import tarfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 from orchestrator.core.releases import ReleaseError
 from schemas.manifest import SLOT_FOLDERS, Format, check_artifact_path
@@ -81,10 +82,37 @@ def compress(archive: bytes, form: Format) -> bytes:
                 compressed.write(archive)
             return buffer.getvalue()
         case "tar.zst":
-            try:
-                import zstandard  # noqa: PLC0415 - it is optional
-            except ImportError as error:
-                raise ReleaseError("tar.zst needs zstandard; install tidegate[zstd], or take another form") from error
-            return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(archive)
+            packed: bytes = _zstd().ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(archive)
+            return packed
         case _:
             assert_never(form)
+
+
+def content_of(artifact: bytes, form: Format) -> bytes:
+    """Return the contents of all files of an archive, one behind the other.
+
+    Raises:
+        ReleaseError: It is no archive of that form.
+    """
+    try:
+        match form:
+            case "tar":
+                archive = artifact
+            case "tar.gz":
+                archive = gzip.decompress(artifact)
+            case "tar.zst":
+                archive = _zstd().ZstdDecompressor().decompress(artifact)
+            case _:
+                assert_never(form)
+        with tarfile.open(mode="r:", fileobj=io.BytesIO(archive)) as opened:
+            return b"".join(file.read() for entry in opened if (file := opened.extractfile(entry)) is not None)
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
+        raise ReleaseError(f"its archive is damaged: {error}; build it again") from error
+
+
+def _zstd() -> Any:  # noqa: ANN401 - an optional module
+    try:
+        import zstandard  # noqa: PLC0415 - it is optional
+    except ImportError as error:
+        raise ReleaseError("tar.zst needs zstandard; install tidegate[zstd], or take another form") from error
+    return zstandard

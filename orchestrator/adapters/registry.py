@@ -1,4 +1,4 @@
-"""The artifact registry: the release store over HTTP, for devices that fetch manifests and archives by digest.
+"""The artifact registry: the release store over HTTP, for devices that fetch manifests, chunks and archives by digest.
 
 What is addressed by its digest never changes, so every answer may be cached for ever, and a download that was cut off
 goes on with a Range request. Nothing here is secret or trusted: a device checks signature and digest itself.
@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from orchestrator.adapters.chunking import CHUNKS
 from orchestrator.adapters.releases import ARTIFACTS, MANIFESTS
 from schemas.errors import FleetError
 
@@ -61,6 +62,7 @@ def create_app(store_folder: Path) -> Starlette:
         routes=[
             Route("/manifests/{sha256}", _serve_from(store_folder / MANIFESTS, "application/json")),
             Route("/artifacts/{sha256}", _serve_from(store_folder / ARTIFACTS, "application/gzip")),
+            Route("/chunks/{sha256}", _serve_from(store_folder / CHUNKS, "application/octet-stream")),
             Route("/healthz", _answer_healthy),
         ]
     )

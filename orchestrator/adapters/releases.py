@@ -5,6 +5,7 @@ is ever replaced::
 
     manifests/<sha256>       the signed envelope
     artifacts/<sha256>       the archive
+    chunks/<sha256>          the same in pieces, and the lists of them; releases share what is the same in them
     releases/<release>.json  which of them belong to the release, for each architecture
 """
 
@@ -20,14 +21,17 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
+from orchestrator.adapters.chunking import CHUNKS, keep_chunks, list_chunks
 from orchestrator.adapters.durable import write_durably
-from orchestrator.adapters.packing import compress, list_files, pack, read_file
+from orchestrator.adapters.packing import compress, content_of, list_files, pack, read_file
 from orchestrator.adapters.trust import ReleaseTrust
 from orchestrator.core.releases import ReleaseError, StoredArtifact, StoredRelease
+from schemas.chunks import from_stored
 from schemas.codec import MANIFEST, MESSAGE, decode, encode
 from schemas.dsse import MANIFEST_TYPE, add_signature, read_envelope, write_envelope
 from schemas.errors import DecodeError, SignatureError
 from schemas.ids import NAME_PATTERN
+from schemas.manifest import CHUNKS as NEEDS_CHUNKS
 from schemas.manifest import NOARCH, Artifact, FileEntry, Format, Manifest
 
 MANIFESTS: Final = "manifests"
@@ -43,11 +47,13 @@ class BuiltRelease:
         manifest: What the envelope holds.
         envelope: The manifest with the signatures that it has so far, named by its SHA-256.
         artifact: The archive.
+        chunk_list: How its content is cut; empty where the manifest names none.
     """
 
     manifest: Manifest
     envelope: bytes
     artifact: bytes
+    chunk_list: bytes = b""
 
 
 def build_release(
@@ -62,6 +68,7 @@ def build_release(
     device_types: Sequence[str] = (),
     form: Format = "tar.gz",
     allowed_from: Sequence[str] = (),
+    chunked: bool = True,
 ) -> BuiltRelease:
     """Pack and sign the regular files below app/, models/ and config/ of ``tree``.
 
@@ -79,12 +86,14 @@ def build_release(
         device_types: Types that may install it; empty means any.
         form: How the archive is compressed; ``tar.zst`` needs ``zstandard``, here and on the devices.
         allowed_from: Versions that it may replace; empty means any.
+        chunked: Whether devices may fetch it in pieces; agents that do not announce ``chunks`` refuse it then.
 
     Raises:
         ReleaseError: The tree or a value cannot be released; the publisher's fault.
     """
     contents = [(path, *read_file(tree / path)) for path in list_files(tree)]
     archive = compress(pack(tree, contents), form)
+    chunks, chunk_list = list_chunks(b"".join(data for _, _, data in contents)) if chunked else (None, b"")
     try:
         manifest = Manifest(
             release=release,
@@ -98,6 +107,7 @@ def build_release(
             command=tuple(command),
             device_types=tuple(device_types),
             allowed_from=tuple(allowed_from),
+            chunks=chunks,
         )
     except ValidationError as error:
         raise ReleaseError(f"{tree}: {_first(error)}; correct it and build again") from error
@@ -108,7 +118,7 @@ def build_release(
         decode(Manifest, read_envelope(MANIFEST_TYPE, envelope, MANIFEST).payload, MANIFEST)
     except (SignatureError, DecodeError) as error:
         raise ReleaseError(f"{tree}: no device would take the manifest: {error}; release fewer files") from error
-    return BuiltRelease(manifest, envelope, archive)
+    return BuiltRelease(manifest, envelope, archive, chunk_list)
 
 
 class ReleaseStore:
@@ -133,12 +143,19 @@ class ReleaseStore:
             with self._locked():
                 stored = self._merge(built)
                 artifact = stored.by_arch[built.manifest.artifact.arch]
+                self._keep_chunks(built)
                 write_durably(self.folder / ARTIFACTS / artifact.artifact_sha256, built.artifact)
                 write_durably(self.folder / MANIFESTS / artifact.manifest_sha256, built.envelope)
                 write_durably(self._index_path(stored.release), stored.model_dump_json(indent=1).encode())
                 return stored
         except OSError as error:
             raise ReleaseError(f"{self.folder}: {error}; make it writable and free some space") from error
+
+    def _keep_chunks(self, built: BuiltRelease) -> None:
+        chunks = built.manifest.chunks
+        if chunks is not None:
+            content = content_of(built.artifact, built.manifest.artifact.format)
+            keep_chunks(self.folder / CHUNKS, chunks, built.chunk_list, content)
 
     def get(self, release: str) -> StoredRelease | None:
         """Return what was published as ``release``, or None.
@@ -175,20 +192,18 @@ class ReleaseStore:
                 f"no release {release[:80]!r} in {self.folder}; there are: {', '.join(self.names()) or 'none'}"
             )
         try:
-            pairs = [
-                (
-                    (self.folder / MANIFESTS / each.manifest_sha256).read_bytes(),
-                    (self.folder / ARTIFACTS / each.artifact_sha256).read_bytes(),
-                )
-                for each in stored.by_arch.values()
-            ]
-            opened = [read_envelope(MANIFEST_TYPE, envelope, MANIFEST) for envelope, _ in pairs]
-            return [
-                BuiltRelease(decode(Manifest, each.payload, MANIFEST), envelope, artifact)
-                for each, (envelope, artifact) in zip(opened, pairs, strict=True)
-            ]
+            return [self._load(each) for each in stored.by_arch.values()]
         except (OSError, SignatureError, DecodeError) as error:
             raise ReleaseError(f"{self.folder}: {error}; publish {release} again") from error
+
+    def _load(self, stored: StoredArtifact) -> BuiltRelease:
+        envelope = (self.folder / MANIFESTS / stored.manifest_sha256).read_bytes()
+        manifest = decode(Manifest, read_envelope(MANIFEST_TYPE, envelope, MANIFEST).payload, MANIFEST)
+        chunks, chunk_list = manifest.chunks, b""
+        if chunks is not None:
+            chunk_list = from_stored((self.folder / CHUNKS / chunks.sha256).read_bytes(), chunks.chunk)
+        artifact = (self.folder / ARTIFACTS / stored.artifact_sha256).read_bytes()
+        return BuiltRelease(manifest, envelope, artifact, chunk_list)
 
     def verify(self, trust: ReleaseTrust) -> None:
         """Check every release, see ``verify_release``.
@@ -204,7 +219,8 @@ class ReleaseStore:
     def verify_release(self, stored: StoredRelease, trust: ReleaseTrust) -> None:
         """Check that a release is signed and not revoked, and that its index says what the signed manifests say.
 
-        Archives are checked by size; whoever fetches one checks its digest.
+        Archives are checked by size; whoever fetches one checks its digest. Chunks are not looked at: a device that
+        does not find one takes the archive.
 
         Raises:
             ReleaseError: It does not verify.
@@ -273,6 +289,7 @@ def _describe(manifest: Manifest, envelope: bytes) -> tuple[str, str, int, str, 
         unpacked_bytes=manifest.unpacked_bytes,
         device_types=manifest.device_types,
         allowed_from=manifest.allowed_from,
+        needs=() if manifest.chunks is None else (NEEDS_CHUNKS,),
     )
     return manifest.release, manifest.target_version, manifest.release_counter, artifact.arch, artifact
 

@@ -21,6 +21,7 @@ from orchestrator.cli.options import JsonOption
 from orchestrator.cli.terminal import printable
 from orchestrator.core.releases import ReleaseError
 from orchestrator.examples import find_examples
+from schemas.chunks import read_chunk_list
 from schemas.codec import MANIFEST
 from schemas.dsse import MANIFEST_TYPE, add_signature, read_envelope
 from schemas.errors import DecodeError, SignatureError, TrustError
@@ -69,6 +70,10 @@ def build(
     allowed_from: Annotated[
         list[str] | None, typer.Option(help="A version that it may replace; several times; none means any.")
     ] = None,
+    chunks: Annotated[
+        bool,
+        typer.Option(help="Let devices fetch only what changed; agents without chunks in their formats refuse it."),
+    ] = True,
 ) -> None:
     """Pack a folder, sign its manifest with the folder's release key, and publish both; or write them to a file."""
     with reported():
@@ -88,6 +93,7 @@ def build(
             device_types=device_type or (),
             form=compress,
             allowed_from=allowed_from or (),
+            chunked=chunks,
         )
         if output is not None:
             write_bundle(output, built)
@@ -219,7 +225,15 @@ def _told(built: BuiltRelease) -> list[str]:
         f"  from {', '.join(manifest.allowed_from) or 'any version'}",
         f"  signed by {', '.join(_signers(built))}",
         f"  archive {artifact.format}, {artifact.size_bytes} bytes, sha256 {artifact.sha256}",
+        f"  in {_chunk_count(built)}",
         f"  runs {printable(' '.join(manifest.command))}",
         *(f"  {each.size_bytes:>12}  {each.mode:o}  {each.path}" for each in manifest.files[:_FILES_SHOWN_MAX]),
         *([f"  and {left_out} more files; --json names all"] if left_out > 0 else []),
     ]
+
+
+def _chunk_count(built: BuiltRelease) -> str:
+    if built.manifest.chunks is None:
+        return "one piece, without chunks"
+    places = read_chunk_list(built.chunk_list, built.manifest.unpacked_bytes)
+    return f"{len({each.chunk for each in places})} chunks, list sha256 {built.manifest.chunks.sha256}"

@@ -32,6 +32,7 @@ class StoredArtifact(BaseModel):
         unpacked_bytes: What its files take on a device.
         device_types: Types that may install it; empty means any.
         allowed_from: Versions that it may replace; empty means any.
+        needs: What a device must take that announces its ``formats``, beside the form of the archive.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class StoredArtifact(BaseModel):
     unpacked_bytes: Bytes
     device_types: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)]
     allowed_from: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
+    needs: Annotated[tuple[Name, ...], Field(strict=False, max_length=16)] = ()
 
     def references(self, registry_url: str) -> tuple[ManifestRef, ArtifactRef]:
         """Say what a device fetches, and where below ``registry_url``, as its ``desired`` names it."""

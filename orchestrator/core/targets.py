@@ -162,6 +162,8 @@ def _unsuitable(info: Info, release: StoredRelease, policy: Policy) -> str:
         return f"not for {info.device_type}"
     if policy.strategy not in info.strategies:
         return f"does not support the strategy {policy.strategy}"
+    if info.formats and (missing := [each for each in artifact.needs if each not in info.formats]):
+        return f"does not take {', '.join(missing)}"
     return "in maintenance" if info.maintenance else ""
 
 

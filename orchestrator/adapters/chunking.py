@@ -1,0 +1,96 @@
+"""Cutting a release into chunks, and keeping them where devices fetch them.
+
+Cuts follow the content (FastCDC), so what is the same in two releases is cut the same way wherever it stands, and is
+kept once. The cut is no matter of trust: a device proves every file by the signed digest, whatever it was put together
+from. So another version of the library costs sharing at most.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pyfastcdc import FastCDC
+
+from orchestrator.adapters.durable import sync_folder
+from orchestrator.core.releases import ReleaseError
+from schemas.chunks import (
+    CHUNK_BYTES_MAX,
+    CHUNKS_MAX,
+    Chunk,
+    name_chunk,
+    read_chunk_list,
+    to_stored,
+    write_chunk_list,
+)
+from schemas.errors import DecodeError
+from schemas.manifest import ChunkList
+
+CHUNKS: Final = "chunks"
+CHUNK_BYTES_USUAL: Final = 64 * 1024
+_SPREAD: Final = 4
+"""A chunk is at least a quarter of the usual size and at most four times as large."""
+
+
+def cut(content: bytes, usual_bytes: int = CHUNK_BYTES_USUAL) -> list[Chunk]:
+    """Return the chunks of ``content``, the same for the same bytes."""
+    cutter = FastCDC(
+        usual_bytes,
+        min_size=usual_bytes // _SPREAD,
+        max_size=min(usual_bytes * _SPREAD, CHUNK_BYTES_MAX),
+        normalized_chunking=1,
+        seed=0,
+    )
+    return [name_chunk(bytes(piece.data)) for piece in cutter.cut_buf(content)]
+
+
+def list_chunks(content: bytes) -> tuple[ChunkList | None, bytes]:
+    """Return the chunk list of ``content`` and what a manifest says of it; None where there is nothing to cut.
+
+    Raises:
+        ReleaseError: It is too large to be cut; the publisher's fault.
+    """
+    chunks = cut(content)
+    if not chunks:
+        return None, b""
+    if len(chunks) > CHUNKS_MAX:
+        raise ReleaseError(f"{len(chunks)} chunks, at most {CHUNKS_MAX} are allowed; build it with --no-chunks")
+    written = write_chunk_list(chunks)
+    named = name_chunk(written)
+    return ChunkList(sha256=named.sha256, size_bytes=named.size_bytes), written
+
+
+def keep_chunks(folder: Path, said: ChunkList, chunk_list: bytes, content: bytes) -> None:
+    """Put a chunk list and all chunks of ``content`` into ``folder``, each whole or not at all; what is there stays.
+
+    Raises:
+        ReleaseError: The list is not the one that is signed, or is not about this content.
+        OSError: They cannot be written.
+    """
+    if name_chunk(chunk_list) != said.chunk:
+        raise ReleaseError("its chunk list is not the one of its manifest; build the release again")
+    try:
+        places = read_chunk_list(chunk_list, len(content))
+    except DecodeError as error:
+        raise ReleaseError(f"its chunk list does not fit: {error}; build the release again") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    view = memoryview(content)
+    pieces = {each.chunk: view[each.offset_bytes : each.offset_bytes + each.chunk.size_bytes] for each in places}
+    missing = [chunk for chunk in pieces if not (folder / chunk.sha256).exists()]
+    for chunk in missing:
+        if name_chunk(bytes(pieces[chunk])) != chunk:
+            raise ReleaseError("its chunk list is about other files; build the release again")
+    _write_all(folder, [(chunk.sha256, bytes(pieces[chunk])) for chunk in missing])
+    _write_all(folder, [(said.sha256, chunk_list)])  # behind what it names
+
+
+def _write_all(folder: Path, named: Sequence[tuple[str, bytes]]) -> None:
+    """Put each under its name in its stored form; a power cut leaves it whole or away."""
+    for name, data in named:
+        pending = folder / f"{name}.pending"
+        with pending.open("wb") as file:
+            file.write(to_stored(data))
+            file.flush()
+            os.fsync(file.fileno())
+        pending.replace(folder / name)
+    sync_folder(folder)
