@@ -39,6 +39,7 @@ from device_client.core.record import Record
 from device_client.core.setup import Setup
 from device_client.guardian.documents import read_memory
 from device_client.settings import Settings, SettingsError, broker_of, trust_of
+from schemas.manifest import CHUNKS
 from schemas.messages import Info, SlotName
 from schemas.topics import TopicTree
 
@@ -201,7 +202,7 @@ def _introduce(
         group=settings.group,
         site=settings.site,
         strategies=("blue_green", "rolling"),
-        formats=supported_formats(),
+        formats=(*supported_formats(), CHUNKS),
         disk_free_bytes=disk_free_bytes(slots.root),
         memory_total_bytes=memory_total_bytes(),
         tags=settings.tags,

@@ -2,7 +2,8 @@
 
 The manifest lists all files in archive order with size, mode and digest. The archive is read once, as a stream, and
 must be exactly that: plain files of the ustar format, one after the other, then zeros. So links, devices, folders, long
-names, duplicates, traversal and bombs are not filtered out; there is no code that could unpack them.
+names, duplicates, traversal and bombs are not filtered out; there is no code that could unpack them. What was put
+together from chunks has no headers at all, and is written in the same way.
 
 Imports nothing but Python, since the process that unpacks should cost a small device little.
 
@@ -18,6 +19,8 @@ from typing import BinaryIO, Final, NamedTuple
 
 from device_client.adapters.compression import CompressionError, Stream, open_stream
 
+CONTENT: Final = "content"
+"""The form without a form: what stands in the files, one behind the other."""
 _BLOCK: Final = 512
 _END_BYTES_MAX: Final = 22 * _BLOCK
 """Two blocks of zeros, and more up to the end of a record of twenty."""
@@ -44,7 +47,7 @@ def unpack(archive: BinaryIO, form: str, entries: Iterable[Entry], root: int) ->
 
     Args:
         archive: At its first byte; its digest is already that of the manifest.
-        form: How it is compressed.
+        form: How it is compressed, or ``CONTENT``.
         entries: All of the manifest, in its order; its signature is already verified.
         root: Descriptor of the folder, empty but for folders; nothing outside of it is touched.
 
@@ -53,13 +56,25 @@ def unpack(archive: BinaryIO, form: str, entries: Iterable[Entry], root: int) ->
         OSError: The disk's fault. The same.
     """
     try:
+        if form == CONTENT:
+            _unpack_content(_Reader(open_stream(archive, "tar")), entries, root)
+            return
         reader = _Reader(open_stream(archive, form))
         for entry in entries:
             _check_header(reader.read(_BLOCK), entry)
             _write(reader, entry, root)
+            if reader.read(-entry.size_bytes % _BLOCK).strip(b"\0"):
+                raise ArchiveError(f"something is hidden after {entry.path}")
         reader.expect_end()
     except CompressionError as error:
         raise ArchiveError(str(error)) from error
+
+
+def _unpack_content(reader: "_Reader", entries: Iterable[Entry], root: int) -> None:
+    for entry in entries:
+        _write(reader, entry, root)
+    if not reader.is_over():
+        raise ArchiveError("it goes on after its last file")
 
 
 class _Reader:
@@ -79,6 +94,9 @@ class _Reader:
             size -= len(part)
         return b"".join(parts)
 
+    def is_over(self) -> bool:
+        return self._stream.is_over()
+
     def expect_end(self) -> None:
         """Accept zeros up to the end of the record and nothing after them."""
         end = self.read(2 * _BLOCK)
@@ -86,7 +104,7 @@ class _Reader:
             end += part
         if len(end) > _END_BYTES_MAX or end.strip(b"\0"):
             raise ArchiveError("it goes on after its last file")
-        if not self._stream.is_over():
+        if not self.is_over():
             raise ArchiveError("something follows it")
 
 
@@ -131,8 +149,6 @@ def _write(reader: _Reader, entry: Entry, root: int) -> None:
         os.fchmod(descriptor, entry.mode)
         _copy(reader, entry, descriptor)
         os.fsync(descriptor)
-    if reader.read(-entry.size_bytes % _BLOCK).strip(b"\0"):
-        raise ArchiveError(f"something is hidden after {entry.path}")
 
 
 def _copy(reader: _Reader, entry: Entry, descriptor: int) -> None:

@@ -2,8 +2,8 @@
 
 The order of the proofs is fixed: size and digest of the manifest, its signatures by release keys, then what it says
 about version, architecture, device type, the versions it may replace, form and release counter, then whether it is
-revoked, then disk space, and the archive last. Nothing is parsed before it is verified, and nothing reaches a slot
-before everything is.
+revoked, then disk space, and what it is made of last: its files, put together from chunks where that is possible, else
+the archive. Nothing is parsed before it is verified, and nothing reaches a slot before everything is.
 
 Source:
     Reference, "Artifact Integrity Verification".
@@ -15,9 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from device_client.adapters.archive import CONTENT
+from device_client.adapters.chunk_content import has_files
+from device_client.adapters.chunk_fetch import Receipt
+from device_client.adapters.chunked import Chunked
 from device_client.adapters.compression import supported_formats
 from device_client.adapters.download import Progress, download
-from device_client.adapters.failure import CancelledError, StepError
+from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.adapters.layout import file_digest
 from device_client.adapters.slots import Slots
 from device_client.adapters.trust import Trusted
@@ -74,15 +78,22 @@ class Artifacts:
         slots: Where they go.
         identity: What they must fit to.
         unpack: Puts the files of an archive into a folder.
+        chunked: Fetches in pieces; None: from the servers that an order names.
     """
 
-    def __init__(self, slots: Slots, identity: Identity, unpack: Unpack = unpack_apart) -> None:
+    def __init__(
+        self, slots: Slots, identity: Identity, unpack: Unpack = unpack_apart, chunked: Chunked | None = None
+    ) -> None:
         self._slots = slots
         self._identity = identity
         self._unpack = unpack
+        self._chunked = Chunked(slots) if chunked is None else chunked
 
-    def fetch(self, source: Source, is_cancelled: Callable[[], bool], on_progress: Progress) -> None:
-        """Bring the manifest, and if it is good the archive, into the staging folder.
+    def fetch(self, source: Source, is_cancelled: Callable[[], bool], on_progress: Progress) -> Receipt | None:
+        """Bring the manifest, and if it is good its content or the archive, into the staging folder.
+
+        Returns:
+            Where the content came from; None if it was the archive.
 
         Raises:
             StepError: It cannot be had, or is not what this device may install.
@@ -96,7 +107,11 @@ class Artifacts:
         download(wanted.urls, path, size_bytes=wanted.size_bytes, sha256=wanted.sha256, is_cancelled=is_cancelled)
         manifest = self._open_manifest(source)
         archive = self._archive_path(manifest)
-        self._check_space(manifest, archive)
+        if not archive.is_file() and self._has_space_for_content(manifest):
+            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress)
+            if receipt is not None:
+                return receipt
+        self._make_space(manifest, archive)
         download(
             source.artifact.sources,
             archive,
@@ -105,6 +120,7 @@ class Artifacts:
             is_cancelled=is_cancelled,
             on_progress=on_progress,
         )
+        return None
 
     def stage(self, source: Source, manifest: Path, archive: Path) -> None:
         """Copy manifest and archive into the staging folder from files, instead of fetching them.
@@ -124,6 +140,12 @@ class Artifacts:
         """
         manifest = self._open_manifest(source)
         archive = self._archive_path(manifest)
+        if self._takes_content(manifest):
+            if not has_files(self._chunked.path(manifest), manifest.files):
+                self._chunked.give_up(manifest)
+                raise StepError(ErrorCode.CHECKSUM_MISMATCH, "content: its files have other digests")
+            self._check_free(manifest.unpacked_bytes)
+            return manifest
         self._check_space(manifest, archive)
         if not archive.is_file() or archive.stat().st_size != manifest.artifact.size_bytes:
             raise StepError(ErrorCode.SIZE_MISMATCH, f"{archive.name}: is not {manifest.artifact.size_bytes} bytes")
@@ -149,7 +171,11 @@ class Artifacts:
         manifest = self.verify(source)
         folder = self._slots.open(slot)
         try:
-            self._unpack(self._archive_path(manifest), manifest, folder, is_cancelled)
+            if self._takes_content(manifest):
+                self._unpack(self._chunked.path(manifest), manifest, folder, is_cancelled, CONTENT)
+            else:
+                self._unpack(self._archive_path(manifest), manifest, folder, is_cancelled)
+            self._keep_chunk_list(folder, manifest)
         except (StepError, CancelledError):
             self._slots.discard(slot)
             raise
@@ -164,6 +190,15 @@ class Artifacts:
             root_version=0 if root is None else root.version,
         )
         return self._slots.seal(slot, content)
+
+    def _takes_content(self, manifest: Manifest) -> bool:
+        return not self._archive_path(manifest).is_file() and self._chunked.is_there(manifest)
+
+    def _keep_chunk_list(self, folder: Path, manifest: Manifest) -> None:
+        try:
+            self._chunked.keep_with_slot(folder, manifest)
+        except OSError as error:
+            raise from_os_error(error) from error
 
     def _open_manifest(self, source: Source) -> Manifest:
         """Prove the manifest as it is on disk, and that it fits."""
@@ -200,10 +235,25 @@ class Artifacts:
         if root is not None and root.revokes(manifest.release, manifest.release_counter):
             raise StepError(ErrorCode.REVOKED, f"manifest: {manifest.release} is revoked by root {root.version}")
 
+    def _has_space_for_content(self, manifest: Manifest) -> bool:
+        """Say whether there is room for its files twice, in staging and in a slot; else the archive takes less."""
+        needed_bytes = 2 * manifest.unpacked_bytes - self._chunked.there_bytes(manifest)
+        return shutil.disk_usage(self._slots.root).free >= needed_bytes
+
+    def _make_space(self, manifest: Manifest, archive: Path) -> None:
+        """Want room for the archive, and give up chunks if there is none beside them."""
+        try:
+            self._check_space(manifest, archive)
+        except StepError:
+            self._chunked.give_up(manifest)
+            self._check_space(manifest, archive)
+
     def _check_space(self, manifest: Manifest, archive: Path) -> None:
         """Want room for the archive twice and for its files once; what is already fetched counts."""
         there = archive.stat().st_size if archive.is_file() else 0
-        needed_bytes = 2 * manifest.artifact.size_bytes + manifest.unpacked_bytes - there
+        self._check_free(2 * manifest.artifact.size_bytes + manifest.unpacked_bytes - there)
+
+    def _check_free(self, needed_bytes: int) -> None:
         free_bytes = shutil.disk_usage(self._slots.root).free
         if free_bytes < needed_bytes:
             raise StepError(ErrorCode.NO_SPACE, f"{needed_bytes} bytes are needed and {free_bytes} are free")

@@ -19,7 +19,7 @@ from device_client.adapters.failure import StepError
 from device_client.core.codes import ErrorCode
 
 REDIRECTS_MAX: Final = 5
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _LOOK_SECONDS: Final = 0.5
 """How often somebody is asked while nothing comes."""
 
@@ -47,7 +47,7 @@ def http_get(
         for _ in range(REDIRECTS_MAX + 1):
             go_on()
             with _asked(here, headers, silence_seconds, go_on) as response:
-                elsewhere = response.headers.get("Location") if response.status in _REDIRECTS else None
+                elsewhere = response.headers.get("Location") if response.status in REDIRECTS else None
                 if elsewhere is None:
                     yield response
                     return
@@ -73,27 +73,50 @@ def _asked(
     url: str, headers: Mapping[str, str], silence_seconds: float, go_on: GoOn
 ) -> Iterator[http.client.HTTPResponse]:
     """Give the response of one server."""
+    with (
+        closing(open_connection(url, silence_seconds)) as connection,
+        request(connection, url, {"Connection": "close", **headers}, silence_seconds, go_on) as response,
+    ):
+        yield response
+
+
+def open_connection(url: str, silence_seconds: float) -> http.client.HTTPConnection:
+    """Return a connection to the server of ``url``, made with the first request.
+
+    Raises:
+        StepError: ``download_failed``: it is no address of http or https.
+        ValueError: The same.
+    """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
-    connection: http.client.HTTPConnection
     match parts.scheme:
         case "http":
-            connection = http.client.HTTPConnection(host, port, timeout=silence_seconds)
+            return http.client.HTTPConnection(host, port, timeout=silence_seconds)
         case "https":
             context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(host, port, timeout=silence_seconds, context=context)
+            return http.client.HTTPSConnection(host, port, timeout=silence_seconds, context=context)
         case _:
             raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{without_secrets(url)[:80]}: only http and https are fetched")
+
+
+def request(
+    connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str], silence_seconds: float, go_on: GoOn
+) -> http.client.HTTPResponse:
+    """Ask on ``connection``, which leads to the server of ``url``; reading the response is watched too.
+
+    Raises:
+        ConnectionError: It is not to be had.
+        TimeoutError: It was silent for too long.
+        HTTPException: It does not answer in HTTP.
+    """
     response_class = partial(_Response, silence_seconds=silence_seconds, go_on=go_on)
     connection.response_class = response_class  # type: ignore[assignment] # it is called, and nothing else
-    target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    with closing(connection):
-        try:
-            connection.request("GET", target, headers={"Connection": "close", **headers})
-        except OSError as error:
-            raise ConnectionError(str(error)) from error
-        with connection.getresponse() as response:
-            yield response
+    parts = urlsplit(url)
+    try:
+        connection.request("GET", urlunsplit(("", "", parts.path or "/", parts.query, "")), headers=dict(headers))
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
+    return connection.getresponse()
 
 
 class _Response(http.client.HTTPResponse):

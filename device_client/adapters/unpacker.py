@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from device_client.adapters import unpack_process
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.core.codes import ErrorCode
 from schemas.manifest import Manifest
 
-Unpack = Callable[[Path, Manifest, Path, Callable[[], bool]], None]
-"""Of an archive, its manifest, the folder, and whether nobody wants it any more."""
 CPU_SECONDS: Final = 30
 CPU_BYTES_PER_SECOND_MIN: Final = 1024 * 1024
 PATIENCE_SECONDS: Final = 300
@@ -34,7 +32,24 @@ _ENDED_BY_OTHERS: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal
 """Nothing that an archive can bring about; memory that ran out on the whole device is one of them."""
 
 
-def unpack_apart(archive: Path, manifest: Manifest, folder: Path, is_cancelled: Callable[[], bool]) -> None:
+class Unpack(Protocol):
+    """Puts the files of a manifest into a folder."""
+
+    def __call__(
+        self,
+        archive: Path,
+        manifest: Manifest,
+        folder: Path,
+        is_cancelled: Callable[[], bool],
+        form: str | None = None,
+        /,
+    ) -> None:
+        """Do it; see ``unpack_apart``."""
+
+
+def unpack_apart(
+    archive: Path, manifest: Manifest, folder: Path, is_cancelled: Callable[[], bool], form: str | None = None
+) -> None:
     """Write exactly the files of ``manifest`` below ``folder`` and make each durable.
 
     Args:
@@ -42,6 +57,7 @@ def unpack_apart(archive: Path, manifest: Manifest, folder: Path, is_cancelled: 
         manifest: Its signature is already verified.
         folder: Empty but for folders; nothing outside of it is touched.
         is_cancelled: Asked again and again.
+        form: How it is packed; None: as the manifest says.
 
     Raises:
         StepError: ``archive_invalid`` at the first deviation, or the disk's fault. What was written is worth nothing.
@@ -51,7 +67,7 @@ def unpack_apart(archive: Path, manifest: Manifest, folder: Path, is_cancelled: 
     seconds = PATIENCE_SECONDS + len(files) * DISK_SECONDS_PER_FILE_MAX
     deadline = time.monotonic() + seconds + manifest.unpacked_bytes / DISK_BYTES_PER_SECOND_MIN
     try:
-        with _started(archive, manifest, folder) as process:
+        with _started(archive, manifest, folder, form or manifest.artifact.format) as process:
             while process.poll() is None:
                 if is_cancelled():
                     raise CancelledError
@@ -66,7 +82,7 @@ def unpack_apart(archive: Path, manifest: Manifest, folder: Path, is_cancelled: 
 
 
 @contextmanager
-def _started(archive: Path, manifest: Manifest, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _started(archive: Path, manifest: Manifest, folder: Path, form: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Start the process, and end it if it is not wanted any more."""
     with archive.open("rb") as file, os.fdopen(os.memfd_create("entries"), "w+b") as entries:
         for entry in manifest.files:
@@ -80,7 +96,7 @@ def _started(archive: Path, manifest: Manifest, folder: Path) -> Iterator["subpr
                 CPU_SECONDS + manifest.unpacked_bytes // CPU_BYTES_PER_SECOND_MIN,
                 max(entry.size_bytes for entry in manifest.files),
             )
-            command = [sys.executable, "-S", "-P", PROGRAM, manifest.artifact.format]
+            command = [sys.executable, "-S", "-P", PROGRAM, form]
             process = subprocess.Popen(  # noqa: S603 - our own program
                 [*command, *map(str, (*descriptors, *limits))],
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},

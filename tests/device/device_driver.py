@@ -113,13 +113,15 @@ class Points:
         self.count += 1
 
 
-def unpack_here(archive: Path, manifest: Manifest, folder: Path, _: Callable[[], bool]) -> None:
+def unpack_here(
+    archive: Path, manifest: Manifest, folder: Path, _: Callable[[], bool], form: str | None = None
+) -> None:
     """Do what the process that unpacks does, in this one."""
     entries = [Entry(each.path, each.size_bytes, each.mode, each.sha256) for each in manifest.files]
     root = os.open(folder, os.O_RDONLY)
     try:
         with archive.open("rb") as file:
-            unpack(file, manifest.artifact.format, entries, root)
+            unpack(file, form or manifest.artifact.format, entries, root)
     except ArchiveError as error:
         raise StepError(ErrorCode.ARCHIVE_INVALID, str(error)) from error
     finally:
