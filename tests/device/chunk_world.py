@@ -251,3 +251,11 @@ class World:
 def made_world(folder: Path, find_sources: FindSources = registries) -> Iterator[World]:
     with serving(folder / "store") as registry:
         yield World(folder, registry, find_sources)
+
+
+def fetch_alone(folder: Path, source: dict[str, Any]) -> None:
+    """Fetch as the process of an agent does; for one that is started to be killed."""
+    parts = {"manifest": ManifestRef(**source.pop("manifest")), "artifact": ArtifactRef(**source.pop("artifact"))}
+    slots = Slots(folder / "root")
+    identity = Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),)))
+    Artifacts(slots, identity).fetch(Source(**parts, **source), lambda: False, lambda _: None)
