@@ -101,13 +101,22 @@ def content_of(artifact: bytes, form: Format) -> bytes:
             case "tar.gz":
                 archive = gzip.decompress(artifact)
             case "tar.zst":
-                archive = _zstd().ZstdDecompressor().decompress(artifact)
+                archive = _decompress_zstd(artifact)
             case _:
                 assert_never(form)
         with tarfile.open(mode="r:", fileobj=io.BytesIO(archive)) as opened:
             return b"".join(file.read() for entry in opened if (file := opened.extractfile(entry)) is not None)
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
         raise ReleaseError(f"its archive is damaged: {error}; build it again") from error
+
+
+def _decompress_zstd(artifact: bytes) -> bytes:
+    zstandard = _zstd()
+    try:
+        archive: bytes = zstandard.ZstdDecompressor().decompress(artifact)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    return archive
 
 
 def _zstd() -> Any:  # noqa: ANN401 - an optional module

@@ -21,6 +21,8 @@ from orchestrator.adapters.histories import KeptHistories
 from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.core.state import State
 from orchestrator.telemetry.monitor import Monitor
+from schemas.chunks import from_stored, name_chunk, read_chunk_list, to_stored, write_chunk_list
+from schemas.errors import DecodeError
 from schemas.manifest import Format
 from tests.core.core_bench import Bench
 from tests.device.device_bench import make_content, make_desired
@@ -31,6 +33,8 @@ from tests.fuzz.target import Target, folder
 from tests.telemetry.telemetry_streams import feed, sketch_of
 
 _SEED_BYTES_MAX: Final = 40_000
+_CHUNK: Final = name_chunk(HONEST)
+_CHUNKED_BYTES: Final = 2 * len(HONEST) + 1
 _ENTRIES: Final = tuple(Entry(each.path, each.size_bytes, each.mode, each.sha256) for each in make_manifest().files)
 
 
@@ -158,10 +162,24 @@ def _snapshot_seeds() -> list[bytes]:
     return [freeze(bench.state), freeze(State()), b"", b"PK\x03\x04"]
 
 
+def _chunk_list(payload: bytes) -> None:
+    """What is read stands for the very bytes."""
+    places = read_chunk_list(payload, _CHUNKED_BYTES)
+    assert write_chunk_list(each.chunk for each in places) == payload
+    assert sum(each.chunk.size_bytes for each in places) == _CHUNKED_BYTES
+
+
+def _chunk(payload: bytes) -> None:
+    """Nothing but the chunk comes out."""
+    assert from_stored(payload, _CHUNK) == HONEST
+
+
 DISK: Final[dict[str, Target]] = {
     "archive-tar": _archive("tar"),
     "archive-gzip": _archive("tar.gz"),
     "archive-zstd": _archive("tar.zst"),
+    "chunk-list": Target(_chunk_list, (DecodeError,), lambda: [write_chunk_list([_CHUNK, name_chunk(b"x"), _CHUNK])]),
+    "chunk": Target(_chunk, (DecodeError,), lambda: [to_stored(HONEST), HONEST]),
     "record": Target(_record, (), _record_seeds, lambda seeds: (trees(seeds),), cost=2),
     "guardian-memory": Target(_memory, (), _memory_seeds, lambda seeds: (trees(seeds),), cost=2),
     "history": Target(_history, (), _history_seeds, lambda seeds: (trees(seeds, packed=True),), cost=30),
