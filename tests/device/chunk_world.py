@@ -255,7 +255,7 @@ def made_world(folder: Path, find_sources: FindSources = registries) -> Iterator
 
 def fetch_alone(folder: Path, source: dict[str, Any]) -> None:
     """Fetch as the process of an agent does; for one that is started to be killed."""
-    parts = {"manifest": ManifestRef(**source.pop("manifest")), "artifact": ArtifactRef(**source.pop("artifact"))}
+    manifest, artifact = ManifestRef(**source.pop("manifest")), ArtifactRef(**source.pop("artifact"))
     slots = Slots(folder / "root")
     identity = Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),)))
-    Artifacts(slots, identity).fetch(Source(**parts, **source), lambda: False, lambda _: None)
+    Artifacts(slots, identity).fetch(Source(manifest, artifact, **source), lambda: False, lambda _: None)

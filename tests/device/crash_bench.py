@@ -26,7 +26,7 @@ from schemas.codec import encode
 from tests.device.crash_model import History, Image, read_image, write_image
 from tests.device.crash_world import BAD_APPLICATION, World
 from tests.device.device_driver import unpack_here
-from tests.device.device_world import AgentProcess, make_release, order_for, put, registry
+from tests.device.device_world import AgentProcess, make_release, order_for, put, put_chunks, registry
 from tests.device.file_recorder import Recorder
 from tests.device.kill_bench import CHECK
 
@@ -119,7 +119,7 @@ def made_bench(folder: Path) -> Iterator[Bench]:
             put(folder / "registry", built)
         orders = {
             "first": order_for(old, 1, url, **changes),
-            "install": order_for(new, 2, url, **changes),
+            "install": order_for(new, 2, url, **changes, artifact=put_chunks(folder / "registry", new, url)),
             "rollback": order_for(old, 3, url, **changes, action="rollback"),
             "bad": order_for(bad, 3, url, **changes),
         }

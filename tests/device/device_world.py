@@ -25,7 +25,7 @@ import paho.mqtt.client as paho
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from paho.mqtt.enums import CallbackAPIVersion
 
-from orchestrator.adapters.releases import BuiltRelease, build_release
+from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from schemas.codec import decode, encode
 from schemas.dsse import GRANT_TYPE, seal
 from schemas.messages import ArtifactRef, Desired, Grant, HealthCheck, ManifestRef, Ready, Reported
@@ -167,6 +167,15 @@ def registry(folder: Path) -> Iterator[str]:
 def put(folder: Path, built: BuiltRelease) -> None:
     (folder / sha256(built.envelope)).write_bytes(built.envelope)
     (folder / built.manifest.artifact.sha256).write_bytes(built.artifact)
+
+
+def put_chunks(folder: Path, built: BuiltRelease, base_url: str) -> ArtifactRef:
+    """Put a release where ``registry`` serves it in chunks alone, and return how an order names it then."""
+    ReleaseStore(folder).publish(built)
+    artifact = built.manifest.artifact
+    (folder / "artifacts" / artifact.sha256).unlink()
+    source = f"{base_url}/artifacts/{artifact.sha256}"
+    return ArtifactRef(sha256=artifact.sha256, size_bytes=artifact.size_bytes, arch=artifact.arch, sources=(source,))
 
 
 @contextmanager

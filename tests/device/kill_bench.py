@@ -26,6 +26,7 @@ from tests.device.device_world import (
     make_release,
     order_for,
     put,
+    put_chunks,
     registry,
     until,
 )
@@ -110,9 +111,11 @@ def made_bench(folder: Path) -> Iterator[Bench]:
         old, new = (make_release(folder, v, application=QUICK_APPLICATION) for v in ("1.0.0", "1.1.0"))
         put(folder / "registry", old)
         put(folder / "registry", new)
+        in_chunks = put_chunks(folder / "registry", new, url)
         orders = {
             "first": order_for(old, 1, url, **changes),
             "install": order_for(new, 2, url, **changes, commit_on="round_trip"),
+            "install_chunks": order_for(new, 2, url, **changes, commit_on="round_trip", artifact=in_chunks),
             "rollback": order_for(old, 3, url, **changes, action="rollback"),
         }
         made = Bench(folder, {name: write(folder, name, order) for name, order in orders.items()})

@@ -30,6 +30,10 @@ def test_install_survives_a_kill_at_every_point(bench: Bench, part: int) -> None
     check_every_point(bench, "first", "install", "1.1.0", part)
 
 
+def test_install_from_chunks_survives_a_kill_at_every_point(bench: Bench) -> None:
+    check_every_point(bench, "first", "install_chunks", "1.1.0", 0)
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_rollback_survives_a_kill_at_every_point(bench: Bench, part: int) -> None:
     check_every_point(bench, "installed", "rollback", "1.0.0", part)

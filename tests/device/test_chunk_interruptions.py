@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -140,9 +141,7 @@ def test_fetch_goes_on_after_its_process_was_killed(world: World) -> None:
         with subprocess.Popen(
             [sys.executable, "-c", FETCH, str(world.folder), source], cwd=Path(__file__).parents[2]
         ) as process:
-            world.registry.disturb = lambda exchange, after=after, process=process: kill(
-                exchange, world, after, process
-            )
+            world.registry.disturb = partial(kill, world=world, after=after, process=process)
             process.wait(timeout=60)
         assert process.returncode == -signal.SIGKILL
         assert not there & set(world.registry.chunks_asked())
