@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab lock clean
+.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -90,6 +90,9 @@ bench-nab: $(VENV)/demo ## What triggers and checks make of the Numenta Anomaly 
 
 bench-agent: $(VENV)/demo ## What an idle agent takes of its device: memory, processor, disk.
 	$(BIN)/python benchmarks/agent.py
+
+bench-delta: $(VENV)/demo ## What an update takes when a part has changed, on public packages; needs zstd and a package registry.
+	$(BIN)/python benchmarks/delta.py
 
 bench-planning: $(VENV)/demo ## How long the plan for a million devices takes.
 	$(BIN)/python benchmarks/planning.py

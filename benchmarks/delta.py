@@ -1,0 +1,307 @@
+"""What an update takes when only a part of a release has changed, on real pairs of versions of public packages.
+
+Two adjacent versions of a package are downloaded, unpacked, and released as an application's files. A device that has
+the first fetches and installs the second from the product's registry: in chunks, and as an archive. Beside it stand
+what chunks of other sizes would have taken, blocks of 4 KiB found by their digest as in block-hash indexes of images
+(files aligned to blocks, what is missing deflated in runs), and the patches that ``zstd --patch-from`` and bsdiff make
+for exactly this pair, which somebody would have to make and keep for each pair of versions.
+
+Packages come from the package registry that pip is set up for; everything lies in a temporary folder.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from scene import machine
+
+from orchestrator.adapters.chunking import cut
+from orchestrator.adapters.packing import content_of
+from orchestrator.adapters.registry import serve_registry
+from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
+from schemas.chunks import Chunk, to_stored
+from schemas.manifest import Format, Manifest
+
+PAIRS = (
+    ("botocore", "1.35.98", "1.35.99"),
+    ("lxml", "5.3.0", "5.3.1"),
+    ("pandas", "2.2.2", "2.2.3"),
+    ("numpy", "2.2.5", "2.2.6"),
+    ("opencv-python-headless", "4.10.0.84", "4.11.0.86"),
+)
+PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "any")
+BSDIFF = "bsdiff4==1.3.2"
+BSDIFF_BYTES_MAX = 32 * 1024 * 1024
+"""It takes some seventeen times as much memory, and minutes."""
+ZSTD_BYTES_MAX = 64 * 1024 * 1024
+"""Beyond that the archive is not made with zstd, whose highest level takes minutes."""
+ZSTD_LEVELS = (19, 10)
+"""Of patches up to that size, and beyond."""
+BLOCK_BYTES = 4096
+KEY = Ed25519PrivateKey.from_private_bytes(b"b" * 32)
+PUBLIC = KEY.public_key().public_bytes_raw().hex()
+_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Device:
+    """What fetching, verifying and installing cost a device, with the process that unpacks.
+
+    Memory is what was resident at most, and before it began.
+    """
+
+    fetched_bytes: int
+    cpu_seconds: float
+    memory_mb: float
+    idle_memory_mb: float
+    in_chunks: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One update; sizes in bytes.
+
+    Attributes:
+        content: Of all files of the new version.
+        chunks: By the usual size of a chunk in KiB: what is fetched, with the list.
+        requests: By the same: how many chunks are fetched.
+        blocks: The same with blocks of 4 KiB, with their index.
+        zstd_patch: Of the plain archives; beside it stands the level.
+        bsdiff_patch: The same; None where it would take too much memory.
+        publishing_cpu_seconds: For cutting and deflating the chunks of the new version.
+        devices: What a device took, measured: in chunks, and as an archive of each form.
+    """
+
+    name: str
+    content: int
+    chunks: dict[int, int]
+    requests: dict[int, int]
+    blocks: int
+    zstd_patch: int
+    zstd_level: int
+    bsdiff_patch: int | None
+    publishing_cpu_seconds: float
+    devices: dict[str, Device]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", default="", help="names of packages, with commas")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    wanted = [pair for pair in PAIRS if not options.only or pair[0] in options.only.split(",")]
+    pairs: list[Pair] = []
+    for package, old, new in wanted:
+        with tempfile.TemporaryDirectory(prefix="delta-") as name:
+            pairs.append(measure(Path(name), package, old, new))
+        if not options.json:
+            tell(pairs[-1])
+    if options.json:
+        print(json.dumps({"pairs": [asdict(pair) for pair in pairs], "machine": machine()}))
+    else:
+        print(machine())
+
+
+def measure(folder: Path, package: str, old: str, new: str) -> Pair:
+    """Make all of one pair."""
+    trees = [unpack(download(folder, package, version), folder / "trees" / version) for version in (old, new)]
+    plain = [release(tree, number, "tar", chunked=True) for number, tree in enumerate(trees, start=1)]
+    before, after = (content_of(each.artifact, "tar") for each in plain)
+    begin = time.process_time()
+    for piece in pieces_of(after, cut(after)):
+        to_stored(piece)
+    publishing = time.process_time() - begin
+    sizes = {kib: chunks_fetched(before, after, kib * 1024) for kib in (32, 64, 128)}
+    level = ZSTD_LEVELS[len(after) > ZSTD_BYTES_MAX]
+    forms: dict[str, tuple[Format, bool]] = {"chunks": ("tar", True), "tar.gz": ("tar.gz", False)}
+    if len(after) <= ZSTD_BYTES_MAX:
+        forms["tar.zst"] = ("tar.zst", False)
+    devices = {
+        name: update(folder / name, [plain[0], release(trees[1], 2, form, chunked=chunked)])
+        for name, (form, chunked) in forms.items()
+    }
+    return Pair(
+        name=f"{package} {old} to {new}",
+        content=len(after),
+        chunks={kib: size for kib, (size, _) in sizes.items()},
+        requests={kib: count for kib, (_, count) in sizes.items()},
+        blocks=blocks_fetched(plain[0].manifest, before, plain[1].manifest, after),
+        zstd_patch=zstd_patch(folder, plain[0].artifact, plain[1].artifact, level),
+        zstd_level=level,
+        bsdiff_patch=bsdiff_patch(folder, plain[0].artifact, plain[1].artifact),
+        publishing_cpu_seconds=round(publishing, 2),
+        devices=devices,
+    )
+
+
+def download(folder: Path, package: str, version: str) -> Path:
+    """Have pip fetch one wheel."""
+    into = folder / "wheels" / version
+    platforms = [word for each in PLATFORMS for word in ("--platform", each)]
+    command = ["pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+    subprocess.run(
+        [sys.executable, "-m", *command, "--python-version", "3.11", *platforms, "-d", str(into),
+         f"{package}=={version}"],
+        check=True,
+    )  # fmt: skip
+    return next(into.iterdir())
+
+
+def unpack(wheel: Path, tree: Path) -> Path:
+    """Lay out the files of a wheel as an application's; its version is no part of a path, as in a slot."""
+    version = wheel.name.split("-")[1]
+    with zipfile.ZipFile(wheel) as opened:
+        for info in opened.infolist():
+            if info.is_dir():
+                continue
+            path = tree / "app" / re.sub(r"[^A-Za-z0-9._/-]", "_", info.filename.replace(f"-{version}", ""))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(opened.read(info))
+    return tree
+
+
+def release(tree: Path, counter: int, form: Format, *, chunked: bool) -> BuiltRelease:
+    """Build one release."""
+    return build_release(
+        tree, release=f"app-{counter}", version=str(counter), release_counter=counter, command=("true",), key=KEY,
+        form=form, chunked=chunked,
+    )  # fmt: skip
+
+
+def pieces_of(content: bytes, chunks: list[Chunk]) -> Iterator[bytes]:
+    """Give the bytes of each chunk."""
+    start = 0
+    for chunk in chunks:
+        yield content[start : start + chunk.size_bytes]
+        start += chunk.size_bytes
+
+
+def chunks_fetched(before: bytes, after: bytes, usual_bytes: int) -> tuple[int, int]:
+    """Return how many bytes and how many chunks are missing, with the list among the bytes."""
+    there = set(cut(before, usual_bytes))
+    chunks = cut(after, usual_bytes)
+    missing = {
+        chunk: piece for chunk, piece in zip(chunks, pieces_of(after, chunks), strict=True) if chunk not in there
+    }
+    return sum(len(to_stored(piece)) for piece in missing.values()) + 36 * len(chunks) + 8, len(missing)
+
+
+def blocks_fetched(old: Manifest, before: bytes, new: Manifest, after: bytes) -> int:
+    """Return what a device with an index of blocks of 4 KiB would fetch."""
+    there = {digest for digest, _ in blocks_of(old, before)}
+    blocks = list(blocks_of(new, after))
+    fetched = len(blocks) * hashlib.sha256().digest_size
+    for is_there, run in groupby(blocks, lambda block: block[0] in there):
+        if not is_there:
+            fetched += len(zlib.compress(b"".join(data for _, data in run), 9))
+    return fetched
+
+
+def blocks_of(manifest: Manifest, content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give digest and bytes of each block of an image in which every file begins with a block."""
+    start = 0
+    for entry in manifest.files:
+        end = start + entry.size_bytes
+        for place in range(start, end, BLOCK_BYTES):
+            block = content[place : min(end, place + BLOCK_BYTES)].ljust(BLOCK_BYTES, b"\0")
+            yield hashlib.sha256(block).digest(), block
+        start = end
+
+
+def zstd_patch(folder: Path, old: bytes, new: bytes, level: int) -> int:
+    """Return the size of the patch that zstd makes."""
+    (folder / "old.tar").write_bytes(old)
+    (folder / "new.tar").write_bytes(new)
+    command = ["zstd", f"-{level}", "-q", "-f", "-c", "--long=31", f"--patch-from={folder / 'old.tar'}"]
+    return len(subprocess.run([*command, str(folder / "new.tar")], check=True, capture_output=True).stdout)
+
+
+def bsdiff_patch(folder: Path, old: bytes, new: bytes) -> int | None:
+    """Return the size of the patch that bsdiff makes, in a process of its own for its memory's sake."""
+    if max(len(old), len(new)) > BSDIFF_BYTES_MAX:
+        return None
+    into = folder / "bsdiff"
+    pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(into), BSDIFF]
+    subprocess.run([sys.executable, "-m", *pip], check=True)
+    program = f"import sys; sys.path.insert(0, {str(into)!r}); import bsdiff4; bsdiff4.file_diff(*sys.argv[1:])"
+    names = [str(folder / name) for name in ("old.tar", "new.tar", "patch")]
+    subprocess.run([sys.executable, "-c", program, *names], check=True)
+    return (folder / "patch").stat().st_size
+
+
+def update(folder: Path, built: list[BuiltRelease]) -> Device:
+    """Let a device that has the first release fetch and install the second."""
+    store = ReleaseStore(folder / "store")
+    for each in built:
+        store.publish(each)
+    with served(store.folder) as url:
+        for number, slot in ((1, "blue"), (2, "green")):
+            stored = store.get(f"app-{number}")
+            assert stored is not None
+            manifest, artifact = stored.by_arch["noarch"].references(url)
+            parts = {"manifest": manifest.model_dump(mode="json"), "artifact": artifact.model_dump(mode="json")}
+            asked = {"root": str(folder / "root"), "slot": slot, "key": PUBLIC, "number": number, **parts}
+            device = [sys.executable, str(Path(__file__).with_name("delta_device.py")), json.dumps(asked)]
+            told = json.loads(subprocess.run(device, check=True, capture_output=True).stdout)
+    shutil.rmtree(folder)
+    return Device(**told)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Run the registry of the product and give its address."""
+    loop, over, found = asyncio.new_event_loop(), asyncio.Event(), []
+    is_up = threading.Event()
+
+    async def run() -> None:
+        async with serve_registry(folder, "127.0.0.1", 0) as url:
+            found.append(url)
+            is_up.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    is_up.wait(30)
+    try:
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
+
+
+def tell(pair: Pair) -> None:
+    """Print one pair."""
+    print(f"{pair.name}: {pair.content / _MB:.1f} MB in files; in MB:")
+    chunks = ", ".join(
+        f"{kib} KiB {size / _MB:.2f} in {pair.requests[kib]} requests" for kib, size in pair.chunks.items()
+    )
+    print(f"  chunks of {chunks}; publishing takes {pair.publishing_cpu_seconds} s of a processor")
+    patch = "-" if pair.bsdiff_patch is None else f"{pair.bsdiff_patch / _MB:.2f}"
+    print(f"  blocks of 4 KiB {pair.blocks / _MB:.2f}; zstd -{pair.zstd_level} --patch-from "
+          f"{pair.zstd_patch / _MB:.2f}; bsdiff {patch}")  # fmt: skip
+    for name, device in pair.devices.items():
+        print(f"  a device, {name}: {device.fetched_bytes / _MB:.2f}, {device.cpu_seconds} s of a processor, "
+              f"{device.memory_mb} MB of memory ({device.idle_memory_mb} before)"
+              f"{'' if device.in_chunks == (name == 'chunks') else ', in another way than meant'}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
