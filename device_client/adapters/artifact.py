@@ -142,7 +142,7 @@ class Artifacts:
         archive = self._archive_path(manifest)
         if self._takes_content(manifest):
             if not has_files(self._chunked.path(manifest), manifest.files):
-                self._chunked.give_up(manifest)
+                self._chunked.doubt(manifest)
                 raise StepError(ErrorCode.CHECKSUM_MISMATCH, "content: its files have other digests")
             self._check_free(manifest.unpacked_bytes)
             return manifest

@@ -84,6 +84,7 @@ class Content:
         """
         last = self._places[-1]
         os.ftruncate(self._descriptor, last.offset_bytes + last.chunk.size_bytes)
+        os.fdatasync(self._descriptor)
         self._path.replace(path)
 
     def close(self) -> None:

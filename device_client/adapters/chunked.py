@@ -63,7 +63,7 @@ class Chunked:
             StepError: It may be had later, or the disk's fault; when it is full, what was fetched is given up.
             CancelledError: ``is_cancelled`` said so. What is there stays.
         """
-        if manifest.chunks is None:
+        if manifest.chunks is None or not manifest.unpacked_bytes:
             return None
 
         def go_on() -> None:
@@ -74,7 +74,7 @@ class Chunked:
             if self.is_there(manifest):
                 if has_files(self.path(manifest), manifest.files):
                     return Receipt()
-                self.give_up(manifest)
+                self.doubt(manifest)
             if not (found := self._find_sources(source)):
                 return None
             sources = Sources(found, manifest.chunks.size_bytes + manifest.unpacked_bytes, self._tolerance)
@@ -100,6 +100,11 @@ class Chunked:
     def there_bytes(self, manifest: Manifest) -> int:
         """Return how much of the disk is taken by it already."""
         return sum(path.stat().st_blocks * 512 for path in self._paths(manifest) if path.is_file())
+
+    def doubt(self, manifest: Manifest) -> None:
+        """Take content that was damaged for incomplete, so that what of it is right is not fetched again."""
+        whole, part = self._paths(manifest)
+        whole.replace(part)
 
     def give_up(self, manifest: Manifest) -> None:
         """Remove the content, whole or not."""

@@ -386,8 +386,32 @@ def test_content_that_changes_on_disk_after_the_fetch_is_refused(world: World) -
 
     assert (failure.value.code, failure.value.retryable) == ("checksum_mismatch", True)
     assert list(world.slots.folder("green").iterdir()) == [], "nothing has reached the slot"
+    world.registry.asked.clear()
     assert world.install() is not None
+    assert sum(world.registry.chunks_asked().values()) == 1, "what of it was right is not fetched again"
     assert world.holds("green", "1.1.0")
+
+
+def test_content_that_a_power_cut_has_damaged_is_mended(world: World) -> None:
+    world.fetch()
+    content = next(path for path in world.slots.staging.iterdir() if path.suffix == ".content")
+    content.write_bytes(content.read_bytes()[:-50_000] + bytes(50_000))
+    world.registry.asked.clear()
+
+    assert world.install() is not None
+    assert 1 <= sum(world.registry.chunks_asked().values()) <= 3
+    assert world.holds("green", "1.1.0")
+
+
+def test_release_of_empty_files_is_fetched_as_an_archive(world: World) -> None:
+    files = {"app/main.py": b"", "models/m.bin": b"", "config/a.json": b""}
+    world.built["1.1.0"] = make_built(world.folder, "1.1.0", files)
+    (world.store / "artifacts" / world.built["1.1.0"].manifest.artifact.sha256).write_bytes(
+        world.built["1.1.0"].artifact
+    )
+    sign_with(world, write_chunk_list([]))
+
+    assert world.install() is None
 
 
 def test_content_that_is_complete_is_not_fetched_again(world: World) -> None:
