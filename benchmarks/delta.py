@@ -133,10 +133,11 @@ def measure(folder: Path, package: str, old: str, new: str) -> Pair:
     forms: dict[str, tuple[Format, bool]] = {"chunks": ("tar", True), "tar.gz": ("tar.gz", False)}
     if len(after) <= ZSTD_BYTES_MAX:
         forms["tar.zst"] = ("tar.zst", False)
-    devices = {
-        name: update(folder / name, [plain[0], release(trees[1], 2, form, chunked=chunked)])
-        for name, (form, chunked) in forms.items()
+    candidates = {
+        name: release(trees[1], number, form, chunked=chunked)
+        for number, (name, (form, chunked)) in enumerate(forms.items(), start=2)
     }
+    devices = update(folder, plain[0], candidates)
     return Pair(
         name=f"{package} {old} to {new}",
         content=len(after),
@@ -246,22 +247,30 @@ def bsdiff_patch(folder: Path, old: bytes, new: bytes) -> int | None:
     return (folder / "patch").stat().st_size
 
 
-def update(folder: Path, built: list[BuiltRelease]) -> Device:
-    """Let a device that has the first release fetch and install the second."""
+def update(folder: Path, old: BuiltRelease, candidates: dict[str, BuiltRelease]) -> dict[str, Device]:
+    """Let devices that have the old release fetch and install the new one, each in another way."""
     store = ReleaseStore(folder / "store")
-    for each in built:
+    for each in (old, *candidates.values()):
         store.publish(each)
     with served(store.folder) as url:
-        for number, slot in ((1, "blue"), (2, "green")):
-            stored = store.get(f"app-{number}")
-            assert stored is not None
-            manifest, artifact = stored.by_arch["noarch"].references(url)
-            parts = {"manifest": manifest.model_dump(mode="json"), "artifact": artifact.model_dump(mode="json")}
-            asked = {"root": str(folder / "root"), "slot": slot, "key": PUBLIC, "number": number, **parts}
-            device = [sys.executable, str(Path(__file__).with_name("delta_device.py")), json.dumps(asked)]
-            told = json.loads(subprocess.run(device, check=True, capture_output=True).stdout)
-    shutil.rmtree(folder)
-    return Device(**told)
+        run_device(store, url, folder / "old", "blue", old)
+        found = {}
+        for name, new in candidates.items():
+            shutil.copytree(folder / "old", folder / name)
+            found[name] = run_device(store, url, folder / name, "green", new)
+            shutil.rmtree(folder / name)
+    return found
+
+
+def run_device(store: ReleaseStore, url: str, root: Path, slot: str, built: BuiltRelease) -> Device:
+    """Have a process of its own fetch and install a release."""
+    stored = store.get(built.manifest.release)
+    assert stored is not None
+    manifest, artifact = stored.by_arch["noarch"].references(url)
+    parts = {"manifest": manifest.model_dump(mode="json"), "artifact": artifact.model_dump(mode="json")}
+    asked = {"root": str(root), "slot": slot, "key": PUBLIC, "number": stored.release_counter, **parts}
+    command = [sys.executable, str(Path(__file__).with_name("delta_device.py")), json.dumps(asked)]
+    return Device(**json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
 
 
 @contextmanager

@@ -225,15 +225,15 @@ def _told(built: BuiltRelease) -> list[str]:
         f"  from {', '.join(manifest.allowed_from) or 'any version'}",
         f"  signed by {', '.join(_signers(built))}",
         f"  archive {artifact.format}, {artifact.size_bytes} bytes, sha256 {artifact.sha256}",
-        f"  in {_chunk_count(built)}",
+        f"  {_chunks(built)}",
         f"  runs {printable(' '.join(manifest.command))}",
         *(f"  {each.size_bytes:>12}  {each.mode:o}  {each.path}" for each in manifest.files[:_FILES_SHOWN_MAX]),
         *([f"  and {left_out} more files; --json names all"] if left_out > 0 else []),
     ]
 
 
-def _chunk_count(built: BuiltRelease) -> str:
+def _chunks(built: BuiltRelease) -> str:
     if built.manifest.chunks is None:
-        return "one piece, without chunks"
+        return "chunks none"
     places = read_chunk_list(built.chunk_list, built.manifest.unpacked_bytes)
-    return f"{len({each.chunk for each in places})} chunks, list sha256 {built.manifest.chunks.sha256}"
+    return f"chunks {len({each.chunk for each in places})}, list sha256 {built.manifest.chunks.sha256}"
