@@ -40,6 +40,7 @@ from schemas.manifest import Format, Manifest
 
 PAIRS = (
     ("botocore", "1.35.98", "1.35.99"),
+    ("rapidocr-onnxruntime", "1.4.3", "1.4.4"),
     ("lxml", "5.3.0", "5.3.1"),
     ("pandas", "2.2.2", "2.2.3"),
     ("numpy", "2.2.5", "2.2.6"),
@@ -61,7 +62,7 @@ _MB = 1e6
 
 @dataclass(frozen=True)
 class Device:
-    """What fetching, verifying and installing cost a device, with the process that unpacks.
+    """What fetching, verifying and installing cost a device; the time with that of the process that unpacks.
 
     Memory is what was resident at most, and before it began.
     """

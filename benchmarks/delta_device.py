@@ -28,6 +28,7 @@ def update(
     slots = Slots(Path(root))
     artifacts = Artifacts(slots, Identity("noarch", "any", PinnedKeys((bytes.fromhex(key),))))
     order = Source(ManifestRef(**manifest), ArtifactRef(**artifact), f"app-{number}", str(number), 0)
+    idle_memory_mb = memory_mb()
     before = resource.getrusage(resource.RUSAGE_SELF)
     receipt = artifacts.fetch(order, lambda: False, lambda _: None)
     artifacts.verify(order)
@@ -39,10 +40,16 @@ def update(
     return {
         "fetched_bytes": artifact["size_bytes"] if receipt is None else sum(receipt.carried_bytes.values()) + lists,
         "cpu_seconds": round(seconds, 2),
-        "memory_mb": round(max(after.ru_maxrss, apart.ru_maxrss) * 1024 / _MB, 1),
-        "idle_memory_mb": round(before.ru_maxrss * 1024 / _MB, 1),
+        "memory_mb": memory_mb(),
+        "idle_memory_mb": idle_memory_mb,
         "in_chunks": receipt is not None,
     }
+
+
+def memory_mb() -> float:
+    """Return what was resident at most so far; what getrusage says includes the parent's at the fork."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / _MB, 1)
 
 
 if __name__ == "__main__":
