@@ -67,18 +67,23 @@ def environment_of(url: BrokerUrl) -> dict[str, str]:
 
 @dataclass
 class Stage:
-    """A folder, a broker, and an orchestrator that can be killed."""
+    """A folder, a broker, and an orchestrator that can be killed.
+
+    Attributes:
+        under: A program that becomes the orchestrator, with its arguments; empty for none.
+    """
 
     folder: Path
     broker: Broker
     command_key: bytes
     process: "subprocess.Popen[bytes] | None" = None
+    under: tuple[str, ...] = ()
 
     def start(self, *options: str) -> None:
         """Start the orchestrator and wait until it is connected."""
         with (self.folder / "orchestrator.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator", "orchestrator", "--folder", str(self.folder),
+                [*self.under, sys.executable, "-m", "orchestrator", "orchestrator", "--folder", str(self.folder),
                  "--tick-seconds", "0.05", "--settle-seconds", "0.5", *options],
                 env={**os.environ, **environment_of(self.broker.url)}, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip

@@ -1,0 +1,96 @@
+"""The scenarios: what is done to a rollout while it runs, and what must come of it."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+from orchestrator.core import events as e
+from tests.storm.figures import Figure, Outcome
+from tests.storm.judging import twice, unsound
+from tests.storm.scene import NEW_VERSION, Scene, Shape, a_scene, load
+
+CONVERGED_SECONDS: Final = 60.0
+RSS_MIB: Final = 512.0
+ANSWER_SECONDS: Final = 2.0
+STRUCK_AT: Final = 0.4
+"""The share of the fleet that has the new version when it is struck: in the middle of the last wave."""
+DOWN_SECONDS: Final = 2.0
+AFTER_SECONDS: Final = 3.0
+"""So long it is still watched when all is over: whoever does something twice does it then."""
+GIVEN_UP_SECONDS: Final = 150.0
+
+
+async def lose_the_broker(shape: Shape, folder: Path) -> Outcome:
+    """Kill the broker in the middle of a wave; everybody comes back to it."""
+    async with a_scene(shape, folder) as scene:
+        await scene.start_rollout()
+        await scene.until_committed(STRUCK_AT)
+        scene.broker.kill()
+        shape.say(f"broker killed, gone for {DOWN_SECONDS:g} s")
+        await asyncio.sleep(DOWN_SECONDS)
+        await asyncio.to_thread(scene.broker.start)
+        struck_at = time.monotonic()
+        everybody = shape.devices
+        connected_at = await scene.until("all connected again", lambda seen: seen["connected"] == everybody)
+        name = "reconnect storm" if shape.jitter else "reconnect storm without jitter"
+        outcome = await _converged(scene, name, struck_at)
+        outcome.figures.insert(0, Figure("all connected again", connected_at - struck_at, "s"))
+    return outcome
+
+
+async def lose_the_orchestrator(shape: Shape, folder: Path) -> Outcome:
+    """Kill the orchestrator in the middle of a wave and start it again; the fleet stays connected."""
+    async with a_scene(shape, folder) as scene:
+        await scene.start_rollout()
+        await scene.until_committed(STRUCK_AT)
+        await scene.kill_orchestrator()
+        shape.say("orchestrator killed")
+        struck_at = time.monotonic()
+        await scene.start_orchestrator()
+        return await _converged(scene, "orchestrator killed", struck_at)
+
+
+async def slow_the_disk(shape: Shape, folder: Path) -> Outcome:
+    """Let each wait for the disk take longer from the beginning on; see ``slow_disk``."""
+    async with a_scene(shape, folder) as scene:
+        began_at = time.monotonic()
+        await scene.start_rollout()
+        return await _converged(scene, "slow disk", began_at, converged_seconds=None)
+
+
+def slow_disk(seconds: float) -> tuple[str, ...]:
+    """Return what has a program wait so long whenever it makes a file durable."""
+    calls = "fsync,fdatasync"
+    inject = f"inject={calls}:delay_enter={round(seconds * 1e6)}"
+    return "strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject
+
+
+async def _converged(
+    scene: Scene, name: str, since: float, converged_seconds: float | None = CONVERGED_SECONDS
+) -> Outcome:
+    """Wait for the end of the rollout, end the crowd, and judge."""
+    shape = scene.shape
+    converged_at = await scene.until_converged(GIVEN_UP_SECONDS)
+    answered = [at for at, _ in scene.asker.answers if at >= since]
+    await asyncio.sleep(AFTER_SECONDS)
+    scene.look_at_memory()
+    p99 = scene.asker.p99_seconds(min(answered, default=since), min(converged_at, time.monotonic() - AFTER_SECONDS))
+    crowd = await asyncio.to_thread(scene.crowd.deeds)
+    await asyncio.to_thread(scene.stage.stop)
+    facts = scene.stage.facts()
+    scene.stage.verify()
+    frozen = sum(isinstance(fact, e.FleetFrozen) for fact in facts)
+    done = sum(runs == NEW_VERSION and len(deeds.commits) == 1 for runs, deeds in crowd.values())
+    unanswered = sum(deeds.unanswered for _, deeds in crowd.values())
+    figures = [
+        Figure("converged", converged_at - since, "s", converged_seconds),
+        Figure("devices on the new version", done, f"of {shape.devices}", shape.devices, is_floor=True),
+        Figure("effects twice", twice(crowd), "", 0),
+        Figure("command answered, p99", p99, "s", ANSWER_SECONDS),
+        Figure("orchestrator's memory at most", scene.rss_mib, "MiB", RSS_MIB),
+        Figure("questions of devices that nobody answered in time", unanswered, ""),
+        Figure("questions of devices", sum(deeds.questions for _, deeds in crowd.values()), ""),
+        Figure("the fleet was taken for silent", frozen, "times"),
+    ]
+    return Outcome(name, figures, unsound(crowd, facts, NEW_VERSION), load())
