@@ -15,18 +15,24 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import Progress
 
+from schemas.topics import Kind
 from tests.storm.figures import Outcome
-from tests.storm.scenarios import lose_the_broker, lose_the_orchestrator, slow_disk, slow_the_disk
+from tests.storm.flooder import Flood
+from tests.storm.scenarios import be_flooded, lose_the_broker, lose_the_orchestrator, slow_disk, slow_the_disk
 from tests.storm.scene import Shape, raise_limits
 
 Scenario = Callable[[Shape, Path], Awaitable[Outcome]]
-SLOW_DEVICES: Final = 1000
+NAMES: Final = ("reconnect", "no-jitter", "kill", "flood-health", "flood-control", "slow-disk")
+FEW_DEVICES: Final = 1000
+"""Where the fleet's size is not the point."""
+CONTROL: Final = (Kind.REPORTED, Kind.READY, Kind.INFO, Kind.DEVICE_EVENT)
 TOLD_SECONDS: Final = 10.0
 """How often a line says how far it is where there is no terminal."""
 
@@ -36,11 +42,13 @@ def scenarios(options: argparse.Namespace) -> dict[str, tuple[Scenario, Shape]]:
     shape = Shape(
         options.devices, broker=options.broker, processes=options.processes, seed=options.seed,
     )  # fmt: skip
-    few = replace(shape, devices=min(options.devices, SLOW_DEVICES))
+    few = replace(shape, devices=min(options.devices, FEW_DEVICES))
     return {
         "reconnect": (lose_the_broker, shape),
         "no-jitter": (lose_the_broker, replace(shape, jitter=False)),
         "kill": (lose_the_orchestrator, shape),
+        "flood-health": (partial(be_flooded, flood=Flood((Kind.HEALTH,), options.flood_rate)), few),
+        "flood-control": (partial(be_flooded, flood=Flood(CONTROL, options.flood_rate)), few),
         "slow-disk": (slow_the_disk, replace(few, under=slow_disk(options.disk_seconds))),
     }
 
@@ -73,22 +81,24 @@ def storm(name: str, scenario: Scenario, shape: Shape, folder: Path | None) -> O
 def main(arguments: Sequence[str]) -> int:
     """Run the campaign; return 1 if a bar was missed or something happened that must not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    names = ("reconnect", "no-jitter", "kill", "slow-disk")
     parser.add_argument("--devices", type=int, default=5000, help="%(default)s")
-    parser.add_argument("--scenario", choices=names, action="append", help="may be given several times; default all")
+    parser.add_argument("--scenario", choices=NAMES, action="append", help="may be given several times; default all")
     parser.add_argument("--runs", type=int, default=1, help="of each scenario, each with the next seed (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of what devices draw (%(default)s)")
     parser.add_argument("--broker", choices=("mosquitto", "embedded"), default="mosquitto")
     parser.add_argument("--processes", type=int, default=2, help="that the devices live in (%(default)s)")
+    parser.add_argument(
+        "--flood-rate", type=float, default=10_000, help="messages of a flood in a second (%(default)s)"
+    )
     parser.add_argument("--disk-seconds", type=float, default=0.05, help="that a slow disk takes (%(default)s)")
     parser.add_argument("--folder", type=Path, help="on the disk that is meant; default is the current folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    if "slow-disk" in (options.scenario or names) and shutil.which("strace") is None:
+    if "slow-disk" in (options.scenario or NAMES) and shutil.which("strace") is None:
         raise SystemExit("strace is not installed: apt install strace; or name other scenarios with --scenario")
     raise_limits(options.devices)
     outcomes = []
-    for name in options.scenario or names:
+    for name in options.scenario or NAMES:
         for run in range(options.runs):
             scenario, shape = scenarios(options)[name]
             outcome = storm(name, scenario, replace(shape, seed=shape.seed + run), options.folder)

@@ -119,9 +119,9 @@ class _Process:
                         {line.device.name: (line.device.version, line.device.deeds) for line in self.everybody}
                     )
                     return
-                line = self.lines.get(number)
-                if line is not None:
-                    self._serve(line, what)
+                served = self.lines.get(number)
+                if served is not None:
+                    self._serve(served, what)
             self._do_what_is_due()
             self._tell()
 

@@ -64,7 +64,7 @@ def _in_the_journal(crowd: Crowd, facts: Iterable[e.AnyEvent]) -> Iterator[str]:
     for fact in facts:
         match fact:
             case e.DevicesOrdered(devices=devices):
-                orders.update(devices)
+                orders.update(list(devices))
             case e.DeviceCommitted(device=device):
                 commits[device] += 1
             case e.RolloutEnded():

@@ -1,12 +1,16 @@
 """The scenarios: what is done to a rollout while it runs, and what must come of it."""
 
 import asyncio
+import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from orchestrator.cli.exits import NoAnswerError
 from orchestrator.core import events as e
 from tests.storm.figures import Figure, Outcome
+from tests.storm.flooder import FLOODER, Flood, Flooder
 from tests.storm.judging import twice, unsound
 from tests.storm.scene import NEW_VERSION, Scene, Shape, a_scene, load
 
@@ -19,6 +23,9 @@ DOWN_SECONDS: Final = 2.0
 AFTER_SECONDS: Final = 3.0
 """So long it is still watched when all is over: whoever does something twice does it then."""
 GIVEN_UP_SECONDS: Final = 150.0
+KEPT_OUT_SECONDS: Final = 90.0
+FLOODED_SECONDS_MAX: Final = 120.0
+GROWTH_MIB: Final = 32.0
 
 
 async def lose_the_broker(shape: Shape, folder: Path) -> Outcome:
@@ -59,6 +66,52 @@ async def slow_the_disk(shape: Shape, folder: Path) -> Outcome:
         return await _converged(scene, "slow disk", began_at, converged_seconds=None)
 
 
+async def be_flooded(shape: Shape, folder: Path, flood: Flood) -> Outcome:
+    """Let one device send far too much until it is kept out, while the others go through a rollout."""
+    async with a_scene(replace(shape, others=(FLOODER,)), folder) as scene:
+        access = scene.broker.broker.access
+        assert access is not None
+        broker = scene.broker.broker
+        with Flooder(broker.url.host, broker.device_port, access.passwords[FLOODER], flood) as flooder:
+            await scene.until_known(shape.devices + 1)
+            await asyncio.sleep(AFTER_SECONDS)
+            before = scene.look_at_memory()
+            flooder.begin()
+            shape.say("the flood begins")
+            since = time.monotonic()
+            await scene.start_rollout()
+            kept_out_at = await _until_kept_out(scene, since)
+            after = scene.look_at_memory()
+            rate = await asyncio.to_thread(flooder.end)
+            name = f"flood of {', '.join(flood.kinds)}"
+            outcome = await _converged(scene, name, since, None, unanswered_max=0)
+    dropped = (folder / "broker.log").read_text(errors="replace").count("being dropped")
+    told = (folder / "orchestrator.log").read_text(errors="replace").splitlines()
+    refused = [line for line in told if "message refused" in line and FLOODER not in line]
+    if refused:
+        outcome.wrong.append(f"messages of others were refused: {refused[0]}")
+    outcome.figures = [
+        Figure("messages of the flooder that the broker took", rate, "/s", 0.9 * flood.per_second, is_floor=True),
+        Figure("kept out", kept_out_at - since, "s", KEPT_OUT_SECONDS),
+        Figure("memory more than before", after - before, "MiB", GROWTH_MIB),
+        Figure("times the broker dropped messages", dropped, "", 0),
+        *outcome.figures,
+    ]
+    return outcome
+
+
+async def _until_kept_out(scene: Scene, since: float) -> float:
+    while time.monotonic() - since < FLOODED_SECONDS_MAX:
+        scene.shape.progress(scene.crowd.seen(), scene.asker.known)
+        with contextlib.suppress(NoAnswerError):
+            if (await scene.command("get", device=FLOODER))["quarantine"]:
+                scene.shape.say(f"kept out after {time.monotonic() - since:.1f} s")
+                return time.monotonic()
+        await asyncio.sleep(0.5)
+    scene.shape.say("it is not kept out")
+    return float("inf")
+
+
 def slow_disk(seconds: float) -> tuple[str, ...]:
     """Return what has a program wait so long whenever it makes a file durable."""
     calls = "fsync,fdatasync"
@@ -67,11 +120,16 @@ def slow_disk(seconds: float) -> tuple[str, ...]:
 
 
 async def _converged(
-    scene: Scene, name: str, since: float, converged_seconds: float | None = CONVERGED_SECONDS
+    scene: Scene,
+    name: str,
+    since: float,
+    converged_seconds: float | None = CONVERGED_SECONDS,
+    unanswered_max: int | None = None,
 ) -> Outcome:
     """Wait for the end of the rollout, end the crowd, and judge."""
-    shape = scene.shape
+    shape, used = scene.shape, scene.processor_seconds()
     converged_at = await scene.until_converged(GIVEN_UP_SECONDS)
+    processor = scene.processor_seconds() - used
     answered = [at for at, _ in scene.asker.answers if at >= since]
     await asyncio.sleep(AFTER_SECONDS)
     scene.look_at_memory()
@@ -88,8 +146,9 @@ async def _converged(
         Figure("devices on the new version", done, f"of {shape.devices}", shape.devices, is_floor=True),
         Figure("effects twice", twice(crowd), "", 0),
         Figure("command answered, p99", p99, "s", ANSWER_SECONDS),
+        Figure("orchestrator's processor time", processor, "s"),
         Figure("orchestrator's memory at most", scene.rss_mib, "MiB", RSS_MIB),
-        Figure("questions of devices that nobody answered in time", unanswered, ""),
+        Figure("questions of devices that nobody answered in time", unanswered, "", unanswered_max),
         Figure("questions of devices", sum(deeds.questions for _, deeds in crowd.values()), ""),
         Figure("the fleet was taken for silent", frozen, "times"),
     ]

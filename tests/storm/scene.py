@@ -92,8 +92,8 @@ class Asker:
         topic = TREE.build(Kind.REPLY, actor=OPERATOR, verb="get")
         while True:
             with contextlib.suppress(BrokerUnavailableError):
-                async with session(self.url, [topic]) as client, asyncio.TaskGroup() as tasks:
-                    asking = tasks.create_task(self._ask(client))
+                async with session(self.url, [topic]) as client:
+                    asking = asyncio.create_task(self._ask(client))
                     try:
                         async for message in client.messages:
                             self._hear(json.loads(bytes(message.payload)))
@@ -159,6 +159,12 @@ class Scene:
         self.rss_mib = max(self.rss_mib, int(found["VmHWM"].split()[0]) / 1024)
         return int(found["VmRSS"].split()[0]) / 1024
 
+    def processor_seconds(self) -> float:
+        """Return how much processor time this process of the orchestrator has used."""
+        assert self.stage.process is not None
+        fields = Path(f"/proc/{self.stage.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def command(self, verb: str, who: str = WATCHER, **body: object) -> dict[str, Any]:
         """Send a command and return the answer's data."""
         reply = await request(self.stage.operator(who), verb, body, timeout_seconds=60)
@@ -184,20 +190,21 @@ class Scene:
                 raise TimeoutError(f"not {what} within {seconds:g} s: {known}, {dict(seen)}")
             await asyncio.sleep(0.1)
 
-    async def until_known(self) -> None:
-        """Wait until all devices have announced themselves and the orchestrator knows them."""
+    async def until_known(self, count: int) -> None:
+        """Wait until all are connected and the orchestrator knows so many devices."""
         everybody = self.shape.devices
         await self.until("connected", lambda seen: seen["connected"] == everybody)
         for _ in range(600):
-            if (await self.command("list"))["devices"] >= everybody:
+            if (await self.command("list"))["devices"] >= count:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError("the orchestrator does not know all devices")
 
     async def start_rollout(self) -> None:
         """Start it, and ask on how it goes."""
-        body = {"release": f"lab-{NEW_VERSION}", "policy": POLICY, "rollout": ROLLOUT, "ignore_lint": True}
-        data = await self.command("start", **body)
+        data = await self.command(
+            "start", release=f"lab-{NEW_VERSION}", policy=POLICY, rollout=ROLLOUT, ignore_lint=True
+        )
         assert sum(wave["devices"] for wave in data["waves"]) == self.shape.devices, data
 
     async def until_committed(self, share: float) -> float:
@@ -236,7 +243,7 @@ async def a_scene(shape: Shape, folder: Path) -> AsyncIterator[Scene]:
         scene = Scene(shape, broker, stage, crowd, Asker(stage.operator(OPERATOR)))
         await scene.start_orchestrator()
         stack.enter_context(crowd)
-        await scene.until_known()
+        await scene.until_known(shape.devices)
         asking = asyncio.create_task(scene.asker.run())
         try:
             yield scene
