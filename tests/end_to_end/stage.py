@@ -47,6 +47,10 @@ POLICY: dict[str, Any] = {
 """With a time scale of 60 a minute is a second."""
 
 
+START_SECONDS = 60
+"""A busy machine takes its time to start a process."""
+
+
 def poll_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
     """Return once ``condition`` holds; fail if it does not in time."""
     deadline = time.monotonic() + seconds
@@ -88,7 +92,7 @@ class Stage:
                 env={**os.environ, **environment_of(self.broker.url)}, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 20)
+        readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "orchestrator.log").read_text()
         assert json.loads(line)["ready"] is True
