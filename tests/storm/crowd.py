@@ -321,6 +321,11 @@ class Crowd:
             process.kill()
             process.join(10)
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that they live in."""
+        return [process.pid for process in self._processes]
+
     def seen(self) -> Counter[str]:
         """Return how many devices are where, as last told."""
         for number, pipe in enumerate(self._pipes):

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from orchestrator.cli.exits import NoAnswerError
 from orchestrator.core import events as e
@@ -28,6 +31,28 @@ FLOODED_SECONDS_MAX: Final = 120.0
 GROWTH_MIB: Final = 32.0
 
 
+@dataclass(frozen=True)
+class Struck:
+    """How it was when the scene was struck.
+
+    Attributes:
+        at: When.
+        used: How much processor time each part of the scene had used, in seconds.
+        answer_seconds: How long 99 of 100 answers to commands took at most until then; 0 if there were none.
+    """
+
+    at: float
+    used: Mapping[str, float]
+    answer_seconds: float
+
+    @classmethod
+    def now(cls, scene: Scene) -> "Struck":
+        """Look around."""
+        now = time.monotonic()
+        answers = [took for _, took in scene.asker.answers]
+        return cls(now, scene.processor_seconds(), float(np.percentile(answers, 99)) if answers else 0.0)
+
+
 async def lose_the_broker(shape: Shape, folder: Path) -> Outcome:
     """Kill the broker in the middle of a wave; everybody comes back to it."""
     async with a_scene(shape, folder) as scene:
@@ -37,12 +62,12 @@ async def lose_the_broker(shape: Shape, folder: Path) -> Outcome:
         shape.say(f"broker killed, gone for {DOWN_SECONDS:g} s")
         await asyncio.sleep(DOWN_SECONDS)
         await asyncio.to_thread(scene.broker.start)
-        struck_at = time.monotonic()
+        struck = Struck.now(scene)
         everybody = shape.devices
         connected_at = await scene.until("all connected again", lambda seen: seen["connected"] == everybody)
         name = "reconnect storm" if shape.jitter else "reconnect storm without jitter"
-        outcome = await _converged(scene, name, struck_at)
-        outcome.figures.insert(0, Figure("all connected again", connected_at - struck_at, "s"))
+        outcome = await _converged(scene, name, struck)
+        outcome.figures.insert(0, Figure("all connected again", connected_at - struck.at, "s"))
     return outcome
 
 
@@ -53,17 +78,17 @@ async def lose_the_orchestrator(shape: Shape, folder: Path) -> Outcome:
         await scene.until_committed(STRUCK_AT)
         await scene.kill_orchestrator()
         shape.say("orchestrator killed")
-        struck_at = time.monotonic()
+        began_at = time.monotonic()
         await scene.start_orchestrator()
-        return await _converged(scene, "orchestrator killed", struck_at)
+        return await _converged(scene, "orchestrator killed", replace(Struck.now(scene), at=began_at))
 
 
 async def slow_the_disk(shape: Shape, folder: Path) -> Outcome:
     """Let each wait for the disk take longer from the beginning on; see ``slow_disk``."""
     async with a_scene(shape, folder) as scene:
-        began_at = time.monotonic()
+        struck = Struck.now(scene)
         await scene.start_rollout()
-        return await _converged(scene, "slow disk", began_at, converged_seconds=None)
+        return await _converged(scene, "slow disk", struck, converged_seconds=None)
 
 
 async def be_flooded(shape: Shape, folder: Path, flood: Flood) -> Outcome:
@@ -78,13 +103,13 @@ async def be_flooded(shape: Shape, folder: Path, flood: Flood) -> Outcome:
             before = scene.look_at_memory()
             flooder.begin()
             shape.say("the flood begins")
-            since = time.monotonic()
+            struck = Struck.now(scene)
             await scene.start_rollout()
-            kept_out_at = await _until_kept_out(scene, since)
+            kept_out_at = await _until_kept_out(scene, struck.at)
             after = scene.look_at_memory()
             rate = await asyncio.to_thread(flooder.end)
             name = f"flood of {', '.join(flood.kinds)}"
-            outcome = await _converged(scene, name, since, None, unanswered_max=0)
+            outcome = await _converged(scene, name, struck, None, unanswered_max=0)
     dropped = (folder / "broker.log").read_text(errors="replace").count("being dropped")
     told = (folder / "orchestrator.log").read_text(errors="replace").splitlines()
     refused = [line for line in told if "message refused" in line and FLOODER not in line]
@@ -92,7 +117,7 @@ async def be_flooded(shape: Shape, folder: Path, flood: Flood) -> Outcome:
         outcome.wrong.append(f"messages of others were refused: {refused[0]}")
     outcome.figures = [
         Figure("messages of the flooder that the broker took", rate, "/s", 0.9 * flood.per_second, is_floor=True),
-        Figure("kept out", kept_out_at - since, "s", KEPT_OUT_SECONDS),
+        Figure("kept out", kept_out_at - struck.at, "s", KEPT_OUT_SECONDS),
         Figure("memory more than before", after - before, "MiB", GROWTH_MIB),
         Figure("times the broker dropped messages", dropped, "", 0),
         *outcome.figures,
@@ -122,18 +147,18 @@ def slow_disk(seconds: float) -> tuple[str, ...]:
 async def _converged(
     scene: Scene,
     name: str,
-    since: float,
+    struck: Struck,
     converged_seconds: float | None = CONVERGED_SECONDS,
     unanswered_max: int | None = None,
 ) -> Outcome:
     """Wait for the end of the rollout, end the crowd, and judge."""
-    shape, used = scene.shape, scene.processor_seconds()
+    shape = scene.shape
     converged_at = await scene.until_converged(GIVEN_UP_SECONDS)
-    processor = scene.processor_seconds() - used
-    answered = [at for at, _ in scene.asker.answers if at >= since]
+    used = scene.processor_seconds()
+    answered = [at for at, _ in scene.asker.answers if at >= struck.at]
     await asyncio.sleep(AFTER_SECONDS)
     scene.look_at_memory()
-    p99 = scene.asker.p99_seconds(min(answered, default=since), min(converged_at, time.monotonic() - AFTER_SECONDS))
+    p99 = scene.asker.p99_seconds(min(answered, default=struck.at), min(converged_at, time.monotonic() - AFTER_SECONDS))
     crowd = await asyncio.to_thread(scene.crowd.deeds)
     await asyncio.to_thread(scene.stage.stop)
     facts = scene.stage.facts()
@@ -142,11 +167,12 @@ async def _converged(
     done = sum(runs == NEW_VERSION and len(deeds.commits) == 1 for runs, deeds in crowd.values())
     unanswered = sum(deeds.unanswered for _, deeds in crowd.values())
     figures = [
-        Figure("converged", converged_at - since, "s", converged_seconds),
+        Figure("converged", converged_at - struck.at, "s", converged_seconds),
         Figure("devices on the new version", done, f"of {shape.devices}", shape.devices, is_floor=True),
         Figure("effects twice", twice(crowd), "", 0),
         Figure("command answered, p99", p99, "s", ANSWER_SECONDS),
-        Figure("orchestrator's processor time", processor, "s"),
+        Figure("command answered before that, p99", struck.answer_seconds, "s"),
+        *(Figure(f"processor time of {who}", used[who] - before, "s") for who, before in struck.used.items()),
         Figure("orchestrator's memory at most", scene.rss_mib, "MiB", RSS_MIB),
         Figure("questions of devices that nobody answered in time", unanswered, "", unanswered_max),
         Figure("questions of devices", sum(deeds.questions for _, deeds in crowd.values()), ""),

@@ -56,6 +56,7 @@ class Shape:
     Attributes:
         processes: That the devices live in.
         under: A program that becomes the orchestrator, with its arguments.
+        time_scale: The policy's durations, and those of the orchestrator, are divided by it.
         others: Devices that have a user and are not of the crowd.
         say: Told in a few words what happens.
     """
@@ -65,6 +66,7 @@ class Shape:
     processes: int = 2
     seed: int = 0
     jitter: bool = True
+    time_scale: float = 1.0
     pace: Pace = field(default_factory=Pace)
     under: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -143,8 +145,9 @@ class Scene:
     rss_mib: float = 0.0
 
     async def start_orchestrator(self) -> None:
-        """Start it as a person would, with what is set when nothing is."""
-        await asyncio.to_thread(self.stage.start, "--tick-seconds", "1", "--settle-seconds", "5")
+        """Start it with what is set when nothing is, in the scene's time."""
+        tick, settle = (f"{seconds / self.shape.time_scale:g}" for seconds in (1.0, 5.0))
+        await asyncio.to_thread(self.stage.start, "--tick-seconds", tick, "--settle-seconds", settle)
 
     async def kill_orchestrator(self) -> None:
         """A power cut for the orchestrator alone."""
@@ -159,11 +162,14 @@ class Scene:
         self.rss_mib = max(self.rss_mib, int(found["VmHWM"].split()[0]) / 1024)
         return int(found["VmRSS"].split()[0]) / 1024
 
-    def processor_seconds(self) -> float:
-        """Return how much processor time this process of the orchestrator has used."""
+    def processor_seconds(self) -> dict[str, float]:
+        """Return how much processor time the processes that run now have used, by what they are."""
         assert self.stage.process is not None
-        fields = Path(f"/proc/{self.stage.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return {
+            "orchestrator": processor_seconds(self.stage.process.pid),
+            "broker": processor_seconds(self.broker.pid),
+            "devices": sum(map(processor_seconds, self.crowd.pids)),
+        }
 
     async def command(self, verb: str, who: str = WATCHER, **body: object) -> dict[str, Any]:
         """Send a command and return the answer's data."""
@@ -203,7 +209,12 @@ class Scene:
     async def start_rollout(self) -> None:
         """Start it, and ask on how it goes."""
         data = await self.command(
-            "start", release=f"lab-{NEW_VERSION}", policy=POLICY, rollout=ROLLOUT, ignore_lint=True
+            "start",
+            release=f"lab-{NEW_VERSION}",
+            policy=POLICY,
+            rollout=ROLLOUT,
+            ignore_lint=True,
+            time_scale=self.shape.time_scale,
         )
         assert sum(wave["devices"] for wave in data["waves"]) == self.shape.devices, data
 
@@ -250,6 +261,12 @@ async def a_scene(shape: Shape, folder: Path) -> AsyncIterator[Scene]:
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+
+
+def processor_seconds(pid: int) -> float:
+    """Return how much processor time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def raise_limits(devices: int) -> None:
