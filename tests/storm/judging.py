@@ -40,7 +40,7 @@ def twice(crowd: Crowd) -> int:
         + max(0, len(deeds.activations) - 1)
         + max(0, len(deeds.commits) - 1)
         + sum(count - 1 for count in deeds.used.values())
-        + sum(count - 1 for count in deeds.goes.values())
+        + sum(len(numbers) - 1 for numbers in deeds.goes.values())
         for _, deeds in crowd.values()
     )
 
@@ -56,7 +56,7 @@ def _at_the_devices(crowd: Crowd, version: str) -> Iterator[str]:
         if len(deeds.commits) != 1:
             yield f"{name} committed {deeds.commits}"
         yield from (f"{name} used {n} grants to {step} of {order}" for (order, step), n in deeds.used.items() if n > 1)
-        yield from (f"{name} heard {n} goes to one question" for n in deeds.goes.values() if n > 1)
+        yield from (f"{name} heard goes {each} to one question" for each in deeds.goes.values() if len(each) > 1)
 
 
 def _in_the_journal(crowd: Crowd, facts: Iterable[e.AnyEvent]) -> Iterator[str]:

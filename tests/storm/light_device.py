@@ -58,7 +58,7 @@ class Deeds:
         commits: Generations that it committed.
         used: How many grants it acted on, by generation and step.
         nonces: Those of them.
-        goes: How often each question was answered with a go.
+        goes: The numbers of the goes that answered each question; a message that the broker delivers again has the same.
         refused: Grants that it did not accept, by reason.
         unanswered: Questions that it repeated because nobody answered while it was connected.
         questions: How many it asked.
@@ -70,7 +70,7 @@ class Deeds:
     commits: list[int] = field(default_factory=list)
     used: Counter[tuple[int, str]] = field(default_factory=Counter)
     nonces: list[str] = field(default_factory=list)
-    goes: Counter[str] = field(default_factory=Counter)
+    goes: dict[str, set[int]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     unanswered: int = 0
     questions: int = 0
@@ -215,7 +215,7 @@ class LightDevice:
 
     def _take(self, grant: Grant, now: float) -> list[Said]:
         if grant.decision == "go":
-            self.deeds.goes[grant.nonce] += 1
+            self.deeds.goes.setdefault(grant.nonce, set()).add(grant.seq)
         order = self._order
         refusal = judge_grant(
             grant, device=self.name, question=self._question, marks=self._marks,

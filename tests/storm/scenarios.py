@@ -176,6 +176,7 @@ async def _converged(
         Figure("orchestrator's memory at most", scene.rss_mib, "MiB", RSS_MIB),
         Figure("questions of devices that nobody answered in time", unanswered, "", unanswered_max),
         Figure("questions of devices", sum(deeds.questions for _, deeds in crowd.values()), ""),
+        Figure("grants that devices did not accept", sum(d.refused.total() for _, d in crowd.values()), ""),
         Figure("the fleet was taken for silent", frozen, "times"),
     ]
     return Outcome(name, figures, unsound(crowd, facts, NEW_VERSION), load())
