@@ -58,7 +58,7 @@ class Deeds:
         commits: Generations that it committed.
         used: How many grants it acted on, by generation and step.
         nonces: Those of them.
-        goes: The numbers of the goes that answered each question; a message that the broker delivers again has the same.
+        goes: Numbers of the goes that answered each question; one that the broker delivers again has the same.
         refused: Grants that it did not accept, by reason.
         unanswered: Questions that it repeated because nobody answered while it was connected.
         questions: How many it asked.
