@@ -40,7 +40,7 @@ CLIENT_ID: Final = "tidegate-orchestrator"
 BATCH_COUNT_MAX: Final = 200
 """Messages that are dealt with in one transaction at most, before it is the others' turn."""
 BATCH_SECONDS: Final = 0.02
-"""So long a transaction is added to, or as long as the disk took for the one before: a slow disk is asked less often."""
+"""So long a transaction is added to, or as long as the disk took for the one before: a slow one is asked less often."""
 BATCH_SECONDS_MAX: Final = 0.2
 HEAD_START_SECONDS: Final = 2.0
 """For so long, what is to be sent may hold up what is to be read."""
