@@ -39,6 +39,8 @@ SUBSCRIPTIONS: Final = (
 CLIENT_ID: Final = "tidegate-orchestrator"
 BATCH_COUNT_MAX: Final = 200
 """Messages that are dealt with in one transaction at most, before it is the others' turn."""
+BATCH_COUNT_MIN: Final = 20
+"""So many are dealt with however long it takes, as far as they are here: on a busy machine time passes without work."""
 BATCH_SECONDS: Final = 0.02
 """So long a transaction is added to, or as long as the disk took for the one before: a slow one is asked less often."""
 BATCH_SECONDS_MAX: Final = 0.2
@@ -220,7 +222,7 @@ class MqttBus:
             began_at = decided_at = loop.time()
             with self._deciding(), self._together():
                 taken = 0
-                while taken < len(messages) and decided_at - began_at < patience:
+                while taken < len(messages) and (taken < BATCH_COUNT_MIN or decided_at - began_at < patience):
                     each = messages[taken]
                     received = Received(each.topic, each.payload, each.retain, each.response_topic, each.correlation)
                     said += self._engine.receive(received, self._clock())
