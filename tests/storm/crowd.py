@@ -72,6 +72,8 @@ class Line:
     connect_at: float = 0.0
     began_at: float = 0.0
     pinged_at: float = 0.0
+    is_open: bool = False
+    """The broker's machine has taken the connection; whether the broker answers is another thing."""
     is_up: bool = False
     scheduled_at: float = NEVER
 
@@ -80,8 +82,12 @@ class Line:
         if self.wire is None:
             return min(self.connect_at, self.device.next_at)
         if not self.is_up:
-            return min(self.began_at + CONNECT_TIMEOUT_SECONDS, self.device.next_at)
+            return min(self.given_up_at(), self.device.next_at)
         return min(self.pinged_at + KEEPALIVE_SECONDS, self.device.next_at)
+
+    def given_up_at(self) -> float:
+        """When an attempt has taken too long, as the client library sees it."""
+        return self.began_at + (KEEPALIVE_SECONDS if self.is_open else CONNECT_TIMEOUT_SECONDS)
 
 
 @dataclass
@@ -150,7 +156,7 @@ class _Process:
             if line.connect_at <= now:
                 self._connect(line, now)
         elif not line.is_up:
-            if now - line.began_at >= CONNECT_TIMEOUT_SECONDS:
+            if now >= line.given_up_at():
                 self._lose(line, now)
         else:
             self._say(line, said)
@@ -184,7 +190,7 @@ class _Process:
             line.device.lost()
         if now - line.began_at > STABLE_SECONDS:
             line.pause_seconds = RECONNECT_SECONDS
-        line.wire, line.is_up = None, False
+        line.wire, line.is_open, line.is_up = None, False, False
         line.connect_at = now + line.pause_seconds * (self.rng.uniform(0.5, 1.0) if self.crew.jitter else 1.0)
         line.pause_seconds = min(2 * line.pause_seconds, RECONNECT_SECONDS_MAX)
 
@@ -193,6 +199,7 @@ class _Process:
         assert line.wire is not None
         try:
             if what & select.EPOLLOUT:
+                line.is_open = True
                 self._write(line, b"")
             if what & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and not self._read(line, now):
                 self._lose(line, now)

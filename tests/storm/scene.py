@@ -28,6 +28,8 @@ WATCHER: Final = "bob"
 ROLLOUT: Final = "r-1"
 NEW_VERSION: Final = "1.2.0"
 ASKED_EACH_SECONDS: Final = 0.25
+FIRST_SECONDS: Final = 400.0
+"""So long everybody may take to connect for the first time."""
 SPARE_FILES: Final = 200
 POLICY: Final[dict[str, Any]] = {
     "targets": 'group == "storm"',
@@ -199,7 +201,7 @@ class Scene:
     async def until_known(self, count: int) -> None:
         """Wait until all are connected and the orchestrator knows so many devices."""
         everybody = self.shape.devices
-        await self.until("connected", lambda seen: seen["connected"] == everybody)
+        await self.until("connected", lambda seen: seen["connected"] == everybody, FIRST_SECONDS)
         for _ in range(600):
             if (await self.command("list"))["devices"] >= count:
                 return
