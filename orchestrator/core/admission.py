@@ -17,6 +17,8 @@ MESSAGES_PER_SECOND: Final = 20.0
 """What a device may say for any length of time; a whole install is a dozen messages."""
 BURST_COUNT: Final = 100
 """What it may say at once, after it was quiet for a while."""
+INFO_COUNTS_FOR: Final = 10
+"""What a device is may be news each time, and is then written down; it says so once for each connection."""
 SWEPT_FROM: Final = 10_000
 """From so many devices on, those that may say as much as at first are forgotten now and then."""
 
@@ -49,19 +51,20 @@ class Admission:
         address = self._tree.parse(received.topic)
         if address is None or address.kind not in _LIMITED:
             return True
-        if not self._has_room(address.ids["device"], now):
+        weight = INFO_COUNTS_FOR if address.kind is Kind.INFO else 1
+        if not self._has_room(address.ids["device"], weight, now):
             if address.kind in _LEVELS:
                 self._last_words[received.topic] = received
             return False
         self._last_words.pop(received.topic, None)
         return True
 
-    def _has_room(self, device: str, now: float) -> bool:
+    def _has_room(self, device: str, weight: int, now: float) -> bool:
         full_at = max(self._full_at.get(device, now), now)
-        if full_at > now + (BURST_COUNT - 1) * _INTERVAL_SECONDS:
+        if full_at > now + (BURST_COUNT - weight) * _INTERVAL_SECONDS:
             self._floods[device] += 1
             return False
-        self._full_at[device] = full_at + _INTERVAL_SECONDS
+        self._full_at[device] = full_at + weight * _INTERVAL_SECONDS
         if len(self._full_at) > self._swept_from:
             self._full_at = {name: until for name, until in self._full_at.items() if until > now}
             self._swept_from = max(SWEPT_FROM, 2 * len(self._full_at))

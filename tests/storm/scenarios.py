@@ -10,8 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from orchestrator.cli.exits import NoAnswerError
+from orchestrator.adapters import clock
+from orchestrator.adapters.journal import Journal
 from orchestrator.core import events as e
+from orchestrator.run import JOURNAL_NAME
 from tests.storm.figures import Figure, Outcome
 from tests.storm.flooder import FLOODER, Flood, Flooder
 from tests.storm.judging import twice, unsound
@@ -103,9 +105,9 @@ async def be_flooded(shape: Shape, folder: Path, flood: Flood) -> Outcome:
             before = scene.look_at_memory()
             flooder.begin()
             shape.say("the flood begins")
-            struck = Struck.now(scene)
+            struck, began_at = Struck.now(scene), clock.now()
             await scene.start_rollout()
-            kept_out_at = await _until_kept_out(scene, struck.at)
+            kept_out_seconds = await _until_kept_out(scene, began_at)
             after = scene.look_at_memory()
             rate = await asyncio.to_thread(flooder.end)
             name = f"flood of {', '.join(flood.kinds)}"
@@ -117,7 +119,7 @@ async def be_flooded(shape: Shape, folder: Path, flood: Flood) -> Outcome:
         outcome.wrong.append(f"messages of others were refused: {refused[0]}")
     outcome.figures = [
         Figure("messages of the flooder that the broker took", rate, "/s", 0.9 * flood.per_second, is_floor=True),
-        Figure("kept out", kept_out_at - struck.at, "s", KEPT_OUT_SECONDS),
+        Figure("kept out", kept_out_seconds, "s", KEPT_OUT_SECONDS),
         Figure("memory more than before", after - before, "MiB", GROWTH_MIB),
         Figure("times the broker dropped messages", dropped, "", 0),
         *outcome.figures,
@@ -125,14 +127,19 @@ async def be_flooded(shape: Shape, folder: Path, flood: Flood) -> Outcome:
     return outcome
 
 
-async def _until_kept_out(scene: Scene, since: float) -> float:
-    while time.monotonic() - since < FLOODED_SECONDS_MAX:
-        scene.shape.progress(scene.crowd.seen(), scene.asker.known)
-        with contextlib.suppress(NoAnswerError):
-            if (await scene.command("get", device=FLOODER))["quarantine"]:
-                scene.shape.say(f"kept out after {time.monotonic() - since:.1f} s")
-                return time.monotonic()
-        await asyncio.sleep(0.5)
+async def _until_kept_out(scene: Scene, began_at: float) -> float:
+    """Wait for the fact in the journal; return how many seconds after ``began_at`` it was written, or infinity."""
+    seen_seq, deadline = 0, began_at + FLOODED_SECONDS_MAX
+    reader = Journal.open_reader(scene.stage.folder / JOURNAL_NAME)
+    with contextlib.closing(reader):
+        while clock.now() < deadline:
+            scene.shape.progress(scene.crowd.seen(), scene.asker.known)
+            for entry in reader.read(seen_seq):
+                seen_seq = entry.seq
+                if entry.kind == "device_quarantined":
+                    scene.shape.say(f"kept out after {entry.at - began_at:.1f} s")
+                    return entry.at - began_at
+            await asyncio.sleep(1.0)
     scene.shape.say("it is not kept out")
     return float("inf")
 
