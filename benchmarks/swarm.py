@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Final, Self
 
+from orchestrator.adapters import packets
 from schemas.codec import encode
 from schemas.messages import Info
 from schemas.topics import Kind, TopicTree
@@ -29,27 +30,12 @@ CONNECTING_MAX: Final = 200
 """Connections that are being made at a time; a broker's backlog is short."""
 RETRY_SECONDS: Final = 1.0
 OLD_VERSION: Final = "1.0.0"
-_CONNACK, _PUBLISH, _SUBACK = 2, 3, 9
 _PATIENCE_SECONDS: Final = 120.0
 
 
 def name_of(number: int) -> str:
     """Return the id of a device."""
     return f"device-{number:06d}"
-
-
-def _text(text: str | bytes) -> bytes:
-    data = text.encode() if isinstance(text, str) else text
-    return len(data).to_bytes(2, "big") + data
-
-
-def _framed(head: int, body: bytes) -> bytes:
-    length, size = bytearray(), len(body)
-    while True:
-        size, digit = divmod(size, 128)
-        length.append(digit | 0x80 if size else digit)
-        if not size:
-            return bytes((head,)) + bytes(length) + body
 
 
 @dataclass(slots=True)
@@ -71,16 +57,16 @@ class Device:
 
     def connect(self) -> None:
         """Open the session."""
-        flags = 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80  # clean, will of QoS 1 that is retained, user and password
-        head = _text("MQTT") + bytes((4, flags, 0, 0))
-        will = _text(self.topics[Kind.AVAILABILITY]) + _text("offline")
-        body = head + _text(self.name) + will + _text(self.name) + _text(self.password)
-        self.wire.sendall(_framed(0x10, body))
+        hello = packets.connect(
+            self.name, keep_alive_seconds=0, receive_maximum=1, will=(self.topics[Kind.AVAILABILITY], b"offline"),
+            user=self.name, password=self.password, has_properties=False,
+        )  # fmt: skip
+        self.wire.sendall(hello)
 
     def introduce(self) -> None:
         """Subscribe, and say who is there and what it runs."""
         filters = (Kind.DESIRED, Kind.GRANT, Kind.HOLD)
-        subscribe = _framed(0x82, b"\0\1" + b"".join(_text(self.topics[kind]) + b"\1" for kind in filters))
+        subscribe = packets.subscribe(1, [(self.topics[kind], 1) for kind in filters], has_properties=False)
         self.packet_id = 1
         info = encode(
             Info(
@@ -132,8 +118,7 @@ class Device:
 
     def _message(self, kind: Kind, payload: bytes, *, retain: bool = False) -> bytes:
         self.packet_id = self.packet_id % 0xFFFF + 1
-        topic = _text(self.topics[kind])
-        return _framed(0x32 | retain, topic + self.packet_id.to_bytes(2, "big") + payload)
+        return packets.publish(self.topics[kind], payload, self.packet_id, retain=retain, has_properties=False)
 
 
 @dataclass
@@ -183,36 +168,25 @@ class _Process:
     def _read(self, device: Device) -> None:
         data = device.wire.recv(65536)
         assert data, f"{device.name}: the broker closed the connection"
-        data = device.unread + data
-        at, end = 0, len(data)
-        while end - at >= 2:  # noqa: PLR2004 - the shortest packet
-            length, body = data[at + 1] & 0x7F, at + 2
-            shift = 7
-            while data[body - 1] & 0x80 and body < end:
-                length |= (data[body] & 0x7F) << shift
-                shift, body = shift + 7, body + 1
-            if data[body - 1] & 0x80 or body + length > end:
-                break
-            self._take(device, data[at], data[body : body + length])
-            at = body + length
-        device.unread = data[at:]
+        data, used = device.unread + data, 0
+        for head, body, used in packets.split(data):  # noqa: B007 - what is left over begins there
+            self._take(device, head, body)
+        device.unread = data[used:]
 
     def _take(self, device: Device, head: int, body: bytes) -> None:
         match head >> 4:
-            case 2:
+            case packets.CONNACK:
                 assert body[1] == 0, f"{device.name}: refused with {body[1]}"
                 device.introduce()
-            case 9:
+            case packets.SUBACK:
                 assert max(body[2:]) <= 1, f"{device.name}: a subscription is refused"
                 self.connecting -= 1
                 self._note("connected", device)
-            case 3:
-                size = int.from_bytes(body[:2], "big")
-                topic, payload = body[2 : 2 + size].decode(), body[2 + size :]
-                if head & 0x06:
-                    device.wire.sendall(b"\x40\x02" + payload[:2])
-                    payload = payload[2:]
-                self._hear(device, topic, payload)
+            case packets.PUBLISH:
+                message = packets.read_publish(head, body, has_properties=False)
+                if message.packet_id:
+                    device.wire.sendall(packets.puback(message.packet_id))
+                self._hear(device, message.topic, message.payload)
             case _:
                 pass  # What it published is acknowledged.
 

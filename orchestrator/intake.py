@@ -5,7 +5,7 @@ what is more than a device may send (before it is decoded, so that a flood costs
 sample. Floods and what is no sample count as bad samples of their device: three, and nothing is concluded from it.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import compress
 from typing import Final, NamedTuple, Protocol
 
@@ -158,6 +158,13 @@ class Intake:
             is_known = (culprits != UNKNOWN) & allowed[self._shards[culprits]]
             self._note_offences(np.repeat(culprits[is_known], counts[is_known]), now)
         return self._homes[rows]
+
+    def note_floods(self, counts: Mapping[str, int], now: float) -> None:
+        """Note that devices have said too much beside their health; their samples are not doubted for that."""
+        rows = self._rows(list(counts))
+        repeats = np.minimum(list(counts.values()), BAD_COUNT_MAX)
+        is_known = rows != UNKNOWN
+        self._offences.note(np.repeat(rows[is_known], repeats[is_known]), now)
 
     def troublemakers(self, now: float) -> list[str]:
         """Name devices that have sent floods or what is no sample for long enough to be kept out; each once."""

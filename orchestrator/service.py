@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.core import events as e
+from orchestrator.core.admission import MESSAGES_PER_SECOND, Admission
 from orchestrator.core.answers import complete
 from orchestrator.core.clones import decide_cloned
 from orchestrator.core.connectivity import decide_kept_out, decide_lost
@@ -144,6 +145,7 @@ class Engine:
         """When everybody's health was read last."""
         self.intake = Intake(context.monitor, tree, self._locate, self._refused)
         self.evaluators = Evaluators(self.intake, tree, self._refused)
+        self._admission = Admission(tree)
         self._situation: object = None
         """What decides where all devices belong: whether anything is decided, and how far the rollouts are."""
 
@@ -206,7 +208,9 @@ class Engine:
         return [*watched, *self._publisher.reassert(self.state, now), self._publisher.message(Kind.SYNC, Sync())]
 
     def receive(self, received: Received, now: float) -> list[Outgoing]:
-        """Take one message from the bus."""
+        """Take one message from the bus; of a device only as many as it may send."""
+        if not self._admission.admit(received, now):
+            return []
         given = interpret(self._tree, received)
         match given:
             case None:
@@ -239,7 +243,7 @@ class Engine:
                 return self._refuse(given, now)
             case Tick():
                 self._ticked_at = now
-                again = self._publisher.reassert_more(self.state, now)
+                again = [*self._publisher.reassert_more(self.state, now), *self._drain(now)]
                 return [*again, *self._tick(now), *self._publisher.follow_up(self.state, now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
@@ -271,6 +275,16 @@ class Engine:
         for rollout in self.state.active:
             outgoing += self._commit(watch_devices(self.state, rollout, alarmed, self.context, now), now)
         return outgoing
+
+    def _drain(self, now: float) -> list[Outgoing]:
+        """Note who said too much since the last tick, and hear the last words of those that may speak again."""
+        floods = self._admission.floods()
+        if floods:
+            self.intake.note_floods(floods, now)
+        for device, count in floods.items():
+            topic = self._tree.build(Kind.REPORTED, device=device)
+            self._refused(Refused(topic, "flood", f"more than {MESSAGES_PER_SECOND:g} messages in a second"), count)
+        return [message for received in self._admission.last_words() for message in self.receive(received, now)]
 
     def _refused(self, refused: Refused, count: int = 1) -> None:
         self.refused_total[refused.reason] += count

@@ -167,6 +167,10 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return [self._unread.popleft() for _ in range(min(count_max, len(self._unread)))]
 
+    def put_back(self, messages: Sequence[Incoming]) -> None:
+        """Have the last messages that were read, in their order, be the next ones again."""
+        self._unread.extendleft(reversed(messages))
+
     def arrived(self) -> tuple[Incoming, ...]:
         """Return what will be read next, as far as it is here."""
         return tuple(self._unread)

@@ -37,8 +37,13 @@ SUBSCRIPTIONS: Final = (
     Kind.EVALUATOR_SAMPLES,
 )
 CLIENT_ID: Final = "tidegate-orchestrator"
-BATCH_COUNT_MAX: Final = 20
-"""Messages that are dealt with before it is the others' turn."""
+BATCH_COUNT_MAX: Final = 200
+"""Messages that are dealt with in one transaction at most, before it is the others' turn."""
+BATCH_COUNT_MIN: Final = 20
+"""So many are dealt with however long it takes, as far as they are here: on a busy machine time passes without work."""
+BATCH_SECONDS: Final = 0.02
+"""So long a transaction is added to, or as long as the disk took for the one before: a slow one is asked less often."""
+BATCH_SECONDS_MAX: Final = 0.2
 HEAD_START_SECONDS: Final = 2.0
 """For so long, what is to be sent may hold up what is to be read."""
 REFUSAL_LOG_SECONDS: Final = 60.0
@@ -209,17 +214,25 @@ class MqttBus:
 
     async def _read(self, connection: Connection) -> None:
         """Deal with some messages in one transaction; orders to a fleet leave before its questions are heard."""
+        loop, patience = asyncio.get_running_loop(), BATCH_SECONDS
         while True:
             await connection.head_start(HEAD_START_SECONDS)
             messages = await connection.read(BATCH_COUNT_MAX)
             said: list[Outgoing] = []
+            began_at = decided_at = loop.time()
             with self._deciding(), self._together():
-                for each in messages:
+                taken = 0
+                while taken < len(messages) and (taken < BATCH_COUNT_MIN or decided_at - began_at < patience):
+                    each = messages[taken]
                     received = Received(each.topic, each.payload, each.retain, each.response_topic, each.correlation)
                     said += self._engine.receive(received, self._clock())
+                    taken += 1
+                    decided_at = loop.time()
                 said += self._engine.react(self._clock())
+            patience = min(max(BATCH_SECONDS, loop.time() - decided_at), BATCH_SECONDS_MAX)
             connection.send(said)
-            connection.take(messages)
+            connection.take(messages[:taken])
+            connection.put_back(messages[taken:])
             await asyncio.sleep(0)
 
     def _hear(self, framed: Framed) -> None:

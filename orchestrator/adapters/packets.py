@@ -130,10 +130,18 @@ def unsubscribe(packet_id: int, filters: Iterable[str], *, has_properties: bool 
     )
 
 
-def publish(topic: str, payload: bytes, packet_id: int, *, retain: bool, correlation: bytes | None = None) -> bytes:
-    """Return PUBLISH, with QoS 1 if there is a packet id and QoS 0 if that is 0."""
+def publish(
+    topic: str,
+    payload: bytes,
+    packet_id: int,
+    *,
+    retain: bool,
+    correlation: bytes | None = None,
+    has_properties: bool = True,
+) -> bytes:
+    """Return PUBLISH, with QoS 1 if there is a packet id and QoS 0 if that is 0; in 3.1.1 it has no properties."""
     name = topic.encode()
-    properties = b"\0"
+    properties = b"\0" if has_properties else b""
     if correlation is not None:
         properties = _binary_varint(bytes((CORRELATION,)) + len(correlation).to_bytes(2, "big") + correlation)
     number = packet_id.to_bytes(2, "big") if packet_id else b""

@@ -26,8 +26,8 @@ def decide_lost(state: State, now: float) -> list[e.AnyEvent]:
 
 
 def decide_kept_out(state: State, devices: Iterable[str]) -> list[e.AnyEvent]:
-    """Keep devices out of all waves that have sent floods of samples, or what is none, for a minute and more."""
-    reason = "sends more samples than allowed, or what is none, for more than a minute"
+    """Keep devices out of all waves that have sent floods, or what is no sample, for a minute and more."""
+    reason = "sends more than allowed, or samples that are none, for more than a minute"
     return [
         e.DeviceQuarantined(device=name, by=ORCHESTRATOR, reason=reason)
         for name in devices

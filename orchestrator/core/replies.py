@@ -2,12 +2,14 @@
 
 import hashlib
 from typing import Final
+from zlib import crc32
 
 from orchestrator.core.documents import desired_bytes
 from orchestrator.core.events import CommandAnswered, GrantIssued
 from orchestrator.core.grants import Wait
 from orchestrator.core.inputs import CommandRefused
 from orchestrator.core.inventory import Device
+from orchestrator.core.members import Member, Progress
 from orchestrator.core.state import State
 from schemas.messages import Grant, Ready, Reply
 from schemas.times import format_timestamp
@@ -18,6 +20,12 @@ GRANT_TTL_SECONDS: Final = 120.0
 RETRY_SECONDS_MAX: Final = 3600.0
 """However long it must wait, a device asks so often: what it waits for may change."""
 
+QUESTIONS_PER_SECOND: Final = 200
+"""How often the devices of a rollout that wait are to ask, all together."""
+
+_UNDER_WAY: Final = (Progress.ORDERED, Progress.GRANTED, Progress.PROVEN, Progress.RETURNING)
+"""Where members are that may ask."""
+
 
 def make_grant(state: State, device: Device, ready: Ready, issued: GrantIssued, now: float) -> Grant:
     """Write the go that ``issued`` records."""
@@ -25,11 +33,21 @@ def make_grant(state: State, device: Device, ready: Ready, issued: GrantIssued, 
 
 
 def make_wait(state: State, device: Device, ready: Ready, wait: Wait, now: float) -> Grant:
-    """Write a refusal; it changes nothing on the device but when it asks again."""
+    """Write a refusal; it changes nothing on the device but when it asks again.
+
+    The more of a rollout's devices are under way, the longer it takes, never in step, so that together they ask as
+    often as can be answered: a question that is asked again before its answer came was answered for nothing.
+    """
     assert device.rollout is not None, "only an ordered device is answered"
-    retry = state.rollouts[device.rollout].policy.rolling_update.health_check.interval_seconds
+    rollout = state.rollouts[device.rollout]
+    retry = rollout.policy.rolling_update.health_check.interval_seconds
     if wait.seconds is not None:
-        retry = min(max(retry, wait.seconds), RETRY_SECONDS_MAX)
+        retry = max(retry, wait.seconds)
+    share = crc32(f"{device.id}:{state.grant_seq}".encode()) / 2**32
+    members = rollout.members
+    asking = members.where(Member.progress, *_UNDER_WAY) & members.online
+    spread_seconds = int(asking.sum()) / QUESTIONS_PER_SECOND
+    retry = min(retry + round(share * spread_seconds, 1), RETRY_SECONDS_MAX)
     update = {"retry_after_seconds": retry, "reason": wait.reason.value}
     return _answer(state, device, ready, state.grant_seq, now).model_copy(update=update)
 

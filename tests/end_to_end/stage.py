@@ -47,6 +47,10 @@ POLICY: dict[str, Any] = {
 """With a time scale of 60 a minute is a second."""
 
 
+START_SECONDS = 60
+"""A busy machine takes its time to start a process."""
+
+
 def poll_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
     """Return once ``condition`` holds; fail if it does not in time."""
     deadline = time.monotonic() + seconds
@@ -67,23 +71,28 @@ def environment_of(url: BrokerUrl) -> dict[str, str]:
 
 @dataclass
 class Stage:
-    """A folder, a broker, and an orchestrator that can be killed."""
+    """A folder, a broker, and an orchestrator that can be killed.
+
+    Attributes:
+        under: A program that becomes the orchestrator, with its arguments; empty for none.
+    """
 
     folder: Path
     broker: Broker
     command_key: bytes
     process: "subprocess.Popen[bytes] | None" = None
+    under: tuple[str, ...] = ()
 
     def start(self, *options: str) -> None:
         """Start the orchestrator and wait until it is connected."""
         with (self.folder / "orchestrator.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator", "orchestrator", "--folder", str(self.folder),
+                [*self.under, sys.executable, "-m", "orchestrator", "orchestrator", "--folder", str(self.folder),
                  "--tick-seconds", "0.05", "--settle-seconds", "0.5", *options],
                 env={**os.environ, **environment_of(self.broker.url)}, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 20)
+        readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "orchestrator.log").read_text()
         assert json.loads(line)["ready"] is True

@@ -286,6 +286,22 @@ async def test_a_message_is_acknowledged_when_it_was_taken_and_not_before() -> N
     assert heard == [Puback(5), Puback(6)]
 
 
+async def test_what_is_put_back_is_read_next_in_its_order() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.say(*(Publish(name, b"") for name in "abcd"))
+
+    async with scripted(script) as url:
+        connection = await open_to(url)
+        messages: list[Incoming] = []
+        while len(messages) < 4:
+            messages += await connection.read(4)
+        connection.put_back(messages[1:])
+        again = [*await connection.read(2), *await connection.read(2)]
+
+    assert [each.topic for each in again] == ["b", "c", "d"]
+
+
 async def test_leaving_says_a_last_word_and_sends_no_will() -> None:
     heard: list[Packet] = []
 
