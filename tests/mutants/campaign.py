@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -71,24 +71,28 @@ class Outcome:
 def judge(mutant: Mutant, sound: Checkout, folder: Path) -> Outcome:
     """Say which test notices ``mutant``, planted in a copy of ``sound`` that is made at ``folder``."""
     began = time.monotonic()
-    caught_by, was_expected, error = "", False, ""
     checkout = Checkout.of(sound.folder, folder)
+    outcome = Outcome(mutant.name, mutant.harm, mutant.file)
     try:
         checkout.put(mutant)
         failed = checkout.test(mutant.tests, seconds_max=NAMED_SECONDS_MAX, first_only=True)
-        was_expected = bool(failed)
-        if not failed:
-            failed = checkout.test(mutant.wider, seconds_max=WIDER_SECONDS_MAX, first_only=True)
-            if failed and sound.test(failed, seconds_max=NAMED_SECONDS_MAX, first_only=True):
-                raise BrokenRunError(f"{failed[0]} fails without the mutant too")
-        caught_by = failed[0] if failed else ""
+        if failed:
+            outcome = replace(outcome, caught_by=failed[0], was_expected=True)
+        else:
+            outcome = replace(outcome, caught_by=_noticed_elsewhere(mutant, checkout, sound))
     except (BrokenRunError, MisfitError) as problem:
-        error = str(problem)
+        outcome = replace(outcome, error=str(problem))
     finally:
         checkout.remove()
-    return Outcome(
-        mutant.name, mutant.harm, mutant.file, caught_by, was_expected, error, round(time.monotonic() - began, 1)
-    )
+    return replace(outcome, seconds=round(time.monotonic() - began, 1))
+
+
+def _noticed_elsewhere(mutant: Mutant, checkout: Checkout, sound: Checkout) -> str:
+    """Return the first test of all that could notice and does; empty if there is none."""
+    failed = checkout.test(mutant.wider, seconds_max=WIDER_SECONDS_MAX, first_only=True)
+    if failed and sound.test(failed, seconds_max=NAMED_SECONDS_MAX, first_only=True):
+        raise BrokenRunError(f"{failed[0]} fails without the mutant too")
+    return failed[0] if failed else ""
 
 
 def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int) -> Iterator[Outcome]:
@@ -100,13 +104,13 @@ def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int) -> Iterator[Ou
             yield task.result()
 
 
-def made_sound(mutants: Sequence[Mutant], folder: Path, jobs: int) -> Checkout:
-    """Return a copy of this project in which every test that a mutant names passes.
+def made_sound(mutants: Sequence[Mutant], folder: Path, jobs: int, source: Path = ROOT) -> Checkout:
+    """Return a copy of the project at ``source`` in which every test that a mutant names passes.
 
     Raises:
         BrokenRunError: Some do not; nothing could be said then.
     """
-    sound = Checkout.of(ROOT, folder / SOUND)
+    sound = Checkout.of(source, folder / SOUND)
     tests = sorted({test for each in mutants for test in each.tests})
     failed = sound.test(tests, seconds_max=WIDER_SECONDS_MAX, first_only=False, workers=jobs)
     if failed:
@@ -123,7 +127,7 @@ def main() -> int:
     options = parser.parse_args()
     unknown = set(options.only or ()) - {each.name for each in MUTANTS}
     if unknown:
-        parser.error(f"there is no mutant {sorted(unknown)[0]!r}")
+        parser.error(f"there is no mutant {min(unknown)!r}")
     mutants = [each for each in MUTANTS if options.only is None or each.name in options.only]
     console = Console(stderr=True)
     folder = Path(tempfile.mkdtemp(prefix="mutants-"))

@@ -108,7 +108,9 @@ class Checkout:
         for name, place in project["scripts"].items():
             module, function = place.split(":")
             script = environment / "bin" / name
-            script.write_text(f"#!{self._python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+            script.write_text(
+                f"#!{self._python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+            )
             script.chmod(0o755)
 
 
@@ -128,4 +130,3 @@ def _run(command: Sequence[str], folder: Path, seconds_max: float) -> tuple[int,
             said, _ = process.communicate()
     shutil.rmtree(temporary, ignore_errors=True)
     return process.returncode, said
-

@@ -12,6 +12,7 @@ _DECISION: Final = "device_client/guardian/decision.py"
 _WATCH: Final = "device_client/guardian/watch.py"
 _TRUST: Final = "device_client/adapters/trust.py"
 _MQTT: Final = "device_client/adapters/mqtt.py"
+_CUT: Final = "tests/device/test_crash_states.py::test_device_gets_up_from_whatever_a_power_cut_leaves"
 
 IN_DEVICES_HANDS: Final = (
     Mutant(
@@ -20,7 +21,7 @@ IN_DEVICES_HANDS: Final = (
         _LAYOUT,
         "pending.replace(root / ACTIVE)",
         "(root / ACTIVE).unlink(missing_ok=True)\n    (root / ACTIVE).symlink_to(slot)",
-        ("tests/device/test_crash_states.py",),
+        ("tests/device/test_device_slots.py", _CUT),
     ),
     Mutant(
         "names-not-made-durable",
@@ -28,7 +29,7 @@ IN_DEVICES_HANDS: Final = (
         "device_client/adapters/durable.py",
         "    pending.replace(path)\n    sync_folder(path.parent)",
         "    pending.replace(path)",
-        ("tests/device/test_crash_states.py",),
+        ("tests/device/test_device_slots.py", _CUT),
     ),
     Mutant(
         "marker-outlives-its-files",
@@ -36,7 +37,7 @@ IN_DEVICES_HANDS: Final = (
         _SLOTS,
         "            remove_durably(folder / MARKER)\n            _empty(folder)",
         "            _empty(folder)\n            remove_durably(folder / MARKER)",
-        ("tests/device/test_device_slots.py", "tests/device/test_crash_states.py"),
+        ("tests/device/test_device_slots.py", _CUT),
     ),
     Mutant(
         "rotten-slot-passes",
@@ -50,8 +51,8 @@ IN_DEVICES_HANDS: Final = (
         "serving-slot-is-written",
         "an install overwrites the version that customers use at this moment",
         _SLOTS,
-        'if self.active() == slot:\n            raise StepError(ErrorCode.IO_ERROR, f"{slot} serves and is never written")',
-        "if not slot:\n            raise StepError(ErrorCode.IO_ERROR, slot)",
+        "if self.active() == slot:\n            raise StepError(",
+        "if not slot:\n            raise StepError(",
         ("tests/device/test_device_slots.py",),
     ),
     Mutant(
@@ -66,8 +67,8 @@ IN_DEVICES_HANDS: Final = (
         "size-looked-at-afterwards",
         "a server that sends without end fills the device's disk, and the application fails with it",
         _DOWNLOAD,
-        'if offset > self.size_bytes:\n                    raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: sends more than',
-        'if offset < 0:\n                    raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: sends more than',
+        "if offset > self.size_bytes:\n                    raise",
+        "if offset < 0:\n                    raise",
         ("tests/device/test_device_download.py",),
     ),
     Mutant(
@@ -180,8 +181,8 @@ IN_DEVICES_HANDS: Final = (
         _WATCH,
         "                self._remember(outcome=outcome)\n                slots.end_others(self._host, outcome.slot)\n"
         "                write_link(self._root, outcome.slot)",
-        "                slots.end_others(self._host, outcome.slot)\n                write_link(self._root, outcome.slot)\n"
-        "                self._remember(outcome=outcome)",
+        "                slots.end_others(self._host, outcome.slot)\n"
+        "                write_link(self._root, outcome.slot)\n                self._remember(outcome=outcome)",
         ("tests/device/test_guardian.py",),
     ),
     Mutant(
@@ -209,7 +210,7 @@ IN_DEVICES_HANDS: Final = (
         "device_client/adapters/boot.py",
         "time.clock_gettime(time.CLOCK_BOOTTIME)",
         "time.clock_gettime(time.CLOCK_REALTIME)",
-        ("tests/device/test_agent_clock.py",),
+        ("tests/device/test_device_service.py",),
     ),
     Mutant(
         "reconnects-in-step",
@@ -217,7 +218,7 @@ IN_DEVICES_HANDS: Final = (
         _MQTT,
         "self._ended.wait(self._random.uniform(0.5, 1.0) * pause_seconds)",
         "self._ended.wait(pause_seconds)",
-        ("tests/device/test_agent_end_to_end.py",),
+        ("tests/device/test_device_bus.py",),
     ),
     Mutant(
         "retained-grant-is-heard",
@@ -225,7 +226,7 @@ IN_DEVICES_HANDS: Final = (
         _MQTT,
         "case Kind.GRANT if retained:",
         "case Kind.GRANT if retained and not payload:",
-        ("tests/device/test_agent_end_to_end.py", "tests/device/test_hostile_releases.py"),
+        ("tests/device/test_device_bus.py",),
     ),
     Mutant(
         "unreadable-brake-is-none",
@@ -233,7 +234,7 @@ IN_DEVICES_HANDS: Final = (
         _MQTT,
         '            _log.warning("hold.unreadable reason=%s", error)',
         "            raise",
-        ("tests/device/test_agent_end_to_end.py",),
+        ("tests/device/test_device_bus.py",),
     ),
     Mutant(
         "brake-remembered-after-it-was-lifted",

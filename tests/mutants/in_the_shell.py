@@ -17,7 +17,7 @@ IN_THE_SHELL: Final = (
         "            said: list[Outgoing] = []\n            with self._deciding(), self._together():",
         "            said: list[Outgoing] = []\n            connection.take(messages)\n"
         "            with self._deciding(), self._together():",
-        ("tests/end_to_end/test_orchestrator_process.py",),
+        ("tests/shell/test_bus_order.py",),
     ),
     Mutant(
         "said-before-it-is-written",
@@ -25,7 +25,7 @@ IN_THE_SHELL: Final = (
         _MQTT,
         "                said += self._engine.react(self._clock())\n            connection.send(said)",
         "                said += self._engine.react(self._clock())\n                connection.send(said)",
-        ("tests/end_to_end/test_orchestrator_process.py",),
+        ("tests/shell/test_bus_order.py",),
     ),
     Mutant(
         "engine-used-after-an-error",
@@ -33,7 +33,7 @@ IN_THE_SHELL: Final = (
         _MQTT,
         "        except Exception as error:\n            self.failure = error\n            raise",
         "        except Exception:\n            raise",
-        ("tests/end_to_end/test_orchestrator_process.py",),
+        ("tests/shell/test_bus_order.py",),
     ),
     Mutant(
         "performed-before-it-arrived",
@@ -72,7 +72,7 @@ IN_THE_SHELL: Final = (
         "two orchestrators write one journal, and neither knows what the other has promised",
         _JOURNAL,
         '        self._database.execute("BEGIN IMMEDIATE")\n        return self._check_epoch()',
-        '        self._database.execute("BEGIN IMMEDIATE")\n        assert self._epoch is not None\n        return self._epoch',
+        '        self._database.execute("BEGIN IMMEDIATE")\n        return self._epoch or 0',
         ("tests/shell/test_journal.py",),
     ),
     Mutant(
@@ -105,7 +105,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "pending = self._replay(min(self.seq, self._journal.performed_seq))",
         "pending = self._replay(self.seq)",
-        ("tests/core/test_engine.py", "tests/core/test_publishing.py", "tests/end_to_end/test_orchestrator_kill.py"),
+        ("tests/core/test_engine.py", "tests/core/test_publishing.py"),
     ),
     Mutant(
         "what-the-broker-forgot",
@@ -127,7 +127,8 @@ IN_THE_SHELL: Final = (
         "decides-before-it-has-heard",
         "seconds after a restart half the fleet is taken for lost, because it has not spoken yet",
         _SERVICE,
-        "        self._blind_until = now + self._settle_seconds\n        self.state.listening_since = now\n        watched",
+        "        self._blind_until = now + self._settle_seconds\n        self.state.listening_since = now\n"
+        "        watched",
         "        self._blind_until = now\n        self.state.listening_since = now\n        watched",
         ("tests/core/test_connectivity.py",),
     ),
@@ -223,8 +224,8 @@ IN_THE_SHELL: Final = (
         "root-that-its-own-keys-did-not-sign",
         "a root whose keys nobody has is taken over, and the fleet can never be given another",
         _TRUST,
-        "        raise TrustError(message, \"wrong_version\")\n    _check_own(root, envelope)\n",
-        "        raise TrustError(message, \"wrong_version\")\n",
+        '        raise TrustError(message, "wrong_version")\n    _check_own(root, envelope)\n',
+        '        raise TrustError(message, "wrong_version")\n',
         ("tests/core/test_trust.py", "tests/vectors/test_vectors.py"),
     ),
     Mutant(

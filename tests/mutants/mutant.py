@@ -46,7 +46,9 @@ class Mutant:
         """
         count = text.count(self.old)
         if count != 1:
-            raise MisfitError(f"{self.name}: {self.file} has {count} times what it replaces; make it anew: {self.old!r}")
+            raise MisfitError(
+                f"{self.name}: {self.file} has {count} times what it replaces; make it anew: {self.old!r}"
+            )
         return text.replace(self.old, self.new)
 
     @property
