@@ -68,7 +68,7 @@ class Outcome:
         return f"caught    {self.name} by {self.caught_by}" + ("" if self.was_expected else ", which it does not name")
 
 
-def judge(mutant: Mutant, sound: Checkout, folder: Path) -> Outcome:
+def judge(mutant: Mutant, sound: Checkout, folder: Path, *, named_only: bool = False) -> Outcome:
     """Say which test notices ``mutant``, planted in a copy of ``sound`` that is made at ``folder``."""
     began = time.monotonic()
     checkout = Checkout.of(sound.folder, folder)
@@ -78,7 +78,7 @@ def judge(mutant: Mutant, sound: Checkout, folder: Path) -> Outcome:
         failed = checkout.test(mutant.tests, seconds_max=NAMED_SECONDS_MAX, first_only=True)
         if failed:
             outcome = replace(outcome, caught_by=failed[0], was_expected=True)
-        else:
+        elif not named_only:
             outcome = replace(outcome, caught_by=_noticed_elsewhere(mutant, checkout, sound))
     except (BrokenRunError, MisfitError) as problem:
         outcome = replace(outcome, error=str(problem))
@@ -95,11 +95,14 @@ def _noticed_elsewhere(mutant: Mutant, checkout: Checkout, sound: Checkout) -> s
     return failed[0] if failed else ""
 
 
-def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int) -> Iterator[Outcome]:
+def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int, *, named_only: bool = False) -> Iterator[Outcome]:
     """Judge ``mutants``, some at a time, in copies beside ``sound``; yield what became of each as it is known."""
     with ThreadPoolExecutor(jobs) as pool:
         folder = sound.folder.parent
-        tasks = [pool.submit(judge, each, sound, folder / f"m{number}") for number, each in enumerate(mutants)]
+        tasks = [
+            pool.submit(judge, each, sound, folder / f"m{number}", named_only=named_only)
+            for number, each in enumerate(mutants)
+        ]
         for task in as_completed(tasks):
             yield task.result()
 
@@ -123,6 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", action="append", metavar="NAME", help="this mutant; may be given several times")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants at a time (%(default)s)")
+    parser.add_argument("--named-only", action="store_true", help="run no tests but those that a mutant names")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     unknown = set(options.only or ()) - {each.name for each in MUTANTS}
@@ -138,7 +142,7 @@ def main() -> int:
         sound = made_sound(mutants, folder, options.jobs)
         with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
             bar = progress.add_task("mutants", total=len(mutants))
-            for outcome in judged(mutants, sound, options.jobs):
+            for outcome in judged(mutants, sound, options.jobs, named_only=options.named_only):
                 outcomes.append(outcome)
                 console.print(f"{outcome.word} ({outcome.seconds:.0f} s)", highlight=False, markup=False)
                 progress.advance(bar)

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.adapters.connection import Connection
 from orchestrator.adapters.mqtt import MqttBus
 from orchestrator.adapters.packets import Incoming
 from orchestrator.publishing import Outgoing
-from orchestrator.service import Engine
 from schemas.topics import TopicTree
+
+if TYPE_CHECKING:
+    from orchestrator.adapters.connection import Connection
+    from orchestrator.service import Engine
 
 ASKED = Incoming("fleet/v1/device/d-1/ready", b"{}", retain=False, packet_id=7)
 ANSWER = Outgoing("fleet/v1/device/d-1/grant", b"go")
@@ -44,7 +46,7 @@ class Watched:
 
     # The engine.
 
-    def receive(self, *_arguments: Any) -> list[Outgoing]:
+    def receive(self, *_arguments: object) -> list[Outgoing]:
         self.done.append("decided")
         return self._decide()
 
