@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from rich.console import Console
@@ -68,22 +69,19 @@ class Outcome:
         return f"caught    {self.name} by {self.caught_by}" + ("" if self.was_expected else ", which it does not name")
 
 
-def judge(mutant: Mutant, sound: Checkout, folder: Path, *, named_only: bool = False) -> Outcome:
-    """Say which test notices ``mutant``, planted in a copy of ``sound`` that is made at ``folder``."""
+def judge(mutant: Mutant, checkout: Checkout, sound: Checkout, *, named_only: bool = False) -> Outcome:
+    """Say which test notices ``mutant`` when it is planted in ``checkout``; ``sound`` never has one."""
     began = time.monotonic()
-    checkout = Checkout.of(sound.folder, folder)
     outcome = Outcome(mutant.name, mutant.harm, mutant.file)
     try:
-        checkout.put(mutant)
-        failed = checkout.test(mutant.tests, seconds_max=NAMED_SECONDS_MAX, first_only=True)
-        if failed:
-            outcome = replace(outcome, caught_by=failed[0], was_expected=True)
-        elif not named_only:
-            outcome = replace(outcome, caught_by=_noticed_elsewhere(mutant, checkout, sound))
+        with checkout.planted(mutant):
+            failed = checkout.test(mutant.tests, seconds_max=NAMED_SECONDS_MAX, first_only=True)
+            if failed:
+                outcome = replace(outcome, caught_by=failed[0], was_expected=True)
+            elif not named_only:
+                outcome = replace(outcome, caught_by=_noticed_elsewhere(mutant, checkout, sound))
     except (BrokenRunError, MisfitError) as problem:
         outcome = replace(outcome, error=str(problem))
-    finally:
-        checkout.remove()
     return replace(outcome, seconds=round(time.monotonic() - began, 1))
 
 
@@ -97,13 +95,19 @@ def _noticed_elsewhere(mutant: Mutant, checkout: Checkout, sound: Checkout) -> s
 
 def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int, *, named_only: bool = False) -> Iterator[Outcome]:
     """Judge ``mutants``, some at a time, in copies beside ``sound``; yield what became of each as it is known."""
+    idle: SimpleQueue[Checkout] = SimpleQueue()
+    for number in range(jobs):
+        idle.put(Checkout(sound.folder, sound.folder.with_name(f"copy-{number}")))
+
+    def work(mutant: Mutant) -> Outcome:
+        checkout = idle.get()
+        try:
+            return judge(mutant, checkout, sound, named_only=named_only)
+        finally:
+            idle.put(checkout)
+
     with ThreadPoolExecutor(jobs) as pool:
-        folder = sound.folder.parent
-        tasks = [
-            pool.submit(judge, each, sound, folder / f"m{number}", named_only=named_only)
-            for number, each in enumerate(mutants)
-        ]
-        for task in as_completed(tasks):
+        for task in as_completed([pool.submit(work, each) for each in mutants]):
             yield task.result()
 
 
@@ -113,7 +117,7 @@ def made_sound(mutants: Sequence[Mutant], folder: Path, jobs: int, source: Path 
     Raises:
         BrokenRunError: Some do not; nothing could be said then.
     """
-    sound = Checkout.of(source, folder / SOUND)
+    sound = Checkout(source, folder / SOUND)
     tests = sorted({test for each in mutants for test in each.tests})
     failed = sound.test(tests, seconds_max=WIDER_SECONDS_MAX, first_only=False, workers=jobs)
     if failed:

@@ -12,11 +12,12 @@ import subprocess
 import sysconfig
 import tomllib
 import venv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.mutants import imported
 from tests.mutants.mutant import Mutant
 
 ROOT: Final = Path(__file__).parents[2]
@@ -34,41 +35,38 @@ class BrokenRunError(Exception):
     """Tests could not be run at all, so that they say nothing. The text is the end of what pytest said."""
 
 
-@dataclass(frozen=True, slots=True)
 class Checkout:
-    """One copy.
+    """One copy, in which there is a mutant or none.
 
-    Attributes:
-        folder: Where it is.
+    Args:
+        source: The project; what is compiled there stays so.
+        folder: Where the copy is made.
     """
 
-    folder: Path
-
-    @classmethod
-    def of(cls, source: Path, folder: Path) -> "Checkout":
-        """Copy the project at ``source`` to ``folder``, which is made; what is compiled there stays so."""
+    def __init__(self, source: Path, folder: Path) -> None:
+        self.folder = folder
+        self._planted: dict[str, str] = {}
         shutil.copytree(source, folder, ignore=_LEFT_OUT)
-        checkout = cls(folder)
-        checkout._make_environment()
-        return checkout
+        self._make_environment()
 
-    def put(self, mutant: Mutant) -> None:
-        """Plant ``mutant``, and see that its file is the one which is imported, and can be.
+    @contextmanager
+    def planted(self, mutant: Mutant) -> Iterator[None]:
+        """Have ``mutant`` in the copy; tests are run only if its file is the one that is imported.
 
         Raises:
             MisfitError: It does not fit to the text any more.
-            BrokenRunError: The mutated file cannot be imported, or is not what is imported.
         """
         path = self.folder / mutant.file
-        before = path.stat().st_mtime
-        path.write_text(mutant.applied_to(path.read_text(encoding="utf-8")), encoding="utf-8")
-        os.utime(path, (before + _LATER_SECONDS, before + _LATER_SECONDS))
-        script = "import importlib, sys; print(importlib.import_module(sys.argv[1]).__file__)"
-        ended = subprocess.run(
-            [self._python, "-c", script, mutant.module], cwd="/", capture_output=True, text=True, check=False
-        )
-        if ended.stdout.strip() != str(path):
-            raise BrokenRunError(f"{mutant.name}: {path} is not imported: {ended.stdout}{ended.stderr[-500:]}")
+        sound, moment = path.read_text(encoding="utf-8"), path.stat().st_mtime
+        path.write_text(mutant.applied_to(sound), encoding="utf-8")
+        os.utime(path, (moment + _LATER_SECONDS, moment + _LATER_SECONDS))
+        self._planted = {imported.MODULE: mutant.module, imported.FILE: str(path)}
+        try:
+            yield
+        finally:
+            self._planted = {}
+            path.write_text(sound, encoding="utf-8")
+            os.utime(path, (moment, moment))
 
     def test(self, tests: Sequence[str], *, seconds_max: float, first_only: bool, workers: int = 0) -> tuple[str, ...]:
         """Run tests and name those that failed; none if all passed.
@@ -80,20 +78,17 @@ class Checkout:
             workers: Processes that share the tests; 0: none but the one.
 
         Raises:
-            BrokenRunError: No test was run, or the run itself came to grief.
+            BrokenRunError: No test was run, the run itself came to grief, or it was not the mutant that was tested.
         """
         command = [self._python, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", _ORDINARY]
         command += [f"--timeout={_TEST_SECONDS_MAX}", *(["-x"] if first_only else []), *tests]
         command += ["-n", str(workers), "--dist", "worksteal"] if workers else []
-        code, said = _run(command, self.folder, seconds_max)
+        command += ["-p", imported.__name__] if self._planted else []
+        code, said = _run(command, self.folder, self._planted, seconds_max)
         failed = tuple(dict.fromkeys(_RESULT.findall(said)))
         if code == FOUND_NOTHING or (code == FAILED and failed):
             return failed
         raise BrokenRunError(f"pytest ended with {code}: {said[-1500:]}")
-
-    def remove(self) -> None:
-        """Take it away again."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def _python(self) -> str:
@@ -114,11 +109,17 @@ class Checkout:
             script.chmod(0o755)
 
 
-def _run(command: Sequence[str], folder: Path, seconds_max: float) -> tuple[int, str]:
+def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], seconds_max: float) -> tuple[int, str]:
     """Run a program in a session of its own; return its exit code and what it said."""
     temporary = folder.with_name(f"{folder.name}.tmp")  # beside the copy, since sockets have room for short paths only
     temporary.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTEST_DEBUG_TEMPROOT": str(temporary), "COLUMNS": "200", "PYTHONPATH": ""}
+    environment = {
+        **os.environ,
+        "PYTEST_DEBUG_TEMPROOT": str(temporary),
+        "COLUMNS": "200",
+        "PYTHONPATH": "",
+        **variables,
+    }
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,

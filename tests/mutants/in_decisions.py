@@ -95,7 +95,7 @@ IN_DECISIONS: Final = (
         _STARTING,
         "if command.plan is not None and command.plan != plan.digest:",
         "if command.plan is not None and not plan.digest:",
-        ("tests/core/test_starting.py", "tests/core/test_commands.py"),
+        ("tests/core/test_starting.py", "tests/core/test_operator.py"),
     ),
     Mutant(
         "rollout-with-nothing-to-compare-with",
@@ -103,7 +103,7 @@ IN_DECISIONS: Final = (
         _STARTING,
         "    if isinstance(baselines, Refusal):\n        return refuse(",
         "    if isinstance(baselines, Refusal) and not baselines.message:\n        return refuse(",
-        ("tests/core/test_starting.py", "tests/core/test_commands.py"),
+        ("tests/core/test_starting.py", "tests/core/test_operator.py"),
     ),
     Mutant(
         "approval-of-another-plan",
@@ -111,7 +111,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "if command.plan is not None and command.plan != rollout.plan.digest:",
         "if command.plan is not None and not rollout.plan.digest:",
-        ("tests/core/test_commands.py",),
+        ("tests/core/test_operator.py",),
     ),
     Mutant(
         "approval-of-another-wave",
@@ -119,7 +119,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "    if wave not in {None, rollout.wave_name}:\n",
         "    if wave not in {None, rollout.wave_name} and not rollout.wave_name:\n",
-        ("tests/core/test_commands.py",),
+        ("tests/core/test_operator.py",),
     ),
     Mutant(
         "approval-by-whoever-started",
@@ -127,7 +127,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "if rollout.policy.four_eyes and given.actor == rollout.by:",
         "if rollout.policy.four_eyes and not given.actor:",
-        ("tests/core/test_commands.py",),
+        ("tests/core/test_operator.py",),
     ),
     Mutant(
         "approval-of-yesterdays-evidence",
@@ -135,7 +135,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "    if verdict is not Verdict.PASS:\n        why",
         "    if verdict is Verdict.FAIL:\n        why",
-        ("tests/core/test_commands.py", "tests/core/test_operator.py"),
+        ("tests/core/test_operator.py",),
     ),
     Mutant(
         "taken-from-a-newer-rollout",
@@ -143,7 +143,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "    newer = _taken_by(given.state, rollout)\n    if newer:",
         "    newer = _taken_by(given.state, rollout)\n    if newer == rollout.id:",
-        ("tests/core/test_commands.py",),
+        ("tests/core/test_operator.py",),
     ),
     Mutant(
         "two-rollouts-share-a-device",
@@ -191,7 +191,7 @@ IN_DECISIONS: Final = (
         _ORDERS,
         "    return is_lost | members.where(",
         "    return members.where(",
-        ("tests/core/test_progress.py", "tests/core/test_commands.py"),
+        ("tests/core/test_progress.py", "tests/core/test_operator.py"),
     ),
     Mutant(
         "orders-stand-after-a-stop",
@@ -199,7 +199,7 @@ IN_DECISIONS: Final = (
         _ORDERS,
         "    return [ordered, *back, *order_hold(state, rollout, after=len(back))]",
         "    return [ordered, *back]",
-        ("tests/core/test_progress.py", "tests/core/test_commands.py"),
+        ("tests/core/test_progress.py", "tests/core/test_operator.py"),
     ),
     Mutant(
         "word-about-an-order-before",
@@ -256,7 +256,7 @@ IN_DECISIONS: Final = (
         '            state.frozen, state.thawed_at = "", at\n            for rollout in state.active:\n'
         "                rollout.soak_since = at",
         '            state.frozen, state.thawed_at = "", at',
-        ("tests/core/test_connectivity.py",),
+        ("tests/simulation/test_stories_absence.py",),
     ),
     Mutant(
         "another-devices-way-back",

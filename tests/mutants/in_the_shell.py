@@ -105,7 +105,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "pending = self._replay(min(self.seq, self._journal.performed_seq))",
         "pending = self._replay(self.seq)",
-        ("tests/core/test_engine.py", "tests/core/test_publishing.py"),
+        ("tests/core/test_engine.py",),
     ),
     Mutant(
         "what-the-broker-forgot",
@@ -113,7 +113,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "return [*watched, *self._publisher.reassert(self.state, now), self._publisher.message(Kind.SYNC, Sync())]",
         "return [*watched, self._publisher.message(Kind.SYNC, Sync())]",
-        ("tests/core/test_publishing.py", "tests/core/test_connectivity.py"),
+        ("tests/core/test_engine.py",),
     ),
     Mutant(
         "hour-without-a-connection-soaks",
@@ -121,7 +121,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "watched = self._commit(stop_soaks(self.state, self._watched_until(self._ticked_at)), now)",
         "watched = self._commit(stop_soaks(self.state, now), now)",
-        ("tests/core/test_connectivity.py",),
+        ("tests/core/test_engine.py",),
     ),
     Mutant(
         "decides-before-it-has-heard",
@@ -130,7 +130,7 @@ IN_THE_SHELL: Final = (
         "        self._blind_until = now + self._settle_seconds\n        self.state.listening_since = now\n"
         "        watched",
         "        self._blind_until = now\n        self.state.listening_since = now\n        watched",
-        ("tests/core/test_connectivity.py",),
+        ("tests/core/test_engine.py",),
     ),
     Mutant(
         "answers-anywhere",
@@ -138,7 +138,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         'return not topic.startswith(root) or topic.startswith(f"{root}ops/{actor}/reply/")',
         "return bool(root)",
-        ("tests/core/test_operator.py", "tests/core/test_commands.py"),
+        ("tests/core/test_engine.py",),
     ),
     Mutant(
         "retained-command-is-carried-out",
