@@ -227,7 +227,7 @@ ON_DEVICES: Final = (
         _PROBE,
         " and health.seen_at is not None and now - health.seen_at <= patience_seconds",
         "",
-        ("tests/device/test_device_health.py",),
+        ("tests/device/test_device_trial.py",),
     ),
     Mutant(
         "health-without-a-name",
