@@ -93,7 +93,7 @@ IN_DEVICES_HANDS: Final = (
         _ARTIFACT,
         "if root is not None and root.revokes(manifest.release, manifest.release_counter):",
         "if root is not None and root.revokes(manifest.release, 2**52):",
-        ("tests/device/test_device_trust.py", "tests/device/test_device_artifact.py"),
+        ("tests/vectors/test_vectors.py",),
     ),
     Mutant(
         "older-release-is-installed",
@@ -109,7 +109,7 @@ IN_DEVICES_HANDS: Final = (
         _ARTIFACT,
         "if manifest.allowed_from and source.serving_version not in manifest.allowed_from:",
         "if manifest.allowed_from and source.serving_version is None:",
-        ("tests/device/test_device_artifact.py",),
+        ("tests/vectors/test_vectors.py",),
     ),
     Mutant(
         "unpacked-before-it-is-proven",
