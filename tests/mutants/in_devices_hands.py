@@ -131,7 +131,7 @@ IN_DEVICES_HANDS: Final = (
         "something-follows-the-archive",
         "what somebody has hung on an archive is carried to every device unseen",
         "device_client/adapters/archive.py",
-        "if not self._stream.is_over():",
+        "if not self.is_over():",
         "if self._stream is None:",
         ("tests/device/test_device_archive.py",),
     ),
