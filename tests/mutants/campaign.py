@@ -1,7 +1,8 @@
 """Plants bugs in copies of the product, one at a time, and sees which test notices.
 
-``make mutants``: first the tests that are named must pass without any mutant, or "caught" means nothing. Then for each
-mutant its own tests run, and where they notice nothing, all that could. Whatever no test sees has survived.
+``make mutants``: for each mutant the tests that it names run, and where they notice nothing, all that could. Whatever
+no test sees has survived. At the end the tests that have noticed something must pass without any mutant, all together,
+or they have noticed nothing.
 """
 
 import argparse
@@ -69,28 +70,20 @@ class Outcome:
         return f"caught    {self.name} by {self.caught_by}" + ("" if self.was_expected else ", which it does not name")
 
 
-def judge(mutant: Mutant, checkout: Checkout, sound: Checkout, *, named_only: bool = False) -> Outcome:
-    """Say which test notices ``mutant`` when it is planted in ``checkout``; ``sound`` never has one."""
+def judge(mutant: Mutant, checkout: Checkout, *, named_only: bool = False) -> Outcome:
+    """Say which test fails when ``mutant`` is planted in ``checkout``."""
     began = time.monotonic()
     outcome = Outcome(mutant.name, mutant.harm, mutant.file)
     try:
         with checkout.planted(mutant):
             failed = checkout.test(mutant.tests, seconds_max=NAMED_SECONDS_MAX, first_only=True)
-            if failed:
-                outcome = replace(outcome, caught_by=failed[0], was_expected=True)
-            elif not named_only:
-                outcome = replace(outcome, caught_by=_noticed_elsewhere(mutant, checkout, sound))
+            was_expected = bool(failed)
+            if not failed and not named_only:
+                failed = checkout.test(mutant.wider, seconds_max=WIDER_SECONDS_MAX, first_only=True)
+        outcome = replace(outcome, caught_by="".join(failed[:1]), was_expected=was_expected)
     except (BrokenRunError, MisfitError) as problem:
         outcome = replace(outcome, error=str(problem))
     return replace(outcome, seconds=round(time.monotonic() - began, 1))
-
-
-def _noticed_elsewhere(mutant: Mutant, checkout: Checkout, sound: Checkout) -> str:
-    """Return the first test of all that could notice and does; empty if there is none."""
-    failed = checkout.test(mutant.wider, seconds_max=WIDER_SECONDS_MAX, first_only=True)
-    if failed and sound.test(failed, seconds_max=NAMED_SECONDS_MAX, first_only=True):
-        raise BrokenRunError(f"{failed[0]} fails without the mutant too")
-    return failed[0] if failed else ""
 
 
 def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int, *, named_only: bool = False) -> Iterator[Outcome]:
@@ -102,7 +95,7 @@ def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int, *, named_only:
     def work(mutant: Mutant) -> Outcome:
         checkout = idle.get()
         try:
-            return judge(mutant, checkout, sound, named_only=named_only)
+            return judge(mutant, checkout, named_only=named_only)
         finally:
             idle.put(checkout)
 
@@ -111,18 +104,23 @@ def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int, *, named_only:
             yield task.result()
 
 
-def made_sound(mutants: Sequence[Mutant], folder: Path, jobs: int, source: Path = ROOT) -> Checkout:
-    """Return a copy of the project at ``source`` in which every test that a mutant names passes.
+def proven(outcomes: Sequence[Outcome], sound: Checkout, jobs: int) -> list[Outcome]:
+    """Return ``outcomes`` without those that say nothing, because what noticed the mutant fails without one as well."""
+    noticed = sorted({_function(each) for each in outcomes if each.caught_by})
+    if not noticed:
+        return list(outcomes)
+    failed = sound.test(noticed, seconds_max=WIDER_SECONDS_MAX, first_only=False, workers=jobs)
+    wrong = {test.partition("[")[0] for test in failed}
+    return [
+        replace(each, caught_by="", error=f"{each.caught_by} fails without it too")
+        if _function(each) in wrong
+        else each
+        for each in outcomes
+    ]
 
-    Raises:
-        BrokenRunError: Some do not; nothing could be said then.
-    """
-    sound = Checkout(source, folder / SOUND)
-    tests = sorted({test for each in mutants for test in each.tests})
-    failed = sound.test(tests, seconds_max=WIDER_SECONDS_MAX, first_only=False, workers=jobs)
-    if failed:
-        raise BrokenRunError(f"these fail without any mutant: {', '.join(failed)}")
-    return sound
+
+def _function(outcome: Outcome) -> str:
+    return outcome.caught_by.partition("[")[0]
 
 
 def main() -> int:
@@ -142,14 +140,15 @@ def main() -> int:
     outcomes: list[Outcome] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        console.print("running the named tests without any mutant", highlight=False)
-        sound = made_sound(mutants, folder, options.jobs)
+        sound = Checkout(ROOT, folder / SOUND)
         with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
             bar = progress.add_task("mutants", total=len(mutants))
             for outcome in judged(mutants, sound, options.jobs, named_only=options.named_only):
                 outcomes.append(outcome)
                 console.print(f"{outcome.word} ({outcome.seconds:.0f} s)", highlight=False, markup=False)
                 progress.advance(bar)
+        console.print("running what has noticed something without any mutant", highlight=False)
+        outcomes = proven(outcomes, sound, options.jobs)
     except BrokenRunError as error:
         console.print(str(error), highlight=False, markup=False)
         return 2

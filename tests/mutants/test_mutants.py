@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.campaign import judged, made_sound
+from tests.mutants.campaign import Outcome, judged, proven
 from tests.mutants.catalogue import MUTANTS
-from tests.mutants.checkout import ROOT, BrokenRunError
+from tests.mutants.checkout import ROOT, Checkout
 from tests.mutants.mutant import MisfitError, Mutant
 
 VERDICTS = next(each for each in MUTANTS if each.name == "gate-without-checks-passes")
@@ -65,19 +65,24 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_what_is_caught_is_told_from_what_survives_and_from_what_says_nothing(small: Path, tmp_path: Path) -> None:
-    sound = made_sound([NOTICED], tmp_path, 0, source=small)
+    sound = Checkout(small, tmp_path / "sound")
 
-    found = {each.name: each for each in judged([NOTICED, UNNOTICED, NO_PYTHON], sound, 2)}
+    outcomes = proven(list(judged([NOTICED, UNNOTICED, NO_PYTHON], sound, 2)), sound, 0)
 
+    found = {each.name: each for each in outcomes}
     caught, survived, broken = (found[each.name] for each in (NOTICED, UNNOTICED, NO_PYTHON))
     assert (caught.caught_by, caught.ring) == ("tests/core/test_verdicts.py::test_nothing_shows_nothing", "rules")
     assert (survived.caught_by, survived.error) == ("", "")
     assert "SyntaxError" in broken.error
-    assert NOTICED.old in (sound.folder / NOTICED.file).read_text(encoding="utf-8")
 
 
-def test_nothing_is_said_when_the_named_tests_fail_without_a_mutant(small: Path, tmp_path: Path) -> None:
-    (small / NOTICED.file).write_text(NOTICED.applied_to(text_of(NOTICED.file)), encoding="utf-8")
+def test_what_fails_without_a_mutant_too_has_noticed_nothing(small: Path, tmp_path: Path) -> None:
+    with (small / "tests/core/test_verdicts.py").open("a", encoding="utf-8") as file:
+        file.write("\n\ndef test_that_is_broken() -> None:\n    raise AssertionError\n")
+    noticed = Outcome(NOTICED.name, "", "", caught_by="tests/core/test_verdicts.py::test_nothing_shows_nothing")
+    failed = replace(noticed, caught_by="tests/core/test_verdicts.py::test_that_is_broken")
 
-    with pytest.raises(BrokenRunError, match=r"fail without any mutant: .*test_nothing_shows_nothing"):
-        made_sound([NOTICED], tmp_path, 0, source=small)
+    outcomes = proven([noticed, failed], Checkout(small, tmp_path / "sound"), 0)
+
+    assert outcomes[0] == noticed
+    assert (outcomes[1].caught_by, outcomes[1].error) == ("", f"{failed.caught_by} fails without it too")
