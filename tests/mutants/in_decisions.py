@@ -245,9 +245,9 @@ IN_DECISIONS: Final = (
         "caution-goes-on",
         "a memory leak is seen to begin, and the whole fleet gets it",
         "orchestrator/core/concluding.py",
-        "        case Verdict.PASS:\n            return _pass(rollout, gate, checks)",
-        "        case Verdict.PASS | Verdict.CAUTION:\n            return _pass(rollout, gate, checks)",
-        ("tests/core/test_progress.py", "tests/core/test_phases.py"),
+        "        case Verdict.PASS:\n            following",
+        "        case Verdict.PASS | Verdict.CAUTION:\n            following",
+        ("tests/core/test_phases.py",),
     ),
     Mutant(
         "silence-counted-as-soak",
