@@ -128,7 +128,7 @@ IN_EVIDENCE: Final = (
         "orchestrator/service.py",
         "is_normal = serves and not device.quarantine",
         "is_normal = not device.quarantine",
-        ("tests/core/test_intake.py", "tests/core/test_engine.py"),
+        ("tests/core/test_operator.py",),
     ),
     Mutant(
         "shares-in-floating-point",
