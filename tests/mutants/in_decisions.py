@@ -38,7 +38,7 @@ IN_DECISIONS: Final = (
         "    in_flight = members.where(Member.progress, Progress.GRANTED) | _is_returning(members)\n",
         "    in_flight = members.where(Member.progress, Progress.GRANTED) | _is_returning(members)\n"
         "    in_flight &= members.column(Member.wave) == rollout.wave\n",
-        ("tests/core/test_grants.py",),
+        ("tests/core/test_grants.py::test_stragglers_of_an_earlier_wave_take_places_of_the_present_one",),
     ),
     Mutant(
         "go-for-an-order-that-is-over",
@@ -62,7 +62,7 @@ IN_DECISIONS: Final = (
         _GRANTS,
         "    if state.frozen:\n        return WaitReason.FROZEN\n",
         "",
-        ("tests/core/test_grants.py",),
+        ("tests/core/test_grants.py::test_a_stop_takes_effect_at_the_next_question",),
     ),
     Mutant(
         "go-after-a-halt",
@@ -70,7 +70,7 @@ IN_DECISIONS: Final = (
         _GRANTS,
         "Phase.AWAITING_DEVICES, Phase.COMPLETED}",
         "Phase.AWAITING_DEVICES, Phase.COMPLETED, Phase.HALTED}",
-        ("tests/core/test_grants.py",),
+        ("tests/core/test_grants.py::test_a_stop_takes_effect_at_the_next_question",),
     ),
     Mutant(
         "way-back-under-the-brake",
@@ -175,7 +175,7 @@ IN_DECISIONS: Final = (
         _STOPPING,
         "for wave in range(rollout.wave + 1):",
         "for wave in (rollout.wave,):",
-        ("tests/core/test_progress.py",),
+        ("tests/core/test_progress.py::test_a_late_member_that_fails_stops_the_rollout_although_its_wave_is_over",),
     ),
     Mutant(
         "bad-canary-stays",
@@ -256,7 +256,9 @@ IN_DECISIONS: Final = (
         '            state.frozen, state.thawed_at = "", at\n            for rollout in state.active:\n'
         "                rollout.soak_since = at",
         '            state.frozen, state.thawed_at = "", at',
-        ("tests/simulation/test_stories_absence.py",),
+        (
+            "tests/simulation/test_stories_absence.py::test_half_the_fleet_decides_nothing_by_falling_silent_until_it_is_heard_again",
+        ),
     ),
     Mutant(
         "another-devices-way-back",
@@ -264,7 +266,7 @@ IN_DECISIONS: Final = (
         "orchestrator/core/documents.py",
         "key = (*of_device, member.wave, member.arch, member.from_version)",
         "key = (*of_device, member.wave, member.arch)",
-        ("tests/core/test_documents.py", "tests/core/test_publishing.py"),
+        ("tests/core/test_documents.py::test_each_device_is_sent_back_to_what_it_ran_itself",),
     ),
     Mutant(
         "another-architectures-archive",

@@ -183,7 +183,9 @@ IN_DEVICES_HANDS: Final = (
         "                write_link(self._root, outcome.slot)",
         "                slots.end_others(self._host, outcome.slot)\n"
         "                write_link(self._root, outcome.slot)\n                self._remember(outcome=outcome)",
-        ("tests/device/test_guardian.py",),
+        (
+            "tests/device/test_guardian.py::test_power_cut_at_any_step_leaves_one_verified_slot_and_the_next_run_ends_it",
+        ),
     ),
     Mutant(
         "guardian-takes-sleep-for-silence",
@@ -191,7 +193,7 @@ IN_DEVICES_HANDS: Final = (
         _WATCH,
         "if now - self._looked_at > PAUSE_SECONDS_MAX:",
         "if now < self._looked_at:",
-        ("tests/device/test_guardian.py",),
+        ("tests/device/test_guardian.py::test_device_that_slept_has_no_silent_agent",),
     ),
     Mutant(
         "sign-of-life-from-a-thread",

@@ -88,7 +88,9 @@ IN_EVIDENCE: Final = (
         _FOLD,
         "        columns.restart(rows[switched])\n",
         "",
-        ("tests/telemetry/test_telemetry_monitor.py",),
+        (
+            "tests/telemetry/test_telemetry_monitor.py::test_window_of_a_new_version_holds_nothing_of_the_old_one_when_the_version_changes_within_a_boot",
+        ),
     ),
     Mutant(
         "no-answer-ends-an-outage",
@@ -104,7 +106,9 @@ IN_EVIDENCE: Final = (
         _FOLD,
         'crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0) + is_new_boot)',
         'crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0))',
-        ("tests/telemetry/test_telemetry_monitor.py", "tests/telemetry/test_telemetry_triggers.py"),
+        (
+            "tests/telemetry/test_telemetry_monitor.py::test_counters_of_a_new_boot_count_from_zero_and_the_boot_is_a_restart",
+        ),
     ),
     Mutant(
         "baseline-of-the-updated",
@@ -128,7 +132,7 @@ IN_EVIDENCE: Final = (
         "orchestrator/service.py",
         "is_normal = serves and not device.quarantine",
         "is_normal = not device.quarantine",
-        ("tests/core/test_operator.py",),
+        ("tests/core/test_operator.py::test_what_the_new_version_does_while_it_is_rolled_out_is_not_normal",),
     ),
     Mutant(
         "shares-in-floating-point",

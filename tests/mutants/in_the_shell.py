@@ -105,7 +105,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "pending = self._replay(min(self.seq, self._journal.performed_seq))",
         "pending = self._replay(self.seq)",
-        ("tests/core/test_engine.py",),
+        ("tests/core/test_engine.py::test_a_message_that_may_be_lost_is_published_again_and_a_performed_one_is_not",),
     ),
     Mutant(
         "what-the-broker-forgot",
@@ -113,7 +113,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "return [*watched, *self._publisher.reassert(self.state, now), self._publisher.message(Kind.SYNC, Sync())]",
         "return [*watched, self._publisher.message(Kind.SYNC, Sync())]",
-        ("tests/core/test_engine.py",),
+        ("tests/core/test_engine.py::test_a_reconnect_publishes_everything_again_and_asks_the_fleet_to_speak",),
     ),
     Mutant(
         "hour-without-a-connection-soaks",
@@ -121,7 +121,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "watched = self._commit(stop_soaks(self.state, self._watched_until(self._ticked_at)), now)",
         "watched = self._commit(stop_soaks(self.state, now), now)",
-        ("tests/core/test_engine.py",),
+        ("tests/core/test_progress.py::test_time_without_a_connection_is_no_soak",),
     ),
     Mutant(
         "decides-before-it-has-heard",
@@ -130,7 +130,7 @@ IN_THE_SHELL: Final = (
         "        self._blind_until = now + self._settle_seconds\n        self.state.listening_since = now\n"
         "        watched",
         "        self._blind_until = now\n        self.state.listening_since = now\n        watched",
-        ("tests/core/test_engine.py",),
+        ("tests/core/test_engine.py::test_nobody_is_let_go_just_after_a_reconnect_either",),
     ),
     Mutant(
         "answers-anywhere",
@@ -138,7 +138,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         'return not topic.startswith(root) or topic.startswith(f"{root}ops/{actor}/reply/")',
         "return bool(root)",
-        ("tests/core/test_engine.py",),
+        ("tests/core/test_engine.py::test_an_answer_goes_to_its_asker_and_to_no_place_that_is_not_his",),
     ),
     Mutant(
         "retained-command-is-carried-out",

@@ -83,7 +83,9 @@ ON_DEVICES: Final = (
         _ASKING,
         "patience_seconds * (0.75 + 0.5 * spread(device, count))",
         "patience_seconds",
-        ("tests/device/test_device_grant.py",),
+        (
+            "tests/device/test_device_grant.py::test_devices_whose_answers_were_lost_together_ask_again_at_moments_of_their_own",
+        ),
     ),
     Mutant(
         "brake-on-the-way-back",
@@ -147,7 +149,7 @@ ON_DEVICES: Final = (
         _RECOVERY,
         '            "reported_seq": record.reported_seq + 1,\n',
         '            "reported_seq": record.reported_seq + 1,\n            "refused": (),\n',
-        ("tests/device/test_device_recovery.py", "tests/device/test_device_trial.py"),
+        ("tests/device/test_device_trial.py::test_release_that_failed_here_is_remembered_through_reboots",),
     ),
     Mutant(
         "reboots-not-counted",
@@ -187,7 +189,7 @@ ON_DEVICES: Final = (
         _SWITCHING,
         "if previous is None or record.content(previous) is None:",
         "if previous is None:",
-        ("tests/device/test_device_trial.py", "tests/device/test_device_machine.py"),
+        ("tests/device/test_device_trial.py::test_slot_that_was_found_damaged_at_a_start_is_no_way_back_later",),
     ),
     Mutant(
         "slot-not-read-before-the-switch",
@@ -227,7 +229,7 @@ ON_DEVICES: Final = (
         _PROBE,
         " and health.seen_at is not None and now - health.seen_at <= patience_seconds",
         "",
-        ("tests/device/test_device_trial.py",),
+        ("tests/device/test_device_trial.py::test_health_that_nobody_saw_is_not_continuous",),
     ),
     Mutant(
         "health-without-a-name",
