@@ -21,7 +21,9 @@ IN_DECISIONS: Final = (
         _GRANTS,
         "unavailable = in_flight | lost",
         "unavailable = in_flight",
-        ("tests/core/test_grants.py",),
+        (
+            "tests/core/test_grants.py::test_a_device_that_never_said_how_it_ended_stays_out_of_service_until_it_says_so",
+        ),
     ),
     Mutant(
         "one-more-than-may-go-at-once",
@@ -79,7 +81,7 @@ IN_DECISIONS: Final = (
         '    if device.action == "rollback":\n        return _refuse_return(rollout, member)\n',
         '    if state.is_held:\n        return WaitReason.HOLD\n    if device.action == "rollback":\n'
         "        return _refuse_return(rollout, member)\n",
-        ("tests/core/test_grants.py",),
+        ("tests/core/test_grants.py::test_a_commit_is_granted_whatever_stops_the_rollout",),
     ),
     Mutant(
         "committed-after-the-first-look",
@@ -87,7 +89,7 @@ IN_DECISIONS: Final = (
         _GRANTS,
         'if gate is None or gate.verdict != "pass" or gate.decision == "watch":',
         'if gate is None or gate.verdict != "pass":',
-        ("tests/core/test_grants.py", "tests/core/test_phases.py"),
+        ("tests/core/test_grants.py::test_only_a_gate_that_was_acted_upon_lets_a_gated_commit_through",),
     ),
     Mutant(
         "plan-that-nobody-approved",
@@ -103,7 +105,7 @@ IN_DECISIONS: Final = (
         _STARTING,
         "    if isinstance(baselines, Refusal):\n        return refuse(",
         "    if isinstance(baselines, Refusal) and not baselines.message:\n        return refuse(",
-        ("tests/core/test_starting.py", "tests/core/test_operator.py"),
+        ("tests/core/test_operator.py::test_a_start_without_a_baseline_is_refused_and_says_what_to_do",),
     ),
     Mutant(
         "approval-of-another-plan",
@@ -111,7 +113,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "if command.plan is not None and command.plan != rollout.plan.digest:",
         "if command.plan is not None and not rollout.plan.digest:",
-        ("tests/core/test_operator.py",),
+        ("tests/core/test_operator.py::test_a_command_for_another_plan_is_refused",),
     ),
     Mutant(
         "approval-of-another-wave",
@@ -119,7 +121,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "    if wave not in {None, rollout.wave_name}:\n",
         "    if wave not in {None, rollout.wave_name} and not rollout.wave_name:\n",
-        ("tests/core/test_operator.py",),
+        ("tests/core/test_operator.py::test_a_command_for_another_wave_is_refused",),
     ),
     Mutant(
         "approval-by-whoever-started",
@@ -127,7 +129,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "if rollout.policy.four_eyes and given.actor == rollout.by:",
         "if rollout.policy.four_eyes and not given.actor:",
-        ("tests/core/test_operator.py",),
+        ("tests/core/test_operator.py::test_who_started_may_not_approve_when_four_eyes_are_asked_for",),
     ),
     Mutant(
         "approval-of-yesterdays-evidence",
@@ -135,7 +137,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "    if verdict is not Verdict.PASS:\n        why",
         "    if verdict is Verdict.FAIL:\n        why",
-        ("tests/core/test_operator.py",),
+        ("tests/core/test_operator.py::test_an_approval_judges_again_on_fresh_evidence",),
     ),
     Mutant(
         "taken-from-a-newer-rollout",
@@ -143,7 +145,7 @@ IN_DECISIONS: Final = (
         _DECIDING,
         "    newer = _taken_by(given.state, rollout)\n    if newer:",
         "    newer = _taken_by(given.state, rollout)\n    if newer == rollout.id:",
-        ("tests/core/test_operator.py",),
+        ("tests/core/test_operator.py::test_a_rollback_of_what_a_newer_rollout_has_touched_is_refused",),
     ),
     Mutant(
         "two-rollouts-share-a-device",
@@ -167,7 +169,7 @@ IN_DECISIONS: Final = (
         _STOPPING,
         "if not failed or not (of_finished or exceeds_percent(failed, total, percent)):",
         "if not failed or not exceeds_percent(failed, total, percent):",
-        ("tests/core/test_progress.py",),
+        ("tests/core/test_progress.py::test_thirty_failures_in_a_row_stop_a_wave_of_a_thousand_at_the_fifth",),
     ),
     Mutant(
         "failures-only-of-this-wave",
@@ -183,7 +185,7 @@ IN_DECISIONS: Final = (
         _STOPPING,
         "for each in rollout.policy.rollout.waves}.get(name, True)",
         "for each in rollout.policy.rollout.waves}.get(name, False)",
-        ("tests/core/test_progress.py",),
+        ("tests/core/test_progress.py::test_a_canary_that_fails_a_check_goes_back_at_once",),
     ),
     Mutant(
         "lost-devices-are-not-brought-back",
@@ -191,7 +193,7 @@ IN_DECISIONS: Final = (
         _ORDERS,
         "    return is_lost | members.where(",
         "    return members.where(",
-        ("tests/core/test_progress.py", "tests/core/test_operator.py"),
+        ("tests/core/test_progress.py::test_a_silent_device_that_was_granted_is_sent_back_with_the_others",),
     ),
     Mutant(
         "orders-stand-after-a-stop",
@@ -199,7 +201,7 @@ IN_DECISIONS: Final = (
         _ORDERS,
         "    return [ordered, *back, *order_hold(state, rollout, after=len(back))]",
         "    return [ordered, *back]",
-        ("tests/core/test_progress.py", "tests/core/test_operator.py"),
+        ("tests/core/test_progress.py::test_a_failing_wave_goes_back_and_then_waits_for_a_person",),
     ),
     Mutant(
         "word-about-an-order-before",
@@ -223,7 +225,7 @@ IN_DECISIONS: Final = (
         _REPORTS,
         'if reported.state in {"idle", "rolled_back"} and is_old:',
         'if reported.state in {"idle", "rolled_back"}:',
-        ("tests/core/test_reports.py", "tests/core/test_progress.py"),
+        ("tests/core/test_reports.py::test_a_device_is_back_when_it_says_that_it_runs_the_old_version",),
     ),
     Mutant(
         "rolled-back-but-not-all",
@@ -231,7 +233,7 @@ IN_DECISIONS: Final = (
         "orchestrator/core/verifying.py",
         "if rollout.counts(*DEPLOYED, Progress.GRANTED):",
         "if rollout.counts(Progress.GRANTED):",
-        ("tests/core/test_progress.py",),
+        ("tests/core/test_progress.py::test_a_wave_stops_above_its_threshold_of_the_finished_or_of_all",),
     ),
     Mutant(
         "gates-pass-while-nobody-reads",
@@ -239,7 +241,9 @@ IN_DECISIONS: Final = (
         "orchestrator/core/progress.py",
         "    if state.unread:\n        return []\n    if rollout.phase is Phase.AWAITING_DEVICES:",
         "    if rollout.phase is Phase.AWAITING_DEVICES:",
-        ("tests/core/test_evaluators_beside.py",),
+        (
+            "tests/core/test_evaluators_beside.py::test_no_gate_passes_and_no_soak_counts_while_nobody_reads_the_shards_of_one_that_died",
+        ),
     ),
     Mutant(
         "caution-goes-on",

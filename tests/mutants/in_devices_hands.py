@@ -125,7 +125,7 @@ IN_DEVICES_HANDS: Final = (
         "device_client/adapters/archive.py",
         "if digest.hexdigest() != entry.sha256:",
         "if not entry.sha256:",
-        ("tests/device/test_device_archive.py",),
+        ("tests/device/test_device_archive.py::test_hostile_archive_is_refused_and_nothing_outside_the_slot_changes",),
     ),
     Mutant(
         "something-follows-the-archive",
@@ -133,7 +133,7 @@ IN_DEVICES_HANDS: Final = (
         "device_client/adapters/archive.py",
         "if not self.is_over():",
         "if self._stream is None:",
-        ("tests/device/test_device_archive.py",),
+        ("tests/device/test_device_archive.py::test_hostile_archive_is_refused_and_nothing_outside_the_slot_changes",),
     ),
     Mutant(
         "guardian-counts-one-boot-more",

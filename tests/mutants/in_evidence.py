@@ -48,7 +48,7 @@ IN_EVIDENCE: Final = (
         _JUDGEMENT,
         "for each in results if not each.dry_run)",
         "for each in results)",
-        ("tests/telemetry/test_telemetry_gates.py", "tests/core/test_verdicts.py"),
+        ("tests/telemetry/test_telemetry_gates.py::test_a_dry_run_is_judged_and_shown_and_has_no_say",),
     ),
     Mutant(
         "stale-samples-are-fresh",
@@ -56,7 +56,9 @@ IN_EVIDENCE: Final = (
         "orchestrator/telemetry/windows.py",
         "(age <= limit) & (age < (inf if seconds is None else seconds))",
         "(age < (inf if seconds is None else seconds))",
-        ("tests/telemetry/test_telemetry_monitor.py", "tests/telemetry/test_telemetry_gates.py"),
+        (
+            "tests/telemetry/test_telemetry_monitor.py::test_device_is_silent_when_three_of_its_intervals_bring_no_sample",
+        ),
     ),
     Mutant(
         "late-samples-count",
@@ -64,7 +66,7 @@ IN_EVIDENCE: Final = (
         _FOLD,
         "    dropped = is_repeated | is_late\n",
         "    dropped = is_repeated\n",
-        ("tests/telemetry/test_telemetry_monitor.py",),
+        ("tests/telemetry/test_telemetry_monitor.py::test_outcomes_name_what_became_of_each_sample",),
     ),
     Mutant(
         "repeated-samples-count",
@@ -72,7 +74,7 @@ IN_EVIDENCE: Final = (
         _FOLD,
         "    dropped = is_repeated | is_late\n",
         "    dropped = is_late\n",
-        ("tests/telemetry/test_telemetry_monitor.py",),
+        ("tests/telemetry/test_telemetry_monitor.py::test_outcomes_name_what_became_of_each_sample",),
     ),
     Mutant(
         "falling-counters-are-believed",
@@ -80,7 +82,7 @@ IN_EVIDENCE: Final = (
         _FOLD,
         "    falls = np.fmin.reduce(list(rises.values())) < 0\n",
         "    falls = np.fmin.reduce(list(rises.values())) < -np.inf\n",
-        ("tests/telemetry/test_telemetry_monitor.py",),
+        ("tests/telemetry/test_telemetry_monitor.py::test_outcomes_name_what_became_of_each_sample",),
     ),
     Mutant(
         "new-version-answers-for-the-old",
@@ -98,7 +100,7 @@ IN_EVIDENCE: Final = (
         _FOLD,
         "np.where(up == 1, np.nan, down)",
         "np.where(up != 0, np.nan, down)",
-        ("tests/telemetry/test_telemetry_monitor.py",),
+        ("tests/telemetry/test_telemetry_monitor.py::test_window_is_what_a_slow_reading_of_the_stream_gives",),
     ),
     Mutant(
         "reboot-is-no-crash",
@@ -140,7 +142,7 @@ IN_EVIDENCE: Final = (
         "schemas/conditions.py",
         "return part * 100_000 > round(percent * 1000) * whole",
         "return part / whole * 100 > percent",
-        ("tests/core/test_conditions.py",),
+        ("tests/core/test_conditions.py::test_a_share_is_above_its_limit_from_the_very_next_device_on",),
     ),
     Mutant(
         "share-of-nothing",
