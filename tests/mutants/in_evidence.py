@@ -206,6 +206,6 @@ IN_EVIDENCE: Final = (
         "orchestrator/intake.py",
         "is_right: _Mask = (rows != UNKNOWN) & allowed[self._shards[rows]]",
         "is_right: _Mask = rows != UNKNOWN",
-        ("tests/core/test_evaluators_beside.py", "tests/core/test_intake.py"),
+        ("tests/core/test_evaluator.py",),
     ),
 )
