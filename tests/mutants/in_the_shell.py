@@ -105,7 +105,7 @@ IN_THE_SHELL: Final = (
         _SERVICE,
         "pending = self._replay(min(self.seq, self._journal.performed_seq))",
         "pending = self._replay(self.seq)",
-        ("tests/core/test_engine.py::test_a_message_that_may_be_lost_is_published_again_and_a_performed_one_is_not",),
+        ("tests/shell/test_snapshots.py::test_an_engine_that_resumes_says_again_what_may_not_have_been_said",),
     ),
     Mutant(
         "what-the-broker-forgot",
