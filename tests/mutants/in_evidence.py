@@ -118,7 +118,9 @@ IN_EVIDENCE: Final = (
         _HISTORY,
         "if version != excluding_version and start",
         "if start",
-        ("tests/telemetry/test_telemetry_baseline.py",),
+        (
+            "tests/telemetry/test_telemetry_baseline.py::test_baseline_of_a_group_that_only_ran_the_excluded_version_is_none",
+        ),
     ),
     Mutant(
         "baseline-of-next-to-nothing",
@@ -126,7 +128,7 @@ IN_EVIDENCE: Final = (
         _HISTORY,
         "if min(total.requests, total.samples) < max(min_samples, 1):",
         "if max(total.requests, total.samples) < max(min_samples, 1):",
-        ("tests/telemetry/test_telemetry_baseline.py",),
+        ("tests/telemetry/test_telemetry_baseline.py::test_baseline_needs_its_minimum_of_requests",),
     ),
     Mutant(
         "baseline-of-devices-on-trial",

@@ -57,7 +57,7 @@ IN_THE_SHELL: Final = (
         "orchestrator/adapters/database.py",
         '"synchronous=FULL"',
         '"synchronous=NORMAL"',
-        ("tests/shell/test_journal.py",),
+        ("tests/shell/test_journal.py::test_commits_are_flushed_and_foreign_keys_hold",),
     ),
     Mutant(
         "entries-one-by-one",
@@ -65,7 +65,7 @@ IN_THE_SHELL: Final = (
         _JOURNAL,
         '        self._database.execute("BEGIN IMMEDIATE")\n        return self._check_epoch()',
         "        return self._check_epoch()",
-        ("tests/shell/test_journal.py",),
+        ("tests/shell/test_journal.py::test_performed_seq_reaches_the_disk_with_the_next_append",),
     ),
     Mutant(
         "written-after-another-took-over",
@@ -73,7 +73,7 @@ IN_THE_SHELL: Final = (
         _JOURNAL,
         '        self._database.execute("BEGIN IMMEDIATE")\n        return self._check_epoch()',
         '        self._database.execute("BEGIN IMMEDIATE")\n        return self._epoch or 0',
-        ("tests/shell/test_journal.py",),
+        ("tests/shell/test_journal.py::test_loser_is_fenced_when_another_process_took_over",),
     ),
     Mutant(
         "chain-without-its-links",
@@ -81,7 +81,7 @@ IN_THE_SHELL: Final = (
         _JOURNAL,
         "hashlib.sha256(previous.encode() + text.encode())",
         "hashlib.sha256(text.encode())",
-        ("tests/shell/test_journal.py",),
+        ("tests/shell/test_journal.py::test_whoever_remembers_the_head_notices_a_change_anywhere_before_it",),
     ),
     Mutant(
         "audit-cut-off-at-its-end",
@@ -89,7 +89,7 @@ IN_THE_SHELL: Final = (
         _JOURNAL,
         "        if count < expected:\n",
         "        if count < 0:\n",
-        ("tests/shell/test_journal.py",),
+        ("tests/shell/test_journal.py::test_verify_notices_a_cut_tail_only_by_what_is_remembered",),
     ),
     Mutant(
         "audit-that-was-written-anew",
@@ -97,7 +97,7 @@ IN_THE_SHELL: Final = (
         _JOURNAL,
         "if remembered and count == remembered.entry_count and head != remembered.head_hash:",
         "if remembered and count == remembered.entry_count and not head:",
-        ("tests/shell/test_journal.py",),
+        ("tests/shell/test_journal.py::test_verify_notices_a_history_that_was_written_anew",),
     ),
     Mutant(
         "crash-forgets-what-was-said-once",
