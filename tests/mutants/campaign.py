@@ -145,12 +145,14 @@ def main() -> int:
             bar = progress.add_task("mutants", total=len(mutants))
             for outcome in judged(mutants, sound, options.jobs, named_only=options.named_only):
                 outcomes.append(outcome)
-                console.print(f"{outcome.word} ({outcome.seconds:.0f} s)", highlight=False, markup=False)
+                console.print(
+                    f"{outcome.word} ({outcome.seconds:.0f} s)", highlight=False, markup=False, soft_wrap=True
+                )
                 progress.advance(bar)
         console.print("running what has noticed something without any mutant", highlight=False)
         outcomes = proven(outcomes, sound, options.jobs)
     except BrokenRunError as error:
-        console.print(str(error), highlight=False, markup=False)
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
         return 2
     finally:
         shutil.rmtree(folder, ignore_errors=True)

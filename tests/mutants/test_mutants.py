@@ -71,23 +71,15 @@ def small(tmp_path: Path) -> Path:
 
 def test_what_is_caught_is_told_from_what_survives_and_from_what_says_nothing(small: Path, tmp_path: Path) -> None:
     sound = Checkout(small, tmp_path / "sound")
+    outcomes = list(judged([NOTICED, UNNOTICED, NO_PYTHON], sound, 2))
+    tests = sound.folder / "tests/core/test_verdicts.py"
+    tests.write_text(f"{tests.read_text()}\n\ndef test_that_is_broken() -> None:\n    raise AssertionError\n")
+    always = Outcome("fails-always", "", "", caught_by="tests/core/test_verdicts.py::test_that_is_broken")
 
-    outcomes = proven(list(judged([NOTICED, UNNOTICED, NO_PYTHON], sound, 2)), sound, 0)
+    found = {each.name: each for each in proven([*outcomes, always], sound, 0)}
 
-    found = {each.name: each for each in outcomes}
     caught, survived, broken = (found[each.name] for each in (NOTICED, UNNOTICED, NO_PYTHON))
     assert (caught.caught_by, caught.ring) == ("tests/core/test_verdicts.py::test_nothing_shows_nothing", "rules")
     assert (survived.caught_by, survived.error) == ("", "")
     assert "SyntaxError" in broken.error
-
-
-def test_what_fails_without_a_mutant_too_has_noticed_nothing(small: Path, tmp_path: Path) -> None:
-    with (small / "tests/core/test_verdicts.py").open("a", encoding="utf-8") as file:
-        file.write("\n\ndef test_that_is_broken() -> None:\n    raise AssertionError\n")
-    noticed = Outcome(NOTICED.name, "", "", caught_by="tests/core/test_verdicts.py::test_nothing_shows_nothing")
-    failed = replace(noticed, caught_by="tests/core/test_verdicts.py::test_that_is_broken")
-
-    outcomes = proven([noticed, failed], Checkout(small, tmp_path / "sound"), 0)
-
-    assert outcomes[0] == noticed
-    assert (outcomes[1].caught_by, outcomes[1].error) == ("", f"{failed.caught_by} fails without it too")
+    assert (found[always.name].caught_by, found[always.name].error) == ("", f"{always.caught_by} fails without it too")
