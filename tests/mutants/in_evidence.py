@@ -100,7 +100,7 @@ IN_EVIDENCE: Final = (
         _FOLD,
         "np.where(up == 1, np.nan, down)",
         "np.where(up != 0, np.nan, down)",
-        ("tests/telemetry/test_telemetry_monitor.py::test_window_is_what_a_slow_reading_of_the_stream_gives",),
+        ("tests/telemetry/test_telemetry_monitor.py::test_outage_lasts_until_the_endpoint_has_answered",),
     ),
     Mutant(
         "reboot-is-no-crash",
