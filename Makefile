@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta lock clean storm
+.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta lock clean storm mutants
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -60,6 +60,8 @@ crash: $(VENV)/dev ## Kill the orchestrator, and fail its disk, at every system 
 
 storm: $(VENV)/dev ## Storms and floods by thousands of devices against an orchestrator over a real broker; needs mosquitto, strace.
 	$(BIN)/python -m tests.storm.campaign $(STORM)
+mutants: $(VENV)/dev ## Plant bugs in copies of the product, one at a time, and see which test notices.
+	$(BIN)/python -m tests.mutants.campaign $(MUTANTS)
 
 fuzz: $(VENV)/dev ## Feed every decoder a million payloads that somebody evil might send.
 	$(BIN)/python -m tests.fuzz.campaign $(FUZZ)

@@ -257,3 +257,11 @@ def test_there_is_no_share_of_nothing(whole: int) -> None:
 def test_five_of_a_hundred_are_not_more_than_five_percent() -> None:
     assert [exceeds_percent(failed, 100, 5.0) for failed in (5, 6)] == [False, True]
     assert [exceeds_percent(failed, 1000, 0.1) for failed in (1, 2)] == [False, True]
+
+
+def test_a_share_is_above_its_limit_from_the_very_next_device_on() -> None:
+    for percent in range(1, 100):
+        for whole in range(1, 200):
+            allowed = percent * whole // 100
+            above = [exceeds_percent(part, whole, percent) for part in (allowed, allowed + 1)]
+            assert above == [False, True], f"{allowed} of {whole}, {percent}%"

@@ -80,6 +80,23 @@ def test_a_device_is_ordered_the_artifact_of_its_own_architecture() -> None:
         assert artifact.arch == bench.fleet[name].arch
 
 
+def test_each_device_is_sent_back_to_what_it_ran_itself() -> None:
+    bench = Bench(make_fleet(12))
+    before = {name: "1.1.0" if number % 2 else "1.0.0" for number, name in enumerate(bench.devices)}
+    for name, version in before.items():
+        bench.devices[name].version = version
+    bench.speak()
+    bench.reach_wave(1)
+    bench.install_wave()
+
+    bench.command("rollback", rollout="r-001")
+
+    orders = {name: desired(bench, name) for name in bench.wave(0) + bench.wave(1)}
+    assert {order.action for order in orders.values()} == {"rollback"}
+    assert {name: order.version for name, order in orders.items()} == {name: before[name] for name in orders}
+    assert {order.version for order in orders.values()} == {"1.0.0", "1.1.0"}
+
+
 @pytest.mark.parametrize(
     "change", [{"arch": "unheard-of"}, {"device_type": "toaster"}, {"version": "7"}, {"group": "x"}]
 )

@@ -263,6 +263,17 @@ def test_nothing_goes_on_while_the_orchestrator_settles() -> None:
     assert bench.ask(CANARY).decision == "go"
 
 
+def test_nobody_is_let_go_just_after_a_reconnect_either() -> None:
+    bench = Bench()
+    bench.start()
+    bench.take(bench.engine.reconnected(bench.now))
+
+    first = bench.ask(CANARY)
+    bench.advance(30)
+
+    assert (first.reason, bench.ask(CANARY).decision) == ("settling", "go")
+
+
 def test_nobody_is_overdue_because_the_orchestrator_was_away() -> None:
     bench = Bench()
     bench.start()

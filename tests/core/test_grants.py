@@ -78,10 +78,22 @@ def paused(bench: Bench) -> None:
     bench.command("pause", rollout="r-001")
 
 
+def frozen(bench: Bench) -> None:
+    bench.state.frozen = "half the fleet fell silent at once"
+
+
+def halted(bench: Bench) -> None:
+    """As it is between the halt and the hold that follows it."""
+    bench.rollout.phase = Phase.HALTED
+
+
 @pytest.mark.parametrize(
     ("stop", "why"),
-    [(held, "hold"), (paused, "paused"), (quarantined, "quarantined"), (aborted, "not_eligible")],
-)
+    [
+        (held, "hold"), (frozen, "frozen"), (paused, "paused"), (halted, "rollout_stopped"),
+        (quarantined, "quarantined"), (aborted, "not_eligible"),
+    ],
+)  # fmt: skip
 def test_a_stop_takes_effect_at_the_next_question(stop: Callable[[Bench], None], why: str) -> None:
     bench = Bench()
     bench.start()
@@ -143,6 +155,17 @@ def test_no_more_than_max_parallel_deploys_are_on_their_way() -> None:
     bench.run(names[0], "2.0.0")
     bench.report(names[0])
     assert [bench.ask(name).decision for name in names[3:6]] == ["go", "wait", "wait"]
+
+
+def test_stragglers_of_an_earlier_wave_take_places_of_the_present_one() -> None:
+    bench = wave_bench(22, limits={"max_parallel_deploys": 3})
+    first, *others = bench.wave(1)
+    for name in bench.wave(0):
+        bench.member(name).progress = Progress.GRANTED
+    there = 3 - len(bench.wave(0))
+
+    assert [bench.ask(name).decision for name in (first, *others[:3])] == ["go"] * there + ["wait"] * (4 - there)
+    assert reason(bench, others[-1]) == "capacity"
 
 
 @pytest.mark.parametrize(

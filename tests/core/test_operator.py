@@ -389,6 +389,19 @@ def test_a_start_without_a_baseline_is_refused_and_says_what_to_do() -> None:
     assert "declare absolute limits" in error.message
 
 
+def test_what_the_new_version_does_while_it_is_rolled_out_is_not_normal() -> None:
+    bench = Bench()
+    bench.start()
+    bench.install_wave(errors_per_sample=50)
+    bench.advance(120)
+
+    group = bench.fleet[CANARY].group
+    normal = bench.monitor.baseline(group, now=bench.now, seconds=86400, excluding_version="3.0.0", min_samples=1)
+
+    assert normal is not None
+    assert normal.error_rate == 0
+
+
 def test_the_version_that_was_rolled_out_becomes_the_baseline_of_the_next() -> None:
     bench = Bench()
     bench.start()

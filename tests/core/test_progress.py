@@ -214,6 +214,23 @@ def test_a_failing_wave_goes_back_and_then_waits_for_a_person() -> None:
     assert bench.phase() is Phase.ROLLED_BACK
 
 
+def test_a_late_member_that_fails_stops_the_rollout_although_its_wave_is_over() -> None:
+    bench = wave_bench(12, waves=[{"name": "wave-1", "percentage": 50}, {"name": "wave-2", "percentage": 100}])
+    late = bench.wave(1)[0]
+    bench.set_online(late, is_online=False)
+    bench.install_wave()
+    bench.soak()
+    assert (bench.phase(), bench.rollout.wave) == (Phase.DEPLOYING, 2)
+
+    bench.set_online(late)
+    bench.fail(late)
+    bench.tick()
+
+    assert bench.phase() is Phase.ROLLING_BACK
+    assert "finished in wave-1 failed" in bench.rollout.reason
+    assert progress_of(bench, bench.wave(2)) == {Progress.HELD}
+
+
 @pytest.mark.parametrize("is_retried", [False, True])
 def test_a_person_goes_on_after_a_wave_went_back_with_the_next_wave_or_with_the_same_devices(
     *, is_retried: bool

@@ -1,7 +1,9 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from device_client.core.asking import PATIENCE_SECONDS
 from device_client.core.effects import DrawNonce, LogRefusal, Persist, PublishReady, StopApplication, SwitchSlot
 from device_client.core.events import Connected, Disconnected, GrantReceived, HoldCleared, HoldReceived
 from device_client.core.grant import GrantRefusal
@@ -132,6 +134,19 @@ def test_unanswered_question_is_asked_again_ever_more_slowly() -> None:
     assert pauses[0] < 20
     assert pauses[-1] > 200
     assert max(pauses) <= 375
+
+
+def test_devices_whose_answers_were_lost_together_ask_again_at_moments_of_their_own() -> None:
+    moments = []
+    for number in range(200):
+        bench = Bench().started()
+        bench.device = replace(bench.device, id=f"d-{number:04d}")
+        bench.order(1)
+        assert bench.device.ask_at is not None
+        moments.append(bench.device.ask_at - bench.now)
+
+    assert len(set(moments)) == 200
+    assert max(moments) - min(moments) > PATIENCE_SECONDS / 3
 
 
 def test_question_is_asked_again_after_a_reconnect() -> None:

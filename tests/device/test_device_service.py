@@ -1,11 +1,12 @@
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from device_client.adapters.boot import boot_id
+from device_client.adapters.boot import boot_id, boot_seconds
 from device_client.adapters.heartbeat import Beat, read_beat, write_beat
 from device_client.adapters.processes import identify
 from device_client.adapters.service import BEAT_SECONDS, Service
@@ -90,6 +91,13 @@ def test_heartbeat_is_on_the_boot_clock_and_says_whose_it_is(tmp_path: Path) -> 
     me = identify(os.getpid())
     assert me is not None
     assert read_beat(tmp_path) == Beat("boot-1", 12.5, is_starting=True, pid=me.pid, started_ticks=me.started_ticks)
+
+
+def test_boot_clock_counts_from_the_boot_and_knows_no_dates() -> None:
+    thirty_years_seconds = 30 * 365 * 86400
+
+    assert time.monotonic() <= boot_seconds() + 1
+    assert boot_seconds() < thirty_years_seconds < time.time()  # noqa: TID251 - shown to be another clock
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@nobody-listens", "vsock:2:1"])

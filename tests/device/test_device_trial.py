@@ -5,9 +5,10 @@ from device_client.core.effects import StartApplication, SwitchSlot
 from device_client.core.events import ApplicationExited, Disconnected, Probed, Step
 from device_client.core.machine import Phase
 from device_client.core.probe import Health, is_proven, observe
+from device_client.core.record import Refusal
 from device_client.core.switching import GATE_WAIT_SECONDS_MAX
 from schemas.messages import HealthCheck
-from tests.device.device_bench import CHECK, Bench
+from tests.device.device_bench import CHECK, Bench, digest
 
 
 def assert_turned_back(bench: Bench, code: str) -> None:
@@ -287,6 +288,17 @@ def test_damaged_slot_is_never_gone_back_to() -> None:
     assert len(bench.all(SwitchSlot)) == 1
 
 
+def test_slot_that_was_found_damaged_at_a_start_is_no_way_back_later() -> None:
+    bench = Bench().on_trial()
+    del bench.disk["blue"]
+    bench.start()
+
+    bench.wait(300)
+
+    assert (bench.phase(), bench.version, bench.error_code) == (Phase.FAILED, "1.1.0", "no_safe_rollback")
+    assert bench.link == "green"
+
+
 def test_damaged_standby_is_not_activated() -> None:
     bench = Bench().ready()
     bench.fail(Step.CHECK, ErrorCode.INTEGRITY_FAILED)
@@ -342,6 +354,18 @@ def test_release_rolled_back_here_is_not_taken_again_under_the_same_generation()
 
     assert (bench.phase(), bench.version) == (Phase.ROLLED_BACK, "1.0.0")
     assert bench.all(SwitchSlot) == []
+
+
+def test_release_that_failed_here_is_remembered_through_reboots() -> None:
+    bench = Bench().on_trial()
+    bench.wait(300)
+    bench.probe_for(30)
+    failed = (Refusal(generation=1, manifest_sha256=digest("manifest 1.1.0")),)
+    assert bench.record.refused == failed
+
+    bench.reboot()
+
+    assert bench.record.refused == failed
 
 
 def test_release_rolled_back_here_may_be_tried_under_a_newer_generation() -> None:

@@ -345,6 +345,26 @@ async def test_leaving_does_not_count_what_it_drops_as_sent() -> None:
     assert idle == before
 
 
+@pytest.mark.parametrize("count", [0, 2, 3])
+async def test_what_was_sent_counts_as_arrived_once_the_broker_has_acknowledged_all_of_it(count: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        packets_heard = [await peer.hear() for _ in range(3)]
+        await peer.say(*(Puback(each.packet_id) for each in packets_heard[:count] if isinstance(each, Publish)))
+
+    idle: list[int] = []
+    async with scripted(script) as url:
+        connection = await Connection.open(
+            url, "me", WILL, note_refused=lambda *_: None, on_idle=lambda: idle.append(1)
+        )
+        idle.clear()
+        connection.send(orders(3))
+        with pytest.raises(DisconnectedError):
+            await connection.read(1)
+
+    assert bool(idle) is (count == 3)
+
+
 # The embedded broker itself.
 
 

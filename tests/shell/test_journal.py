@@ -203,6 +203,18 @@ def test_verify_notices_a_history_that_was_written_anew(path: Path, tmp_path: Pa
         reader.verify(other)
 
 
+def test_whoever_remembers_the_head_notices_a_change_anywhere_before_it(path: Path, tmp_path: Path) -> None:
+    remembered = fill(path)
+    with contextlib.closing(Journal(tmp_path / "rewritten.db")) as rewritten:
+        rewritten.open_epoch(1.0)
+        for i in range(5):
+            rewritten.append([("noted", json.dumps({"i": i or "another"}))], at=10.0 + i)
+
+        assert rewritten.verify().entry_count == 5, "it is a whole chain"
+        with pytest.raises(JournalCorruptError, match="entry 5 is not the one remembered; history was rewritten"):
+            rewritten.verify(remembered)
+
+
 def test_verify_accepts_a_journal_that_grew_since(path: Path) -> None:
     remembered = fill(path)
     fill(path)

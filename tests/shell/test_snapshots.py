@@ -7,8 +7,10 @@ import pytest
 from orchestrator.adapters import snapshots
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.snapshots import SNAPSHOT_NAME, Snapshots
+from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.core.state import State
+from schemas.commands import RolloutCommand
 from tests.core.core_bench import Bench, durable
 from tests.reporting.report_bench import complete, make_bench, roll_back
 
@@ -104,6 +106,22 @@ def test_a_disk_that_refuses_costs_nothing_but_time(bench: Bench, tmp_path: Path
     kept.write(kept.make(bench.state, bench.engine.seq))
 
     assert kept.load() is None
+
+
+def test_an_engine_that_resumes_says_again_what_may_not_have_been_said() -> None:
+    bench = make_bench(6)
+    bench.start()
+    bench.engine.handle(CommandReceived("alice", "pause", RolloutCommand(rollout="r-001")), bench.now)  # never sent
+    kept, seq = freeze(bench.state), bench.engine.seq
+
+    bench.engine = type(bench.engine)(
+        bench.journal, bench.engine.context, lambda payload: payload, bench.engine._tree, summary_seconds=float("inf")
+    )
+    bench.engine.resume(thaw(kept), seq)
+    said = [each.topic for each in bench.take(bench.engine.start(bench.now))]
+
+    assert said.count("fleet/v1/rollout/r-001/event/paused") == 1
+    assert "fleet/v1/rollout/r-001/event/started" not in said
 
 
 def test_an_engine_that_resumes_publishes_what_the_one_before_may_not_have(tmp_path: Path) -> None:

@@ -203,6 +203,17 @@ def test_sample_without_a_version_brings_bad_news_of_the_version_that_ran() -> N
     assert monitor.version_of("a") == "2"
 
 
+def test_outage_lasts_until_the_endpoint_has_answered() -> None:
+    monitor = Monitor()
+    now = feed(monitor, "a")
+    tell(monitor, "a", "g", sample(11, endpoint_up=False), now + 30)
+    tell(monitor, "a", "g", sample(12, endpoint_up=None), now + 60)
+    assert monitor.endpoints_down(["a"], version="2", now=now + 60) == {"a": 30.0}
+
+    tell(monitor, "a", "g", sample(13, endpoint_up=True), now + 90)
+    assert monitor.endpoints_down(["a"], version="2", now=now + 90) == {}
+
+
 def test_bad_sample_is_no_evidence_of_health() -> None:
     monitor = Monitor(stale_after_seconds=40.0)
     now = feed(monitor, "a", healthy=True)

@@ -1,0 +1,104 @@
+"""What the device makes of messages, and when it connects again; without a broker."""
+
+import hashlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from device_client.adapters.mqtt import RECONNECT_SECONDS, RECONNECT_SECONDS_MAX, Broker, Bus
+from device_client.adapters.trust import PinnedKeys
+from device_client.core.events import DesiredReceived, Event, GrantReceived, HoldCleared, HoldReceived
+from schemas.codec import encode
+from schemas.dsse import GRANT_TYPE, seal
+from schemas.messages import Ready
+from schemas.topics import Kind, TopicTree
+from tests.device.device_bench import Bench, make_desired
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+TOPICS = TopicTree()
+GRANT = Bench().ready().make_grant(Ready(generation=1, step="activate", nonce="a" * 32), desired_sha256="0" * 64)
+ENVELOPE = seal(GRANT_TYPE, encode(GRANT), KEY)
+DESIRED = encode(make_desired(7))
+ATTEMPTS = 12
+
+
+class Hearing(Bus):
+    """A bus without a broker: messages are handed to it, and it sleeps without waiting."""
+
+    def __init__(self) -> None:
+        self.heard: list[Event] = []
+        self.pauses: list[float] = []
+        trust = PinnedKeys((), (KEY.public_key().public_bytes_raw(),))
+        broker = Broker("127.0.0.1", 1, None, None)
+        super().__init__(broker, TOPICS, "pi-1", trust=trust, clock=lambda: 0.0, post=self.heard.append)
+
+    def hear(self, kind: Kind, payload: bytes, *, retained: bool = False, device: str = "pi-1") -> list[Event]:
+        self.heard.clear()
+        ids = {} if kind is Kind.HOLD else {"device": device}
+        message = SimpleNamespace(topic=TOPICS.build(kind, **ids), payload=payload, retain=retained)
+        self._on_message(self._client, None, message)
+        return list(self.heard)
+
+
+@pytest.fixture
+def bus() -> Iterator[Hearing]:
+    made = Hearing()
+    yield made
+    made.end()
+
+
+def test_grant_is_heard_only_as_it_is_given_and_never_from_the_brokers_store(bus: Hearing) -> None:
+    assert bus.hear(Kind.GRANT, ENVELOPE) == [GrantReceived(GRANT)]
+    assert bus.hear(Kind.GRANT, ENVELOPE, retained=True) == []
+
+
+@pytest.mark.parametrize("payload", [b'{"reason": "fire"}', b"stop!", b"\xff", b"{", b"[]"])
+def test_whatever_stands_where_the_brake_is_is_a_brake(bus: Hearing, payload: bytes) -> None:
+    assert bus.hear(Kind.HOLD, payload, retained=True) == [HoldReceived()]
+
+
+def test_brake_is_lifted_by_taking_it_away(bus: Hearing) -> None:
+    assert bus.hear(Kind.HOLD, b"") == [HoldCleared()]
+
+
+def test_order_that_vanished_from_the_broker_orders_nothing(bus: Hearing) -> None:
+    order = DesiredReceived(make_desired(7), hashlib.sha256(DESIRED).hexdigest())
+
+    assert bus.hear(Kind.DESIRED, DESIRED, retained=True) == [order]
+    assert bus.hear(Kind.DESIRED, b"", retained=True) == []
+
+
+@pytest.mark.parametrize(("kind", "payload"), [(Kind.GRANT, ENVELOPE), (Kind.DESIRED, DESIRED)])
+def test_what_is_said_to_another_device_is_not_heard(bus: Hearing, kind: Kind, payload: bytes) -> None:
+    assert bus.hear(kind, payload, device="pi-2") == []
+
+
+def test_pauses_between_attempts_to_connect_grow_and_are_not_those_of_other_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = [pauses_of(Hearing(), monkeypatch) for _ in range(2)]
+
+    most = [min(RECONNECT_SECONDS * 2**number, RECONNECT_SECONDS_MAX) for number in range(ATTEMPTS)]
+    assert all(full / 2 <= pause <= full for device in pauses for pause, full in zip(device, most, strict=True))
+    assert not set(pauses[0]) & set(pauses[1])
+
+
+def pauses_of(bus: Hearing, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let a device try to reach a broker that is not there, and return how long it would have slept each time."""
+    found: list[float] = []
+
+    def refuse(*_arguments: object) -> None:
+        raise ConnectionRefusedError
+
+    def sleep(seconds: float) -> bool:
+        found.append(seconds)
+        if len(found) == ATTEMPTS:
+            bus._ended.set()
+        return bus._ended.is_set()
+
+    monkeypatch.setattr(bus._client, "connect", refuse)
+    monkeypatch.setattr(bus._ended, "wait", sleep)
+    bus._run()
+    return found

@@ -1,0 +1,213 @@
+"""Mutants of what is made of health: samples, windows, baselines, checks, who reads it."""
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_FOLD: Final = "orchestrator/telemetry/fold.py"
+_JUDGEMENT: Final = "orchestrator/telemetry/judgement.py"
+_HISTORY: Final = "orchestrator/telemetry/history.py"
+_LEASES: Final = "orchestrator/core/leases.py"
+
+IN_EVIDENCE: Final = (
+    Mutant(
+        "gate-without-checks-passes",
+        "a gate in which nothing is judged lets the next wave begin",
+        "schemas/verdicts.py",
+        "return max(verdicts, default=Verdict.INCONCLUSIVE)",
+        "return max(verdicts, default=Verdict.PASS)",
+        ("tests/core/test_verdicts.py", "tests/telemetry/test_telemetry_gates.py"),
+    ),
+    Mutant(
+        "silent-devices-are-well",
+        "the devices that the new version has killed say nothing bad, and the gate passes",
+        _JUDGEMENT,
+        "    if window.silent:\n",
+        "    if window.silent and not window.device_count:\n",
+        ("tests/telemetry/test_telemetry_gates.py",),
+    ),
+    Mutant(
+        "suspect-devices-are-well",
+        "devices whose samples contradict each other vouch for the new version",
+        _JUDGEMENT,
+        "    if window.suspect:\n",
+        "    if window.suspect and not window.device_count:\n",
+        ("tests/telemetry/test_telemetry_gates.py",),
+    ),
+    Mutant(
+        "few-samples-are-enough",
+        "one request that went well proves a version",
+        _JUDGEMENT,
+        "    if samples < check.min_samples:\n",
+        "    if samples < min(check.min_samples, 1):\n",
+        ("tests/telemetry/test_telemetry_gates.py",),
+    ),
+    Mutant(
+        "dry-run-decides",
+        "a check that somebody only tries out stops, or passes, rollouts",
+        _JUDGEMENT,
+        "for each in results if not each.dry_run)",
+        "for each in results)",
+        ("tests/telemetry/test_telemetry_gates.py::test_a_dry_run_is_judged_and_shown_and_has_no_say",),
+    ),
+    Mutant(
+        "stale-samples-are-fresh",
+        "what a device said before it died vouches for it for ever",
+        "orchestrator/telemetry/windows.py",
+        "(age <= limit) & (age < (inf if seconds is None else seconds))",
+        "(age < (inf if seconds is None else seconds))",
+        (
+            "tests/telemetry/test_telemetry_monitor.py::test_device_is_silent_when_three_of_its_intervals_bring_no_sample",
+        ),
+    ),
+    Mutant(
+        "late-samples-count",
+        "old samples that a broker had kept overwrite what the device says now",
+        _FOLD,
+        "    dropped = is_repeated | is_late\n",
+        "    dropped = is_repeated\n",
+        ("tests/telemetry/test_telemetry_monitor.py::test_outcomes_name_what_became_of_each_sample",),
+    ),
+    Mutant(
+        "repeated-samples-count",
+        "a broker that delivers twice doubles every error",
+        _FOLD,
+        "    dropped = is_repeated | is_late\n",
+        "    dropped = is_late\n",
+        ("tests/telemetry/test_telemetry_monitor.py::test_outcomes_name_what_became_of_each_sample",),
+    ),
+    Mutant(
+        "falling-counters-are-believed",
+        "a device whose counters fall back hides the errors that it has made",
+        _FOLD,
+        "    falls = np.fmin.reduce(list(rises.values())) < 0\n",
+        "    falls = np.fmin.reduce(list(rises.values())) < -np.inf\n",
+        ("tests/telemetry/test_telemetry_monitor.py::test_outcomes_name_what_became_of_each_sample",),
+    ),
+    Mutant(
+        "new-version-answers-for-the-old",
+        "the errors of the version before are counted against the new one, and a good release is rolled back",
+        _FOLD,
+        "        columns.restart(rows[switched])\n",
+        "",
+        (
+            "tests/telemetry/test_telemetry_monitor.py::test_window_of_a_new_version_holds_nothing_of_the_old_one_when_the_version_changes_within_a_boot",
+        ),
+    ),
+    Mutant(
+        "no-answer-ends-an-outage",
+        "an endpoint that is down counts as up again as soon as the device says nothing of it",
+        _FOLD,
+        "np.where(up == 1, np.nan, down)",
+        "np.where(up != 0, np.nan, down)",
+        ("tests/telemetry/test_telemetry_monitor.py::test_outage_lasts_until_the_endpoint_has_answered",),
+    ),
+    Mutant(
+        "reboot-is-no-crash",
+        "a version that takes the whole device down is not seen to crash",
+        _FOLD,
+        'crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0) + is_new_boot)',
+        'crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0))',
+        (
+            "tests/telemetry/test_telemetry_monitor.py::test_counters_of_a_new_boot_count_from_zero_and_the_boot_is_a_restart",
+        ),
+    ),
+    Mutant(
+        "baseline-of-the-updated",
+        "the new version is compared with itself, and is always as good as that",
+        _HISTORY,
+        "if version != excluding_version and start",
+        "if start",
+        (
+            "tests/telemetry/test_telemetry_baseline.py::test_baseline_of_a_group_that_only_ran_the_excluded_version_is_none",
+        ),
+    ),
+    Mutant(
+        "baseline-of-next-to-nothing",
+        "what is normal is taken from three requests of one night",
+        _HISTORY,
+        "if min(total.requests, total.samples) < max(min_samples, 1):",
+        "if max(total.requests, total.samples) < max(min_samples, 1):",
+        ("tests/telemetry/test_telemetry_baseline.py::test_baseline_needs_its_minimum_of_requests",),
+    ),
+    Mutant(
+        "baseline-of-devices-on-trial",
+        "devices that a rollout is changing at this moment say what is normal",
+        "orchestrator/service.py",
+        "is_normal = serves and not device.quarantine",
+        "is_normal = not device.quarantine",
+        ("tests/core/test_operator.py::test_what_the_new_version_does_while_it_is_rolled_out_is_not_normal",),
+    ),
+    Mutant(
+        "shares-in-floating-point",
+        "of a limit of 7% that is met exactly, rounding makes a breach, or of a breach none",
+        "schemas/conditions.py",
+        "return part * 100_000 > round(percent * 1000) * whole",
+        "return part / whole * 100 > percent",
+        ("tests/core/test_conditions.py::test_a_share_is_above_its_limit_from_the_very_next_device_on",),
+    ),
+    Mutant(
+        "share-of-nothing",
+        "a wave without devices passes, or fails, a limit on shares",
+        "schemas/conditions.py",
+        "    if whole <= 0:\n        raise ValueError",
+        "    if whole < 0:\n        raise ValueError",
+        ("tests/core/test_conditions.py",),
+    ),
+    Mutant(
+        "limit-that-is-reached-holds",
+        "an error rate of exactly what must stay below passes",
+        "schemas/conditions.py",
+        '            case "<":\n                return observed < limit',
+        '            case "<":\n                return observed <= limit',
+        ("tests/core/test_conditions.py", "tests/telemetry/test_telemetry_gates.py"),
+    ),
+    Mutant(
+        "flood-is-let-in",
+        "one device that sends without end makes the orchestrator deaf to all others",
+        "orchestrator/telemetry/limiter.py",
+        "limit = now + (BURST_COUNT - 1) * _INTERVAL_SECONDS",
+        "limit = now + (BURST_COUNT - 1) * 1e9",
+        ("tests/core/test_intake.py",),
+    ),
+    Mutant(
+        "samples-in-another-shard",
+        "a device speaks where an evaluator reads that is not to read it, and is counted twice",
+        "orchestrator/intake.py",
+        "(rows != UNKNOWN) & (self._shards[rows] == shards)",
+        "rows != UNKNOWN",
+        ("tests/core/test_intake.py",),
+    ),
+    Mutant(
+        "evaluator-that-hangs-counts-as-reading",
+        "an evaluator has stopped, and gates pass on what nobody reads",
+        _LEASES,
+        "if now - worker.heard_at <= STALE_SECONDS)",
+        "if now - worker.heard_at <= LOST_SECONDS * 100)",
+        ("tests/core/test_leases.py",),
+    ),
+    Mutant(
+        "evaluator-under-a-lease-that-ended",
+        "an evaluator that woke up after its shards went to another speaks for devices that it no longer hears",
+        _LEASES,
+        "return known.reads if term == known.reads_under else frozenset()",
+        "return known.shards",
+        ("tests/core/test_leases.py",),
+    ),
+    Mutant(
+        "nobody-reads-until-the-evaluator-does",
+        "whenever an evaluator comes, the samples of its devices are lost until it has begun",
+        _LEASES,
+        "return ALL_SHARDS.difference(*(worker.reads for worker in self._workers.values()))",
+        "return ALL_SHARDS.difference(*(worker.shards for worker in self._workers.values()))",
+        ("tests/core/test_leases.py",),
+    ),
+    Mutant(
+        "evaluator-speaks-for-all",
+        "an evaluator that was taken over by somebody invents the health of devices that are not its own",
+        "orchestrator/intake.py",
+        "is_right: _Mask = (rows != UNKNOWN) & allowed[self._shards[rows]]",
+        "is_right: _Mask = rows != UNKNOWN",
+        ("tests/core/test_evaluator.py",),
+    ),
+)
