@@ -66,7 +66,7 @@ class Scrape:
     """Families by name, and the values of their samples."""
 
     def __init__(self, text: str) -> None:
-        self.families: dict[str, "Metric"] = {each.name: each for each in text_string_to_metric_families(text)}
+        self.families: dict[str, Metric] = {each.name: each for each in text_string_to_metric_families(text)}
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
         for family in self.families.values():
