@@ -115,7 +115,7 @@ def _verdicts(shown: list[Rollout]) -> Metric:
 def _checks(state: State, shown: list[Rollout], context: Context, now: float) -> Iterator[Metric]:
     labels = ("rollout", "gate", "check")
     value = _family("gate_check_value", "What a check of a gate observes.", *labels)
-    limit = _family("gate_check_limit", "What it is compared with.", *labels)
+    limit = _family("gate_check_limit", "The limit that a check is compared with.", *labels)
     margin = _family("gate_check_margin_ratio", "How much of the limit is left; below 0 the check is broken.", *labels)
     for rollout in shown:
         gate, checks = _judged(state, rollout, context, now)
