@@ -3,7 +3,7 @@
 They begin with the process, as counters do; a replayed journal counts nothing a second time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -13,6 +13,7 @@ from orchestrator.core import events as e
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
+from orchestrator.core.stopping import FAILURE_THRESHOLD
 from orchestrator.tally import OTHER
 
 TYPES_MAX: Final = 50
@@ -24,6 +25,13 @@ _INSTALL_SECONDS: Final = (1, 5, 15, 30, 60, 120, 300, 600, 1800, _HOUR, 4 * _HO
 _ROLLOUT_SECONDS: Final = (10 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, _DAY, 3 * _DAY, 7 * _DAY)
 _WAIT_SECONDS: Final = (_MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 4 * _HOUR, 8 * _HOUR, _DAY, 3 * _DAY)
 _COMMIT_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+_SCOPES: Final[Mapping[str, str]] = {
+    "rollback_device": "device",
+    "rollback_affected": "device",
+    "rollback_wave": "wave",
+    "rollback_all": "fleet",
+}
 
 
 class FactMetrics:
@@ -71,12 +79,22 @@ class FactMetrics:
         )
         self._types: set[str] = set()
         self._waiting_since: dict[str, float] = {}
+        self._expected: set[str] = set()
+        """Rollouts whose ways back are shown."""
 
     def collect(self) -> Iterable[Metric]:
         """Yield all families, without the moments at which each was made."""
         for family in self._registry.collect():
             family.samples = [each for each in family.samples if not each.name.endswith("_created")]
             yield family
+
+    def expect(self, state: State) -> None:
+        """Show what may be counted of the rollouts that go on as 0: a rise from nothing is none to Prometheus."""
+        active = {each.id: each for each in state.active}
+        for name in active.keys() - self._expected:
+            for scope, trigger in _ways_back(active[name]):
+                self._rollbacks.labels(scope, trigger)
+        self._expected = set(active)
 
     def note_commit(self, seconds: float) -> None:
         """Take how long a commit took."""
@@ -145,6 +163,15 @@ class FactMetrics:
         since = self._waiting_since.pop(rollout, None)
         if since is not None:
             self._wait_seconds.observe(now - since)
+
+
+def _ways_back(rollout: Rollout) -> Iterator[tuple[str, str]]:
+    """Yield by which scope and trigger a rollout may be ordered back."""
+    yield from (("wave", each) for each in ("canary_gate", "wave_gate", FAILURE_THRESHOLD))
+    yield from (("fleet", each) for each in ("operator", "rejected"))
+    for trigger in rollout.policy.rollback_triggers.all:
+        if trigger.action in _SCOPES:
+            yield _SCOPES[trigger.action], trigger.name
 
 
 def _awaits_approval_then(rollout: Rollout) -> bool:

@@ -137,6 +137,7 @@ class _Scrape:
         now, engine = self._watched.clock(), self._watched.engine
         yield from self._fleet.collect(now)
         yield from collect_rollouts(engine.state, engine.context, now)
+        self._watched.facts.expect(engine.state)
         yield from self._watched.facts.collect()
         yield from self._process.collect()
 

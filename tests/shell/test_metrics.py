@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.metric_facts import TYPES_MAX
+from orchestrator.adapters.metric_facts import TYPES_MAX, FactMetrics
 from orchestrator.adapters.metric_rollouts import RECENT_MAX, RECENT_SECONDS, margin_ratio
 from orchestrator.adapters.metric_state import PAIRS_MAX, REASONS, VERSIONS_MAX
 from orchestrator.core.rollout import Phase
@@ -120,7 +120,8 @@ async def test_what_happened_is_counted_and_timed() -> None:
         ("start", "ok"): 2, ("approve", "ok"): 1, ("other", "error"): 1,
     }  # fmt: skip
     assert scrape.value("tidegate_gate_evaluations_total", gate="wave_gate", verdict="pass") == 2
-    assert scrape.values("tidegate_rollbacks_total", "scope", "trigger") == {
+    rollbacks = scrape.values("tidegate_rollbacks_total", "scope", "trigger")
+    assert {key: count for key, count in rollbacks.items() if count} == {
         ("device", "crash_loop"): 1, ("wave", "failure_threshold"): 1,
     }  # fmt: skip
     assert scrape.value("tidegate_messages_invalid_total", kind="info", reason="undecodable") == 1
@@ -130,6 +131,28 @@ async def test_what_happened_is_counted_and_timed() -> None:
     assert scrape.value("tidegate_rollout_duration_seconds_sum") == ended.ended_at - ended.started_at
     assert scrape.value("tidegate_install_duration_seconds_count", phase="prepare") == 8
     assert scrape.value("tidegate_install_duration_seconds_count", phase="prove") == 8
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_every_way_back_stands_at_none_before_it_is_taken(is_restarted: bool) -> None:  # noqa: FBT001 - a case
+    """Else the first rollback would be no rise, and nobody would be told of it."""
+    watch = make_watch(fleet=make_fleet(6))
+    bench = watch.bench
+    bench.start()
+    if is_restarted:
+        bench.boot()
+        watch.facts = FactMetrics()
+        bench.engine._note_fact = watch.facts.note_fact
+    before = (await watch.scrape()).values("tidegate_rollbacks_total", "scope", "trigger")
+    bench.advance(30)
+    bench.command("rollback", rollout=bench.rollout.id)
+
+    after = (await watch.scrape()).values("tidegate_rollbacks_total", "scope", "trigger")
+
+    assert set(before.values()) == {0}
+    assert {key: count for key, count in after.items() if count} == {("fleet", "operator"): 1}
+    assert set(after) == set(before)
+    assert {("device", "crash_loop"), ("wave", "canary_gate"), ("wave", "wave_gate")} <= set(before)
 
 
 async def test_the_wait_for_a_person_lasts_from_the_verdict_to_the_approval() -> None:
@@ -175,7 +198,7 @@ async def test_a_replayed_journal_counts_nothing_a_second_time() -> None:
     scrape = await watch.scrape()
 
     assert scrape.value("tidegate_rollout_duration_seconds_count") == 1
-    assert scrape.value("tidegate_rollbacks_total", scope="wave") == 1
+    assert scrape.value("tidegate_rollbacks_total", trigger="failure_threshold") == 1
 
 
 async def test_no_device_is_named_unless_it_is_asked_for() -> None:
