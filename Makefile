@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta lock clean storm mutants
+.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta lock clean storm mutants bench-scrape
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -20,7 +20,7 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 test: $(VENV)/dev ## All tests that need nothing installed.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian" $(TESTS)
 
-test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace.
+test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool).
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian" $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
@@ -89,6 +89,9 @@ bench-evaluators: $(VENV)/demo ## What a sample costs the orchestrator when an e
 
 bench-judging: $(VENV)/demo ## How long one look at a million deployed devices takes.
 	$(BIN)/python benchmarks/judging.py
+
+bench-scrape: $(VENV)/demo ## What a scrape of a million devices in a rollout costs.
+	$(BIN)/python benchmarks/scrape.py
 
 bench-nab: $(VENV)/demo ## What triggers and checks make of the Numenta Anomaly Benchmark's series; NAB=folder of its data.
 	$(BIN)/python benchmarks/nab.py $(NAB)

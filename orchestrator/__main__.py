@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.adapters import clock
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
+from orchestrator.adapters.watching import Endpoint
 from orchestrator.cli import (
     audit,
     broker_config,
@@ -95,6 +96,17 @@ def orchestrator(
     settle_seconds: Annotated[
         float, typer.Option(min=0.0, help="How long after a connect nothing goes on, until the fleet has spoken.")
     ] = 5.0,
+    metrics_host: Annotated[str, typer.Option(help="Where metrics and health probes are served.")] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="0 takes a free port. If it is not given: 9464, and if that is taken, none.", show_default=False
+        ),
+    ] = None,
+    metrics: Annotated[bool, typer.Option("--metrics/--no-metrics", help="Serve them.")] = True,
+    metrics_per_device: Annotated[
+        bool, typer.Option("--metrics-per-device", help="Name every device with its version; as many series.")
+    ] = False,
     restored: Annotated[
         bool,
         typer.Option(
@@ -115,6 +127,7 @@ def orchestrator(
             enrolment=parse_enrolment(enrol),
             tick_seconds=tick_seconds,
             settle_seconds=settle_seconds,
+            metrics=Endpoint(metrics_host, metrics_port, metrics_per_device) if metrics else None,
             restored=restored,
         )
         asyncio.run(until_signalled(run_orchestrator(settings, lambda line: print(line, flush=True))))

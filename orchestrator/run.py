@@ -14,11 +14,13 @@ from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private
+from orchestrator.adapters.metric_facts import FactMetrics
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import check_registry_url, serve_registry
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.adapters.trust import LiveTrust, ReleaseTrust
+from orchestrator.adapters.watching import Endpoint, Watched, serve_watching
 from orchestrator.core.context import Context
 from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.releases import ReleaseError
@@ -52,6 +54,7 @@ class Settings:
         enrolment: Which devices may introduce themselves.
         tick_seconds: How often decisions by time are taken.
         settle_seconds: How long after a connect nothing goes on.
+        metrics: Where others watch it; None: nowhere.
         restored: The journal was put back from a backup, and the broker may not remember that there was a newer one.
     """
 
@@ -64,6 +67,7 @@ class Settings:
     enrolment: Enrolment = OPEN
     tick_seconds: float = 1.0
     settle_seconds: float = 5.0
+    metrics: Endpoint | None = None
     restored: bool = False
 
 
@@ -83,7 +87,8 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         store.verify(live.trust)
     else:
         _name_useless(store, live.trust)
-    journal = Journal(settings.folder / JOURNAL_NAME)
+    facts = FactMetrics()
+    journal = Journal(settings.folder / JOURNAL_NAME, facts.note_commit)
     tree = TopicTree(settings.topic_root)
     try:
         async with serve_registry(
@@ -103,6 +108,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 tree,
                 settle_seconds=settings.settle_seconds,
                 note_refusal=refusals.note,
+                note_fact=facts.note_fact,
             )
 
             kept = Snapshots(settings.folder / SNAPSHOT_NAME, journal)
@@ -132,9 +138,6 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     return RESTORED
                 return RESTORED if remembered is not None and not _holds(journal, remembered) else ""
 
-            async def ready() -> None:
-                announce(json.dumps({"ready": True, "epoch": engine.state.epoch, "registry": url}))
-
             bus = MqttBus(
                 engine,
                 settings.broker,
@@ -150,8 +153,9 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 asyncio.create_task(_keep_snapshots(engine, bus, kept)),
                 asyncio.create_task(_keep_histories(monitor, histories)),
             ]
+            watched = Watched(engine, bus, journal, facts, clock.now, settings.tick_seconds)
             try:
-                await bus.run(ready)
+                await _serve(watched, settings.metrics, url, announce)
             except asyncio.CancelledError:
                 if bus.failure is None:
                     kept.write(kept.make(engine.state, engine.seq))
@@ -162,6 +166,16 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     each.cancel()
     finally:
         journal.close()
+
+
+async def _serve(watched: Watched, endpoint: Endpoint | None, url: str, announce: Callable[[str], None]) -> None:
+    async with serve_watching(watched, endpoint) as metrics_url:
+
+        async def ready() -> None:
+            said = {"ready": True, "epoch": watched.engine.state.epoch, "registry": url, "metrics": metrics_url}
+            announce(json.dumps({key: value for key, value in said.items() if value is not None}))
+
+        await watched.bus.run(ready)
 
 
 def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:

@@ -85,7 +85,7 @@ async def serve_registry(store_folder: Path, host: str, port: int) -> AsyncItera
 
 
 @contextlib.asynccontextmanager
-async def serve_app(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+async def serve_app(app: Starlette, host: str, port: int, *, what: str = "registry") -> AsyncIterator[str]:
     """Serve what devices fetch inside the running loop and yield its base URL.
 
     Args:
@@ -93,11 +93,12 @@ async def serve_app(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
         host: A name or address that devices reach; it is listened on and stands in the URL. For all interfaces
             (``0.0.0.0`` or ``::``) the URL holds this machine's host name.
         port: To listen on; 0 takes a free one.
+        what: Stands in errors, and in the options that they name.
 
     Raises:
         RegistryError: Host and port cannot be listened on.
     """
-    with _listen(host, port) as listener:
+    with _listen(host, port, what) as listener:
         name = socket.gethostname() if host in _WILDCARDS else host
         config = uvicorn.Config(
             app,
@@ -125,16 +126,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    remedy = "set --registry-host to an address of this machine and --registry-port to a free port (0 takes any)"
+def _listen(host: str, port: int, what: str) -> socket.socket:
+    remedy = f"set --{what}-host to an address of this machine and --{what}-port to a free port (0 takes any)"
     if not 0 <= port <= _PORT_MAX:
-        raise RegistryError(f"the registry cannot listen on {host} port {port}: no such port; {remedy}")
+        raise RegistryError(f"the {what} cannot listen on {host} port {port}: no such port; {remedy}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
-        raise RegistryError(f"the registry cannot listen on {host} port {port}: {reason}; {remedy}") from error
+        raise RegistryError(f"the {what} cannot listen on {host} port {port}: {reason}; {remedy}") from error
 
 
 def _serve_from(folder: Path, media_type: str) -> Callable[[Request], Awaitable[Response]]:

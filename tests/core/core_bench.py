@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from orchestrator.adapters.journal import Journal, StoredEntry
 from orchestrator.core.context import Context
-from orchestrator.core.events import event_from_json
+from orchestrator.core.events import AnyEvent, event_from_json
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
 from orchestrator.core.members import Member, Progress
@@ -149,6 +149,7 @@ class Bench:
     journal: Journal = field(default_factory=lambda: Journal(None))
     warm_up_seconds: float = 330.0
     summary_seconds: float = float("inf")
+    note_fact: Callable[[State, AnyEvent, float], None] | None = None
     now: float = START
 
     def __post_init__(self) -> None:
@@ -173,6 +174,7 @@ class Bench:
             TREE,
             settle_seconds=settle_seconds,
             summary_seconds=self.summary_seconds,
+            note_fact=self.note_fact,
         )
         return self.take(self.engine.start(self.now, restored))
 
