@@ -11,6 +11,7 @@ from typing import Final
 
 from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.dashboard import DashboardConfig, check_dashboard_url
 from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private
@@ -53,6 +54,8 @@ class Settings:
         tick_seconds: How often decisions by time are taken.
         settle_seconds: How long after a connect nothing goes on.
         restored: The journal was put back from a backup, and the broker may not remember that there was a newer one.
+        dashboard: Whether the registry's port also serves the dashboard.
+        dashboard_broker_url: Where browsers find the broker's WebSocket; None lets the page guess.
     """
 
     broker: BrokerUrl
@@ -65,6 +68,8 @@ class Settings:
     tick_seconds: float = 1.0
     settle_seconds: float = 5.0
     restored: bool = False
+    dashboard: bool = True
+    dashboard_broker_url: str | None = None
 
 
 async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -75,6 +80,8 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
     """
     started_at = clock.now()
     check_registry_url(settings.registry_url)
+    check_dashboard_url(settings.dashboard_broker_url)
+    page = DashboardConfig(settings.dashboard_broker_url, settings.topic_root) if settings.dashboard else None
     command_key = load_private(settings.folder / "keys" / "command.key")
     public_key = command_key.public_key().public_bytes_raw()
     live = LiveTrust(settings.folder, public_key)
@@ -87,7 +94,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
     tree = TopicTree(settings.topic_root)
     try:
         async with serve_registry(
-            settings.folder / "releases", settings.registry_host, settings.registry_port
+            settings.folder / "releases", settings.registry_host, settings.registry_port, page
         ) as local_url:
             url = settings.registry_url or local_url
             monitor, histories = Monitor(), KeptHistories(settings.folder / HISTORY_NAME)
