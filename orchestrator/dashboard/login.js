@@ -33,7 +33,9 @@ export function saveLogin(login) {
 
 export function loginOf(app) {
   const field = (name, label, attributes, help) =>
-    h("label", { key: name }, h("span", {}, label), h("input", { name, required: name !== "password" && name !== "user", autocomplete: "off", spellcheck: "false", ...attributes }), help && h("small", {}, help));
+    h("div", { key: name },
+      h("label", {}, h("span", {}, label), h("input", { name, required: name !== "password" && name !== "user", autocomplete: "off", spellcheck: "false", "aria-describedby": help && `help-${name}`, ...attributes })),
+      help && h("small", { id: `help-${name}` }, help));
   return h("main", { key: "login", class: "login" },
     h("h1", {}, h("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "tidegate"),
     app.link.trouble && h("p", { class: "notice bad", role: "alert" }, `✖ ${app.link.trouble}`),

@@ -16,6 +16,7 @@ import { rolloutsView } from "./view_rollouts.js";
 import { startView } from "./view_start.js";
 
 const FRAME_MILLISECONDS = 150;
+const FRAME_SHARE = 8; // drawing takes an eighth of the time at most, however large the fleet and slow the machine
 const SWEEP_MILLISECONDS = 10_000;
 const EXPLAIN_MILLISECONDS = 2000;
 const VIEWS = { "": rolloutsView, rollout: rolloutView, fleet: fleetView, device: deviceView, start: startView, audit: auditView };
@@ -24,6 +25,7 @@ const page = document.getElementById("page");
 const worker = new Worker("link_worker.js", { type: "module" });
 const published = new Map();
 let lastFrameAt = 0;
+let frameCost = 0;
 let isDue = false;
 
 const app = {
@@ -131,7 +133,7 @@ function explain(name, body, key) {
 function draw() {
   if (isDue) return;
   isDue = true;
-  const wait = Math.max(0, lastFrameAt + FRAME_MILLISECONDS - performance.now());
+  const wait = Math.max(0, lastFrameAt + Math.max(FRAME_MILLISECONDS, FRAME_SHARE * frameCost) - performance.now());
   setTimeout(() => requestAnimationFrame(render), wait);
 }
 
@@ -141,7 +143,7 @@ function render() {
   app.now = Date.now();
   patch(page, app.login ? [...frameOf(app, viewOf()), dialogOf(app)] : [loginOf(app)]);
   document.body.classList.toggle("stale", app.link.state === "lost" || app.link.state === "opening");
-  document.body.classList.toggle("held", app.model.hold !== null);
+  frameCost = performance.now() - lastFrameAt;
 }
 
 /** Whatever somebody publishes, one view that cannot show it must not take the page away. */

@@ -81,6 +81,8 @@ export function square(pen, place, x, y, size) {
   pen.lineWidth = Math.max(1.5, size / 7);
   const inset = pen.lineWidth / 2;
   const outline = () => pen.strokeRect(x + inset, y + inset, size - 2 * inset, size - 2 * inset);
+  const thin = () => { pen.lineWidth = 1; pen.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1); };
+  const dot = () => pen.fillRect(x + size * 0.3, y + size * 0.3, size * 0.4, size * 0.4);
   const line = (...points) => {
     pen.beginPath();
     points.forEach(([across, down], index) => (index ? pen.lineTo(x + across * size, y + down * size) : pen.moveTo(x + across * size, y + down * size)));
@@ -89,7 +91,8 @@ export function square(pen, place, x, y, size) {
     case "full": pen.fillRect(x, y, size, size); break;
     case "half": outline(); pen.fillRect(x, y + size / 2, size, size / 2); break;
     case "ring": pen.fillRect(x, y, size, size); pen.fillStyle = tone("panel"); pen.fillRect(x + size / 3, y + size / 3, size / 3, size / 3); break;
-    case "hollow": outline(); break;
+    case "hollow": thin(); break;
+    case "pupil": thin(); dot(); break;
     case "bar": outline(); pen.fillRect(x + size * 0.4, y, size * 0.2, size); break;
     case "dash": pen.fillRect(x + size / 5, y + size * 0.42, size * 0.6, Math.max(1.5, size * 0.16)); break;
     case "slash": outline(); line([0, 1], [1, 0]); pen.stroke(); break;
@@ -97,7 +100,7 @@ export function square(pen, place, x, y, size) {
     case "diamond": line([0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]); pen.fill(); break;
     case "triangle": line([1, 0], [1, 1], [0, 0.5]); pen.fill(); break;
     case "triangle-hollow": line([0.92, 0.1], [0.92, 0.9], [0.1, 0.5]); pen.closePath(); pen.stroke(); break;
-    default: pen.fillRect(x + size * 0.28, y + size * 0.28, size * 0.44, size * 0.44);
+    default: dot();
   }
 }
 

@@ -5,13 +5,14 @@ const PROGRESS = {
   returning: "returning", returned: "returned", stranded: "failed", held: "held", skipped: "skipped",
 };
 const WORKING = new Set(["downloading", "verifying", "installing", "ready", "draining", "switching", "waiting"]);
-const ORDER = ["done", "trial", "working", "ordered", "held", "waiting", "returning", "returned", "failed", "skipped"];
+const ORDER = ["done", "trial", "working", "ordered", "held", "waiting", "unreached", "returning", "returned", "failed", "skipped"];
+const UNREACHED = new Set(["pending", "ordered", "held"]);
 
-/** Return how many devices of a wave are where, `[[place, count], …]`, from what the orchestrator counts. */
-export function placesOfCounts(counts) {
+/** Return how many devices are where, `[[place, count], …]`, from what the orchestrator counts of a rollout or a wave. */
+export function placesOfCounts(counts, isOver = false) {
   const found = new Map();
   for (const [progress, size] of Object.entries(counts)) {
-    const place = PROGRESS[progress];
+    const place = isOver && UNREACHED.has(progress) ? "unreached" : PROGRESS[progress];
     if (place && size > 0) found.set(place, (found.get(place) ?? 0) + size);
   }
   return ORDER.filter((place) => found.has(place)).map((place) => [place, found.get(place)]);

@@ -24,7 +24,8 @@ const PATTERNS = {
 };
 const PARSERS = Object.entries(PATTERNS).map(([kind, pattern]) => [kind, new RegExp(`^${pattern.replace(/\{(\w+)\}/g, `(?<$1>${ID})`)}$`)]);
 
-/** What is subscribed to, each with what a person misses without it. Devices are many: their news are sent once (QoS 0). */
+/** What is subscribed to, each with what a person misses without it. QoS 1: of a large fleet's
+ * retained documents a broker drops what a slow reader does not take in time, unless it must be acknowledged. */
 export const SUBSCRIPTIONS = [
   { filter: "rollout/#", qos: 1, what: "rollouts" },
   { filter: "orchestrator/#", qos: 1, what: "the orchestrator" },
@@ -32,10 +33,10 @@ export const SUBSCRIPTIONS = [
   { filter: "all/hold", qos: 1, what: "the brake" },
   { filter: "group/+/summary", qos: 1, what: "groups" },
   { filter: "audit", qos: 1, what: "the audit" },
-  { filter: "device/+/availability", qos: 0, what: "presence of devices" },
-  { filter: "device/+/info", qos: 0, what: "what devices are" },
-  { filter: "device/+/reported", qos: 0, what: "what devices run" },
-  { filter: "device/+/desired", qos: 0, what: "orders of devices" },
+  { filter: "device/+/availability", qos: 1, what: "presence of devices" },
+  { filter: "device/+/info", qos: 1, what: "what devices are" },
+  { filter: "device/+/reported", qos: 1, what: "what devices run" },
+  { filter: "device/+/desired", qos: 1, what: "orders of devices" },
   { filter: "device/+/event/+", qos: 0, what: "events of devices" },
 ];
 

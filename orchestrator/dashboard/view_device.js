@@ -29,7 +29,7 @@ function heading(app, device, said) {
   return h("div", { class: "heading" },
     h("h1", {}, device.id, h("span", { class: "what" }, device.info ? ` ${device.info.type}, ${device.info.region}, group ${device.info.group}` : "")),
     h("p", { class: `phase big ${PLACES[place].tone}` }, swatch(place), ` ${PLACES[place].words}`, device.reported && h("span", { class: "at" }, `, ${spaced(device.reported.state)}`),
-      h("span", { class: `at ${presence[0]}` }, ` ${presence[1]}`), said && Number.isFinite(said.last_seen_seconds) && h("span", { class: "at" }, `, last heard ${ago(0, said.last_seen_seconds * 1000)} before it was asked`)),
+      h("span", { class: `at ${presence[0]}` }, ` ${presence[1]}`)),
     device.reported?.percentage !== null && device.reported?.percentage !== undefined && device.reported.state !== "idle" && h("progress", { max: 100, value: device.reported.percentage, "aria-label": "update" }));
 }
 
@@ -83,7 +83,7 @@ function facts(app, device) {
     ["ordered", desired && h("span", {}, `${desired.action} ${desired.version}, generation ${desired.generation}, `, h("a", { href: `#/rollout/${desired.rollout}` }, desired.rollout), ` ${desired.wave}`)],
     ["has seen", reported && `generation ${reported.observed}${desired && reported.observed < desired.generation ? " (not the last order yet)" : ""}`],
     ["reported", reported?.at && timeOf(reported.at, app.now)], ["site", info?.site], ["architecture", info?.arch], ["agent", info?.agent],
-    ["sessions", info && `${info.session}, the last since ${timeOf(info.at, app.now)}`],
+    ["sessions", info && `${info.session}${info.at ? `, the last since ${timeOf(info.at, app.now)}` : ""}`],
     ["tags", info?.tags.join(", ")], ["known issues", info?.issues.join(", ")], ["maintenance", info?.maintenance && "yes"],
     ["sleeps until", info?.sleepingUntil && timeOf(info.sleepingUntil, app.now)], ["disk free", info?.diskFree && bytes(info.diskFree)], ["memory", info?.memory && bytes(info.memory)],
   ].filter(([, value]) => value);

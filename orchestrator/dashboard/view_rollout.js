@@ -7,7 +7,8 @@ import { timelineSection } from "./view_timeline.js";
 import { described, legend, matrix, tally } from "./matrix.js";
 import { ago, clock, grouped, milliseconds, percent, timeOf } from "./numbers.js";
 import { membersOf, placeInRollout } from "./places.js";
-import { releaseName, stack, versions, wavePlaces } from "./view_rollouts.js";
+import { check, isObject, list } from "./shape.js";
+import { cellsOf, releaseName, stack, versions, wavePlaces } from "./view_rollouts.js";
 import { VERDICTS, orderedVerbs, phaseLook, phaseWords, spaced } from "./words.js";
 
 const NAMED_MAX = 10_000;
@@ -18,7 +19,7 @@ export function rolloutView(app) {
   return [
     h("div", { key: "top", class: "top" }, heading(app, rollout), actions(app, rollout)),
     h("div", { key: "columns", class: "columns" },
-      h("div", { key: "left" }, timelineSection(app, rollout), gateSection(app, rollout), devicesSection(app, rollout)),
+      h("div", { key: "left" }, timelineSection(app, rollout), evidenceSection(app, rollout), gateSection(app, rollout), devicesSection(app, rollout)),
       h("div", { key: "right" }, whySection(app, rollout), eventsSection(app, rollout))),
   ];
 }
@@ -33,7 +34,7 @@ function heading(app, { id, status }) {
     h("p", { class: "faint" }, `started ${timeOf(status.startedAt, app.now)} by ${status.startedBy}, `,
       status.endedAt === null ? `running for ${clock((app.now - status.startedAt) / 1000)}` : `ended ${timeOf(status.endedAt, app.now)} after ${clock((status.endedAt - status.startedAt) / 1000)}`,
       status.planDigest && h("span", { title: status.planDigest }, ` · plan ${status.planDigest.slice(0, 12)}`)),
-    status.reasons.length > 0 && h("p", { class: "why" }, status.reasons.join(" · ")));
+    status.reasons.length > 0 && h("p", { class: "why" }, status.reasons.map(spaced).join(" · ")));
 }
 
 function actions(app, { id, status }) {
@@ -49,7 +50,7 @@ function actions(app, { id, status }) {
 
 function gateSection(app, rollout) {
   const { gates, status } = rollout;
-  if (!gates.size) return h("section", { key: "gate" }, h("h2", {}, "Gate"), h("p", { class: "empty" }, "Nothing has been judged yet."));
+  if (!gates.size) return h("section", { key: "gate" }, h("h2", {}, "Gate"), h("p", { class: "empty" }, status.endedAt === null ? "Nothing has been judged yet." : "No gate was judged."));
   const newest = [...gates].reduce((one, other) => (other[1].at >= one[1].at ? other : one))[0];
   const chosen = app.ui[`gate-${rollout.id}`] ?? (gates.has(status.wave) ? status.wave : newest);
   const gate = gates.get(chosen) ?? gates.get(newest);
@@ -66,13 +67,25 @@ function gateSection(app, rollout) {
 
 function devicesSection(app, rollout) {
   const waves = rollout.status.waves.map((wave) => ({ wave, names: membersOf(app.model, rollout, wave.wave).slice(0, NAMED_MAX) }));
-  const cellsOf = (names) => names.map((id) => ({ id, place: placeInRollout(app.model.devices.get(id), rollout) }));
-  const rows = waves.map((each) => ({ ...each, cells: cellsOf(each.names) }));
+  const rows = waves.map((each) => ({ ...each, cells: named(app, rollout, each.names) }));
   const all = tally(rows.flatMap((each) => each.cells));
+  if (rollout.status.endedAt !== null && all.some(([place]) => place === "moved")) return countedSection(app, rollout);
   return h("section", { key: "devices" },
     h("h2", {}, "Waves and devices"),
     legend(all),
     h("div", { class: "waves" }, rows.map(({ wave, cells }) => waveRow(app, rollout, wave, cells))));
+}
+
+const named = (app, rollout, names) => names.map((id) => ({ id, place: placeInRollout(app.model.devices.get(id), rollout) }));
+
+/** Of a rollout whose devices have later orders, the bus only knows how many ended where. */
+function countedSection(app, rollout) {
+  const rows = rollout.status.waves.map((wave) => ({ wave, cells: cellsOf(wavePlaces(rollout, wave)).slice(0, NAMED_MAX) }));
+  return h("section", { key: "devices" },
+    h("h2", {}, "Waves and devices"),
+    legend(tally(rows.flatMap((each) => each.cells))),
+    h("div", { class: "waves" }, rows.map(({ wave, cells }) => waveRow(app, rollout, wave, cells))),
+    h("p", { class: "faint" }, "Its devices have later orders by now; these squares are how many ended where."));
 }
 
 function waveRow(app, rollout, wave, cells) {
@@ -87,19 +100,32 @@ function waveRow(app, rollout, wave, cells) {
       wave.done > 0 && h("span", {}, `${grouped(wave.healthy)} healthy`),
       wave.failed > 0 && h("span", { class: "bad" }, `✖ ${grouped(wave.failed)} failed`),
       wave.offline > 0 && h("span", { class: "wait" }, `${grouped(wave.offline)} offline`),
-      wave.state !== "done" && rollout.status.endedAt === null && h("span", { class: "faint" }, `soak ${clock(left)} left`),
+      wave.state !== "done" && left > 0 && rollout.status.endedAt === null && h("span", { class: "faint" }, `soak ${clock(left)} left`),
       health && health.errorRate !== null && h("span", { class: "faint" }, `errors ${percent(health.errorRate)}`),
       health && health.p95 !== null && h("span", { class: "faint" }, `p95 ${milliseconds(health.p95)}`),
       look && h("span", { class: look.tone }, `${look.sign} gate ${wave.gate}`)),
     cells.length < wave.devices && stack(wavePlaces(rollout, wave), wave.devices),
-    cells.length > 0 && matrix(cells, { size: cells.length > 500 ? 10 : 14, label: described(wave.wave, tally(cells), cells), open: (id) => app.go(`#/device/${id}`), key: "cells" }),
+    cells.length > 0 && matrix(cells, { size: cells.length > 500 ? 10 : 14, label: described(wave.wave, tally(cells), cells), open: cells[0].id ? (id) => app.go(`#/device/${id}`) : null, key: "cells" }),
     cells.length < wave.devices && h("p", { class: "faint" }, `${grouped(wave.devices - cells.length)} of ${grouped(wave.devices)} cannot be named: they have no order of this rollout (any more).`));
 }
 
-function whySection(app, rollout) {
-  const { status, gates } = rollout;
+/** Ask the orchestrator for its account, again whenever something has changed. */
+function explained(app, { id, status, gates }) {
   const key = [status.phase, status.wave, status.paused, [...gates.values()].map((gate) => gate.verdict).join()].join("|");
-  const { data, error } = app.explain(`rollout ${rollout.id}`, { rollout: rollout.id }, key);
+  return app.explain(`rollout ${id}`, { rollout: id }, key);
+}
+
+/** What closed the gate, with its numbers: the last step that something failed in; what was seen after a rollback has no time. */
+function evidenceSection(app, rollout) {
+  const { data } = explained(app, rollout);
+  const failed = (Array.isArray(data?.why) ? data.why : []).map((step) => ({ ...step, checks: list(step.evidence).filter(isObject).map(check) }));
+  const last = failed.findLast((step) => step.at && step.checks.some((each) => each.verdict === "fail"));
+  if (!last) return h("section", { key: "evidence" });
+  return h("section", { key: "evidence" }, h("h2", {}, "What stopped it", h("span", { class: "faint" }, ` ${last.at ? timeOf(Date.parse(last.at), app.now) : ""}`)), checkTable(last.checks));
+}
+
+function whySection(app, rollout) {
+  const { data, error } = explained(app, rollout);
   if (error) return h("section", { key: "why" }, h("h2", {}, "How it came here"), h("p", { class: "faint" }, `The orchestrator was asked and did not say: ${error.message}`));
   if (!data) return h("section", { key: "why" });
   return h("section", { key: "why" },

@@ -27,7 +27,7 @@ function card(app, rollout) {
   const look = phaseLook(status);
   const total = status.counts.total ?? 0;
   const done = sum(status.waves, "done");
-  const counted = placesOfCounts(status.counts);
+  const counted = placesOfCounts(status.counts, Boolean(look.ended));
   return h("article", { key: id, class: `card tone-${look.tone}` },
     h("div", { class: "head" },
       h("h3", {}, h("a", { href: `#/rollout/${id}` }, id)),
@@ -38,7 +38,7 @@ function card(app, rollout) {
       h("p", {}, h("b", {}, `${grouped(done)}/${grouped(total)}`), " updated"),
       h("p", { class: status.counts.failed_ever ? "bad" : "faint" }, `${status.counts.failed_ever ? "✖ " : ""}${status.counts.failed_ever ?? 0} failed`),
       h("p", { class: "faint" }, timing(app, status))),
-    h("p", { class: "why" }, status.reasons.filter((each) => !look.ended || !each.startsWith("paused")).join(" · ")));
+    h("p", { class: "why" }, status.reasons.map(spaced).join(" · ")));
 }
 
 function timing(app, status) {
@@ -63,14 +63,16 @@ function strip(rollout, counted) {
   return [matrix(cells, { size: cells.length <= 60 ? 14 : 10, label: described(rollout.id, counted), key: "strip" }), h("div", { class: "wide", key: "legend" }, legend(counted))];
 }
 
-const cellsOf = (counted) => counted.flatMap(([place, size]) => Array.from({ length: size }, () => ({ place })));
+/** As many squares as there are devices of each place; which is which is not known. */
+export const cellsOf = (counted) => counted.flatMap(([place, size]) => Array.from({ length: size }, () => ({ place })));
 
 /** Where the devices of a wave are, from its own document, else from what the status says of it. */
 export function wavePlaces(rollout, wave) {
   const counts = rollout.waves.get(wave.wave)?.counts;
-  if (counts && Object.keys(counts).length) return placesOfCounts(counts);
+  const isOver = rollout.status.endedAt !== null;
+  if (counts && Object.keys(counts).length) return placesOfCounts(counts, isOver);
   const rest = Math.max(0, wave.devices - wave.done - wave.failed);
-  return [["done", wave.done], ["failed", wave.failed], ["waiting", rest]].filter(([, size]) => size > 0);
+  return [["done", wave.done], ["failed", wave.failed], [isOver ? "unreached" : "waiting", rest]].filter(([, size]) => size > 0);
 }
 
 /** Above so many devices: one bar for each wave, with the numbers. */

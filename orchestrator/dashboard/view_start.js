@@ -13,13 +13,13 @@ export function startView(app) {
   const change = (event) => { form[event.target.name] = event.target.type === "checkbox" ? event.target.checked : event.target.value; form.plan = null; app.draw(); };
   return [
     h("h1", { key: "title" }, "Plan and start"),
-    h("form", { key: "form", class: "start", onsubmit: (event) => { event.preventDefault(); ask(app, form); }, oninput: change },
+    h("form", { key: "form", class: "startform", onsubmit: (event) => { event.preventDefault(); ask(app, form); }, oninput: change },
       h("label", {}, h("span", {}, "Release"), h("input", { name: "release", required: true, list: "releases", autocomplete: "off", placeholder: "sensor-app-1.2.0" })),
       h("datalist", { id: "releases" }, releases.map((each) => h("option", { key: each, value: each }))),
       h("label", {}, h("span", {}, "Policy"), h("select", { name: "policyFrom" },
-        h("option", { value: "" }, "named, in the orchestrator's folder"), h("option", { value: "json" }, "pasted as JSON"),
+        h("option", { value: "" }, "by name"), h("option", { value: "json" }, "pasted as JSON"),
         rollouts.filter((each) => each.plan?.policy).map((each) => h("option", { key: each.id, value: each.id }, `that of ${each.id}`)))),
-      form.policyFrom === "" && h("label", { key: "name" }, h("span", {}, "Name of the policy"), h("input", { name: "policy", required: true, autocomplete: "off", placeholder: "careful" })),
+      form.policyFrom === "" && h("label", { key: "name" }, h("span", {}, "Policy's name"), h("input", { name: "policy", required: true, autocomplete: "off", placeholder: "careful" })),
       form.policyFrom === "json" && h("label", { key: "json", class: "whole" }, h("span", {}, "Policy as JSON"), h("textarea", { name: "policyJson", rows: 8, required: true, spellcheck: "false" })),
       h("label", {}, h("span", {}, "Name of the rollout"), h("input", { name: "rollout", autocomplete: "off", pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]{0,63}", placeholder: "next free" })),
       h("label", {}, h("span", {}, "Time scale"), h("input", { name: "scale", type: "number", min: 1, step: "any", placeholder: "1" })),
@@ -84,8 +84,8 @@ function planOf(app, form) {
     list(plan.supersedes).length > 0 && h("p", { class: "wait" }, `! ends ${plan.supersedes.join(", ")} as superseded`),
     list(plan.warnings).map((each) => h("p", { key: each, class: "wait" }, `! ${each}`)),
     lint.length > 0 && h("h3", {}, `Lint: ${plan.lint_count ?? lint.length} findings`),
-    h("ul", { class: "lint" }, lint.map((each, index) => h("li", { key: index, class: each.severity === "error" && !each.silenced ? "bad" : each.severity === "warning" && !each.silenced ? "wait" : "faint" },
-      h("b", {}, `${each.id} ${each.silenced ? "accepted" : each.severity}`), ` ${each.where}: ${each.message}`, h("small", {}, each.silenced ? `accepted: ${each.silenced}` : each.remedy)))),
+    h("ul", { class: "lint" }, lint.map((each, index) => h("li", { key: index, class: each.silenced ? "faint" : "" },
+      h("b", { class: each.silenced ? "" : { error: "bad", warning: "wait" }[each.severity] ?? "faint" }, `${each.id} ${each.silenced ? "accepted" : each.severity}`), ` ${each.where}: ${each.message}`, h("small", {}, each.silenced ? `accepted: ${each.silenced}` : each.remedy)))),
     h("p", { class: "buttons" }, h("button", { class: errors.length ? "grave" : "primary", disabled: app.link.state !== "on", onclick: start }, errors.length ? "Start in spite of lint errors" : "Start this plan"), h("span", { class: "faint" }, `plan ${String(plan.plan_digest).slice(0, 12)}; if the fleet changes meanwhile, the start is refused`)));
 }
 

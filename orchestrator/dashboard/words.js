@@ -3,8 +3,8 @@
 export const PHASES = {
   deploying: { sign: "▶", tone: "busy" },
   soaking: { sign: "◔", tone: "busy" },
-  awaiting_approval: { sign: "⏸", tone: "wait", waits: true },
-  awaiting_devices: { sign: "⏸", tone: "wait", waits: true },
+  awaiting_approval: { sign: "‖", tone: "wait", waits: true },
+  awaiting_devices: { sign: "‖", tone: "wait", waits: true },
   rolling_back: { sign: "↩", tone: "back" },
   halted: { sign: "■", tone: "bad", waits: true },
   completed: { sign: "✔", tone: "good", ended: true },
@@ -12,7 +12,7 @@ export const PHASES = {
   rolled_back: { sign: "↩", tone: "bad", ended: true },
   superseded: { sign: "⇥", tone: "calm", ended: true },
 };
-const PAUSED = { sign: "⏸", tone: "wait", waits: true };
+const PAUSED = { sign: "‖", tone: "wait", waits: true };
 const UNKNOWN = { sign: "?", tone: "wait" };
 
 export function phaseLook(status) {
@@ -42,9 +42,10 @@ export const PLACES = {
   trial: { words: "on trial", tone: "busy", shape: "ring" },
   done: { words: "updated", tone: "good", shape: "full" },
   steady: { words: "as ordered", tone: "good", shape: "full" },
-  ordered: { words: "ordered", tone: "calm", shape: "hollow" },
+  ordered: { words: "ordered", tone: "calm", shape: "pupil" },
   held: { words: "held", tone: "calm", shape: "bar" },
-  waiting: { words: "waiting", tone: "faint", shape: "dot" },
+  waiting: { words: "waiting", tone: "faint", shape: "hollow" },
+  unreached: { words: "not reached", tone: "faint", shape: "hollow" },
   skipped: { words: "left out", tone: "faint", shape: "dash" },
   offline: { words: "offline", tone: "wait", shape: "slash" },
   moved: { words: "in a later rollout", tone: "faint", shape: "dot" },
