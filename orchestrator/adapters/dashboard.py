@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.middleware import Middleware
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -84,13 +84,9 @@ def dashboard_routes(config: DashboardConfig) -> Sequence[BaseRoute]:
     async def lead(_request: Request) -> Response:
         return RedirectResponse("/dashboard/")
 
-    files = StaticFiles(directory=FOLDER, html=True)
-    page = Mount(
-        "/dashboard",
-        routes=[Route("/config.json", tell), Mount("/", files)],
-        middleware=[Middleware(_Headers)],
-    )
-    return [Route("/", lead), page]
+    # An application of its own answers also what is not there, so that every answer has the headers.
+    page = Starlette(routes=[Route("/config.json", tell), Mount("/", StaticFiles(directory=FOLDER, html=True))])
+    return [Route("/", lead), Mount("/dashboard", _Headers(page))]
 
 
 class _Headers:

@@ -34,6 +34,7 @@ const app = {
   offered: { url: "", root: "fleet/v1" },
   link: { state: "off", since: Date.now(), trouble: "", refused: [], subscribedAt: null, connectedAt: null },
   route: readRoute(),
+  shown: null, // the route that was drawn last
   now: Date.now(),
   ui: {}, // what people typed and opened, by view
   dialog: null,
@@ -143,6 +144,7 @@ function render() {
   app.now = Date.now();
   patch(page, app.login ? [...frameOf(app, viewOf()), dialogOf(app)] : [loginOf(app)]);
   document.body.classList.toggle("stale", app.link.state === "lost" || app.link.state === "opening");
+  app.shown = app.route.id ? `${app.route.name}/${app.route.id}` : app.route.name;
   frameCost = performance.now() - lastFrameAt;
 }
 

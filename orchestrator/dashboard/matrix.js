@@ -129,7 +129,7 @@ function steer(event, choose) {
   if (event.key === "Enter") choose(canvas, now);
   else if (event.key in steps) {
     point(canvas, Math.min(canvas.cells.length - 1, Math.max(0, (canvas.cursor ?? -1) < 0 ? 0 : now + steps[event.key])));
-    canvas.setAttribute("aria-label", canvas.title);
+    canvas.setAttribute("aria-description", canvas.title);
   } else return;
   event.preventDefault();
 }

@@ -73,6 +73,8 @@ class Stage:
     broker: Broker
     command_key: bytes
     process: "subprocess.Popen[bytes] | None" = None
+    registry: str = ""
+    """Where the orchestrator serves releases and the dashboard, while it runs."""
 
     def start(self, *options: str) -> None:
         """Start the orchestrator and wait until it is connected."""
@@ -86,7 +88,9 @@ class Stage:
         readable, _, _ = select.select([self.process.stdout], [], [], 20)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "orchestrator.log").read_text()
-        assert json.loads(line)["ready"] is True
+        ready = json.loads(line)
+        assert ready["ready"] is True
+        self.registry = ready["registry"]
 
     def kill(self) -> None:
         """A power cut for the orchestrator."""
