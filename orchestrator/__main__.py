@@ -85,7 +85,8 @@ def orchestrator(
     registry_port: Annotated[int, typer.Option(help="0 takes a free port.")] = 0,
     registry_url: Annotated[str | None, typer.Option(help="What devices are told, if it is not that address.")] = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard/--no-dashboard", help="Serve the dashboard beside the registry, at /dashboard/.")
+        bool,
+        typer.Option("--dashboard/--no-dashboard", help="Serve the dashboard beside the registry, at /dashboard/."),
     ] = True,
     dashboard_broker_url: Annotated[
         str | None,

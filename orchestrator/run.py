@@ -71,6 +71,10 @@ class Settings:
     dashboard: bool = True
     dashboard_broker_url: str | None = None
 
+    def page(self) -> DashboardConfig | None:
+        """Return what the dashboard is told; None if there is to be none."""
+        return DashboardConfig(self.dashboard_broker_url, self.topic_root) if self.dashboard else None
+
 
 async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until cancelled; ``announce`` gets one line of JSON when the first connection is up.
@@ -79,9 +83,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         FleetError: Keys, journal, port or broker are not what they must be; the message names the remedy.
     """
     started_at = clock.now()
-    check_registry_url(settings.registry_url)
-    check_dashboard_url(settings.dashboard_broker_url)
-    page = DashboardConfig(settings.dashboard_broker_url, settings.topic_root) if settings.dashboard else None
+    _check_urls(settings)
     command_key = load_private(settings.folder / "keys" / "command.key")
     public_key = command_key.public_key().public_bytes_raw()
     live = LiveTrust(settings.folder, public_key)
@@ -94,7 +96,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
     tree = TopicTree(settings.topic_root)
     try:
         async with serve_registry(
-            settings.folder / "releases", settings.registry_host, settings.registry_port, page
+            settings.folder / "releases", settings.registry_host, settings.registry_port, settings.page()
         ) as local_url:
             url = settings.registry_url or local_url
             monitor, histories = Monitor(), KeptHistories(settings.folder / HISTORY_NAME)
@@ -169,6 +171,11 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     each.cancel()
     finally:
         journal.close()
+
+
+def _check_urls(settings: Settings) -> None:
+    check_registry_url(settings.registry_url)
+    check_dashboard_url(settings.dashboard_broker_url)
 
 
 def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:

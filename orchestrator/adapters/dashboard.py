@@ -68,7 +68,7 @@ def check_dashboard_url(url: str | None) -> None:
         raise DashboardError(f"--dashboard-broker-url is no address; {remedy}") from error
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise DashboardError(
-            f"--dashboard-broker-url is told to whoever opens the page, so it holds no user, password or token; {remedy}"
+            f"--dashboard-broker-url is told to whoever opens the page: no user, password or token in it; {remedy}"
         )
     if parts.scheme not in {"ws", "wss"} or not parts.hostname or port == 0:
         raise DashboardError(f"--dashboard-broker-url {url[:80]!r} is no address; {remedy}")

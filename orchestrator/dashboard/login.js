@@ -40,7 +40,7 @@ export function loginOf(app) {
     h("h1", {}, h("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "tidegate"),
     app.link.trouble && h("p", { class: "notice bad", role: "alert" }, `✖ ${app.link.trouble}`),
     h("form", { onsubmit: (event) => submit(event, app) },
-      field("user", "User", { autocomplete: "username", autofocus: true }, "Your own user of the broker; the audit names it."),
+      field("user", "User", { value: app.offered.user ?? "", autocomplete: "username", autofocus: true }, "Your own user of the broker; the audit names it."),
       field("password", "Password", { type: "password", autocomplete: "current-password" }),
       field("url", "Broker", { value: app.offered.url, pattern: "wss?://.+", title: "ws://host:port or wss://host:port" }, "Its WebSocket: ws:// or wss://"),
       field("root", "Topic root", { value: app.offered.root, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*(/[A-Za-z0-9][A-Za-z0-9_\\-]*)?" }),

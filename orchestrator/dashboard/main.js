@@ -81,6 +81,7 @@ function linkChanged({ type, text, isDenied, what }) {
 function openLink(login) {
   const { password, ...kept } = login;
   app.login = kept;
+  app.offered = { url: kept.url, root: kept.root, user: kept.user };
   app.model = createModel();
   Object.assign(app.link, { state: "opening", since: Date.now(), trouble: "", refused: [], connectedAt: null, subscribedAt: null });
   app.commands = new Commands(kept.user, publish, () => app.model.orchestrator.availability);

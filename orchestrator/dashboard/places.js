@@ -18,11 +18,13 @@ export function placesOfCounts(counts, isOver = false) {
   return ORDER.filter((place) => found.has(place)).map((place) => [place, found.get(place)]);
 }
 
-/** Return where a device is in a rollout. */
-export function placeInRollout(device, rollout) {
-  const isOver = rollout.status?.endedAt !== null && rollout.status?.endedAt !== undefined;
+/** Return where a device is in a rollout; one that has an order of a later rollout has `moved` on. */
+export function placeInRollout(device, rollout, rollouts) {
   const desired = device?.desired;
-  if (!desired || desired.rollout !== rollout.id) return isOver ? "moved" : "waiting";
+  if (!desired || desired.rollout !== rollout.id) {
+    if (rollout.status.endedAt === null) return "waiting";
+    return rollouts.get(desired?.rollout)?.status?.startedAt > rollout.status.startedAt ? "moved" : "unreached";
+  }
   const reported = device.reported;
   const isBehind = !reported || reported.observed < desired.generation;
   if (desired.action === "hold") return "held";

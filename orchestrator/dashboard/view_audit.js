@@ -23,7 +23,7 @@ export function auditView(app) {
 }
 
 function chainWords(app, first, gaps) {
-  if (!first) return "The audit is not kept on the broker: records appear here from now on. The whole of it: tidegate audit show.";
+  if (!first) return "The audit is not kept on the broker: records appear here from now on, if your user may read them. The whole of it: tidegate audit show.";
   const since = `from #${first.seq} on (${timeOf(first.at, app.now)})`;
   return gaps ? `✖ ${gaps} records do not follow the one before: some were missed, or the chain is broken; tidegate audit verify tells.` : `✔ each record ${since} names the hash of the one before. Earlier ones: tidegate audit show.`;
 }

@@ -76,7 +76,7 @@ function devicesSection(app, rollout) {
     h("div", { class: "waves" }, rows.map(({ wave, cells }) => waveRow(app, rollout, wave, cells))));
 }
 
-const named = (app, rollout, names) => names.map((id) => ({ id, place: placeInRollout(app.model.devices.get(id), rollout) }));
+const named = (app, rollout, names) => names.map((id) => ({ id, place: placeInRollout(app.model.devices.get(id), rollout, app.model.rollouts) }));
 
 /** Of a rollout whose devices have later orders, the bus only knows how many ended where. */
 function countedSection(app, rollout) {

@@ -191,7 +191,9 @@ def _start_orchestrator(stage: _Stage) -> None:
         arguments += ["--registry-port", str(port)]
         arguments += ["--dashboard-broker-url", f"ws://{url.host}:{stage.broker.websocket_port}"]
         person = stage.broker.url_for(ACTOR)
-        stage.screen.say(f"or in a browser: http://{url.host}:{port}/dashboard/ as {ACTOR}, password {person.password}", "dim")
+        stage.screen.say(
+            f"or in a browser: http://{url.host}:{port}/dashboard/ as {ACTOR}, password {person.password}", "dim"
+        )
     stage.processes.start(
         "orchestrator",
         [*arguments, "--topic-root", stage.tree.root, "--tick-seconds", "0.1", "--settle-seconds", "1"],

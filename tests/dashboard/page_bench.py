@@ -26,13 +26,17 @@ class Browser:
     page: Page
     troubles: list[str] = field(default_factory=list)
 
-    async def log_in(self, url: str, user: str, password: str = "", *, broker: str = "") -> None:
+    async def log_in(
+        self, url: str, user: str, password: str = "", *, broker: str = "", remembers: bool = False
+    ) -> None:
         """Open the page and fill in the form; whether it works shows afterwards."""
         await self.page.goto(url)
         await self.page.get_by_label("User").fill(user)
         await self.page.get_by_label("Password").fill(password)
         if broker:
             await self.page.get_by_label("Broker").fill(broker)
+        if remembers:
+            await self.page.get_by_label("Remember in this tab").check()
         await self.page.get_by_role("button", name="Connect").click()
 
     async def show(self, route: str) -> None:
@@ -123,8 +127,8 @@ def _publish(topic: str, payload: bytes, number: int) -> bytes:
 def status(rollout: str = "r-1", **changes: object) -> Message:
     """Write the status of a rollout of two devices that awaits approval, or whatever is changed of it."""
     wave = {
-        "wave": "canary", "devices": 2, "done": 2, "healthy": 2, "failed": 0, "offline": 0, "state": "awaiting_approval",
-        "soaked_seconds": 60, "soak_required_seconds": 60, "gate": "pass",
+        "wave": "canary", "devices": 2, "done": 2, "healthy": 2, "failed": 0, "offline": 0,
+        "state": "awaiting_approval", "soaked_seconds": 60, "soak_required_seconds": 60, "gate": "pass",
     }  # fmt: skip
     document = {
         "rollout": rollout, "release": "lab-1.2.0", "version": "1.2.0", "phase": "awaiting_approval", "wave": "canary",

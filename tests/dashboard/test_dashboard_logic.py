@@ -1,7 +1,7 @@
 """What the page makes of the bus, without a bus: its modules are asked in a browser."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import msgpack
 import pytest
@@ -30,8 +30,8 @@ async def browser(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) 
 
 
 IDS = {
-    "device": "pi-0042", "rollout": "r-1", "wave": "canary", "group": "g", "kind": "crash", "scope": "fleet", "actor": "alice",
-    "verb": "approve", "worker": "w-1",
+    "device": "pi-0042", "rollout": "r-1", "wave": "canary", "group": "g", "kind": "crash", "scope": "fleet",
+    "actor": "alice", "verb": "approve", "worker": "w-1",
 }  # fmt: skip
 
 
@@ -40,41 +40,56 @@ async def test_page_reads_topics_as_the_contract_writes_them(browser: Browser) -
     fields = {kind: {name for name in IDS if f"{{{name}}}" in RULES[kind].pattern} for kind in Kind}
     topics = {kind.value: tree.build(kind, **{name: IDS[name] for name in fields[kind]}) for kind in Kind}
 
-    found = await browser.imported("topics.js", "given.map((topic) => m.parseTopic('plant-7/v1', topic))", list(topics.values()))
+    found = await browser.imported(
+        "topics.js", "given.map((topic) => m.parseTopic('plant-7/v1', topic))", list(topics.values())
+    )
 
     unread = {"ready", "grant", "sync", "trust", "command", "evaluator_samples", "evaluator_lease"}
     read = {kind: answer for kind, answer in zip(topics, found, strict=True) if answer is not None}
     assert set(topics) - set(read) == unread
     for kind, answer in read.items():
         assert answer["kind"] == kind
-        assert {name: answer["ids"][name] for name in fields[Kind(kind)]} == {name: IDS[name] for name in fields[Kind(kind)]}
+        assert {name: answer["ids"][name] for name in fields[Kind(kind)]} == {
+            name: IDS[name] for name in fields[Kind(kind)]
+        }
     foreign = ["plant-7/v1/device/a/b/info", "fleet/v1/audit", "plant-7/v1/device//info", "plant-7/v1/device/+/info"]
-    assert await browser.imported("topics.js", "given.map((topic) => m.parseTopic('plant-7/v1', topic))", foreign) == [None] * 4
+    assert (
+        await browser.imported("topics.js", "given.map((topic) => m.parseTopic('plant-7/v1', topic))", foreign)
+        == [None] * 4
+    )
 
 
 async def test_page_has_a_look_for_everything_that_the_product_says(browser: Browser) -> None:
     words: dict[str, Any] = await browser.imported("words.js", "({...m})")
     assert set(words["PHASES"]) == {phase.value for phase in Phase}
     assert {name for name, look in words["PHASES"].items() if look.get("ended")} == {phase.value for phase in TERMINAL}
-    assert set(words["VERBS"]) == set(VERB_EFFECTS) - {"skip"}  # which device to leave out is asked on the device's page
+    assert set(words["VERBS"]) == set(VERB_EFFECTS) - {
+        "skip"
+    }  # which device to leave out is asked on the device's page
     assert {words["VERBS"][verb].get("grave", False) for verb in ("abort", "rollback", "reject", "finish")} == {True}
 
-    told = await browser.imported("places.js", "given.map((each) => m.placesOfCounts({[each]: 1})[0]?.[0])", [each.value for each in Progress])
+    told = await browser.imported(
+        "places.js", "given.map((each) => m.placesOfCounts({[each]: 1})[0]?.[0])", [each.value for each in Progress]
+    )
     assert set(told) <= set(words["PLACES"])
-    states = list(DeviceState.__args__)  # type: ignore[attr-defined] - a Literal's words
-    body = "given.map((state) => m.placeInFleet({id: 'a', online: true, desired: null, reported: {state, observed: 1}}, new Map()))"
+    states = list(get_args(DeviceState))
+    body = """given.map((state) => {
+      const device = {id: 'a', online: true, desired: null, reported: {state, observed: 1}};
+      return m.placeInFleet(device, new Map());
+    })"""
     places = await browser.imported("places.js", body, states)
     assert dict(zip(states, places, strict=True)) == {
-        "idle": "steady", "waiting": "working", "downloading": "working", "verifying": "working", "installing": "working",
-        "ready": "working", "draining": "working", "switching": "working", "trial": "trial", "rolling_back": "returning",
-        "rolled_back": "returned", "failed": "failed",
+        "idle": "steady", "waiting": "working", "downloading": "working", "verifying": "working",
+        "installing": "working", "ready": "working", "draining": "working", "switching": "working", "trial": "trial",
+        "rolling_back": "returning", "rolled_back": "returned", "failed": "failed",
     }  # fmt: skip
 
 
 async def test_samples_in_msgpack_are_read_like_those_in_json(browser: Browser) -> None:
     sample = {
-        "seq": 2**40, "boot_id": "b" * 40, "cpu_ratio": 0.25, "healthy": True, "endpoint_up": False, "version": None, "low": -5,
-        "lower": -70_000, "latency": {"gamma": 1.02, "offset": -212, "counts": list(range(300))}, "quality": {"größe": 1.5},
+        "seq": 2**40, "boot_id": "b" * 40, "cpu_ratio": 0.25, "healthy": True, "endpoint_up": False, "version": None,
+        "low": -5, "lower": -70_000, "latency": {"gamma": 1.02, "offset": -212, "counts": list(range(300))},
+        "quality": {"größe": 1.5},
     }  # fmt: skip
     packed = msgpack.packb(sample)
 
@@ -130,10 +145,9 @@ async def test_what_is_taken_away_while_nobody_listens_is_forgotten_after_the_ne
 
 async def test_rates_begin_anew_with_each_boot_of_a_device(browser: Browser) -> None:
     sample = {"unreadable": False, "p95": 0.25, "memory": 2e6, "cpu": 0.5, "temperature": None}
-    samples = [
-        {**sample, "at": 0, "boot": "a", "requests": 100, "errors": 1}, {**sample, "at": 2000, "boot": "a", "requests": 120, "errors": 3},
-        {**sample, "at": 4000, "boot": "b", "requests": 5, "errors": 0}, {**sample, "at": 5000, "boot": "b", "requests": 10, "errors": 0},
-    ]  # fmt: skip
+    told = [(0, "a", 100, 1), (2000, "a", 120, 3), (4000, "b", 5, 0), (5000, "b", 10, 0)]
+    names = ("at", "boot", "requests", "errors")
+    samples = [{**sample, **dict(zip(names, each, strict=True))} for each in told]
 
     series = await browser.imported("series.js", "m.seriesOf(given)", samples)
 
@@ -145,7 +159,9 @@ async def test_rates_begin_anew_with_each_boot_of_a_device(browser: Browser) -> 
 async def test_gap_in_the_chain_of_the_audit_is_seen(browser: Browser) -> None:
     record = {"at": "2026-11-29T10:00:00.000Z", "epoch": 1, "kind": "soak_started", "body": {}}
     chain = [("", "a"), ("a", "b"), ("b", "c"), ("x", "d")]
-    records = [{**record, "seq": seq, "previous_hash": before, "hash": own} for seq, (before, own) in enumerate(chain, 5)]
+    records = [
+        {**record, "seq": seq, "previous_hash": before, "hash": own} for seq, (before, own) in enumerate(chain, 5)
+    ]
     body = """(() => {
       const model = m.createModel();
       for (const each of given) m.hear(model, {kind: 'audit', ids: {}, body: each}, 0);

@@ -1,4 +1,4 @@
-"""People at the dashboard, before a real orchestrator: they plan, start, approve, see a bad release go back, and brake."""
+"""People at the dashboard, with a real orchestrator: they start, approve, see a bad release go back, and brake."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,9 @@ async def log_in(browser: Browser, stage: Stage) -> None:
     await browser.until("● live")
 
 
-async def test_person_plans_starts_and_approves_a_rollout_that_reaches_every_device(chromium: Chromium, stage: Stage) -> None:
+async def test_person_plans_starts_and_approves_a_rollout_that_reaches_every_device(
+    chromium: Chromium, stage: Stage
+) -> None:
     async with living(make_devices(stage), stage.broker), browsing(chromium) as browser:
         page = browser.page
         await all_online(stage)
@@ -74,7 +76,9 @@ async def test_person_plans_starts_and_approves_a_rollout_that_reaches_every_dev
     assert (approved.by, approved.reason, approved.wave) == ("alice", "charts look good", 0)
 
 
-async def test_person_sees_what_brought_a_bad_release_back_and_keeps_a_device_out(chromium: Chromium, stage: Stage) -> None:
+async def test_person_sees_what_brought_a_bad_release_back_and_keeps_a_device_out(
+    chromium: Chromium, stage: Stage
+) -> None:
     bad = frozenset({"1.1.0"})
     async with living(make_devices(stage, bad=bad), stage.broker), browsing(chromium, width=360, height=740) as browser:
         page = browser.page

@@ -37,7 +37,9 @@ async def test_page_and_all_of_its_files_are_served_with_types_that_browsers_ins
     assert (status, headers["location"]) == (307, "/dashboard/")
 
 
-@pytest.mark.parametrize("path", ["/dashboard/", "/dashboard/main.js", "/dashboard/config.json", "/dashboard/no-such-file"])
+@pytest.mark.parametrize(
+    "path", ["/dashboard/", "/dashboard/main.js", "/dashboard/config.json", "/dashboard/no-such-file"]
+)
 async def test_every_answer_forbids_scripts_from_anywhere_else(port: int, path: str) -> None:
     _, headers, _ = await ask(port, path)
 
@@ -49,7 +51,9 @@ async def test_every_answer_forbids_scripts_from_anywhere_else(port: int, path: 
     assert headers["referrer-policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize("path", ["/dashboard/../adapters/keys.py", "/dashboard/%2e%2e/adapters/keys.py", "/dashboard//etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["/dashboard/../adapters/keys.py", "/dashboard/%2e%2e/adapters/keys.py", "/dashboard//etc/passwd"]
+)
 async def test_nothing_beside_the_folder_is_served(port: int, path: str) -> None:
     assert (await ask(port, path))[0] == 404
 
@@ -68,7 +72,15 @@ async def test_orchestrator_without_a_dashboard_serves_none(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["mqtt://broker:1883", "ws://alice:secret@broker", "wss://", "ws://broker/?token=secret", "ws://broker:0", "ws://[broken"]
+    "url",
+    [
+        "mqtt://broker:1883",
+        "ws://alice:secret@broker",
+        "wss://",
+        "ws://broker/?token=secret",
+        "ws://broker:0",
+        "ws://[broken",
+    ],
 )
 def test_address_that_browsers_cannot_use_or_must_not_know_is_refused_without_repeating_its_secret(url: str) -> None:
     with pytest.raises(DashboardError, match="write ws://host:port") as caught:
@@ -88,7 +100,9 @@ def test_page_has_no_script_or_style_of_its_own_and_loads_nothing_from_elsewhere
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
     for module in FOLDER.glob("*.js"):
         text = module.read_text()
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|localStorage", text), module
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|localStorage", text
+        ), module
 
 
 def test_every_module_that_is_named_is_there() -> None:
