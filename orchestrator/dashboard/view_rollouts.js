@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { described, legend, matrix } from "./matrix.js";
 import { ago, clock, grouped } from "./numbers.js";
 import { placesOfCounts } from "./places.js";
-import { phaseLook, phaseWords, spaced } from "./words.js";
+import { VERDICTS, phaseLook, phaseWords, spaced } from "./words.js";
 
 export const SQUARES_MAX = 500;
 const ENDED_SHOWN = 20;
@@ -60,7 +60,18 @@ const sum = (waves, name) => waves.reduce((total, wave) => total + wave[name], 0
 /** One square for each device, wave by wave as they go. */
 function strip(rollout, counted) {
   const cells = [...rollout.status.waves].flatMap((wave) => cellsOf(wavePlaces(rollout, wave)));
-  return [matrix(cells, { size: cells.length <= 60 ? 14 : 10, label: described(rollout.id, counted), key: "strip" }), h("div", { class: "wide", key: "legend" }, legend(counted))];
+  return [matrix(cells, { size: cells.length <= 60 ? 14 : 10, label: described(rollout.id, counted), key: "strip" }), h("div", { class: "wide", key: "legend" }, legend(counted)), waveLine(rollout)];
+}
+
+/** The waves in a line, each with where it is; of an ended rollout the squares say enough. */
+function waveLine({ status }) {
+  if (status.endedAt !== null) return false;
+  return h("ul", { class: "waveline", key: "waves" }, status.waves.map((wave) => {
+    const isCurrent = wave.wave === status.wave;
+    const gate = VERDICTS[wave.gate];
+    return h("li", { key: wave.wave, class: isCurrent ? phaseLook(status).tone : wave.state === "done" ? gate?.tone ?? "" : "faint" },
+      `${isCurrent ? phaseLook(status).sign : wave.state === "done" ? gate?.sign ?? "✔" : "○"} ${wave.wave} ${grouped(wave.done)}/${grouped(wave.devices)}`);
+  }));
 }
 
 /** As many squares as there are devices of each place; which is which is not known. */

@@ -57,7 +57,7 @@ async def test_person_plans_starts_and_approves_a_rollout_that_reaches_every_dev
         await page.get_by_label("Type r-1 to confirm").fill("r-2")
         assert await dangerous.is_disabled()
         await page.get_by_label("Type r-1 to confirm").fill("r-1")
-        await page.wait_for_function("!document.querySelector('dialog button[type=submit]').disabled")
+        await page.wait_for_function("() => !document.querySelector('dialog button[type=submit]').disabled")
         await page.keyboard.press("Escape")
 
         await page.get_by_role("button", name="approve").click()
