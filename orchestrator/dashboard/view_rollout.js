@@ -140,7 +140,7 @@ export function steps(app, data) {
     h("ol", { class: "steps" }, why.map((step, index) => h("li", { key: index },
       h("time", {}, step.at ? timeOf(Date.parse(step.at), app.now) : ""), h("span", {}, String(step.text ?? "")),
       step.devices && Object.keys(step.devices).length > 0 && h("span", { class: "faint" }, Object.entries(step.devices).slice(0, 5).map(([id, said]) => h("span", { key: id, class: "said" }, h("a", { href: `#/device/${id}` }, id), ` ${said}`)))))),
-    data.awaited?.text && h("p", { class: "wait" }, `◔ ${data.awaited.text}${data.awaited.by ? `, by ${timeOf(Date.parse(data.awaited.by), app.now)}` : ""}`),
+    data.awaited?.text && h("p", { class: "calm" }, `◔ ${data.awaited.text}${data.awaited.by ? `, by ${timeOf(Date.parse(data.awaited.by), app.now)}` : ""}`),
   ];
 }
 
