@@ -18,10 +18,12 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 	$(BIN)/tidegate demo $(DEMO)
 
 test: $(VENV)/dev ## All tests that need nothing installed.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium" $(TESTS)
 
 test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool).
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian" $(TESTS)
+test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, chromium.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium" $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
 	$(BIN)/ruff format --check .

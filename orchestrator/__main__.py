@@ -86,6 +86,16 @@ def orchestrator(
     registry_host: Annotated[str, typer.Option(help="Where the artifact registry listens.")] = "127.0.0.1",
     registry_port: Annotated[int, typer.Option(help="0 takes a free port.")] = 0,
     registry_url: Annotated[str | None, typer.Option(help="What devices are told, if it is not that address.")] = None,
+    dashboard: Annotated[
+        bool,
+        typer.Option("--dashboard/--no-dashboard", help="Serve the dashboard beside the registry, at /dashboard/."),
+    ] = True,
+    dashboard_broker_url: Annotated[
+        str | None,
+        typer.Option(
+            "--dashboard-broker-url", help="The broker's WebSocket as browsers reach it: ws://host:port or wss://."
+        ),
+    ] = None,
     topic_root: Annotated[
         str, typer.Option(help="Leading topic levels; the last is the contract's version.")
     ] = TOPIC_ROOT,
@@ -129,6 +139,8 @@ def orchestrator(
             settle_seconds=settle_seconds,
             metrics=Endpoint(metrics_host, metrics_port, metrics_per_device) if metrics else None,
             restored=restored,
+            dashboard=dashboard,
+            dashboard_broker_url=dashboard_broker_url,
         )
         asyncio.run(until_signalled(run_orchestrator(settings, lambda line: print(line, flush=True))))
 

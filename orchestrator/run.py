@@ -11,6 +11,7 @@ from typing import Final
 
 from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.dashboard import DashboardConfig, check_dashboard_url
 from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private
@@ -56,6 +57,8 @@ class Settings:
         settle_seconds: How long after a connect nothing goes on.
         metrics: Where others watch it; None: nowhere.
         restored: The journal was put back from a backup, and the broker may not remember that there was a newer one.
+        dashboard: Whether the registry's port also serves the dashboard.
+        dashboard_broker_url: Where browsers find the broker's WebSocket; None lets the page guess.
     """
 
     broker: BrokerUrl
@@ -69,6 +72,12 @@ class Settings:
     settle_seconds: float = 5.0
     metrics: Endpoint | None = None
     restored: bool = False
+    dashboard: bool = True
+    dashboard_broker_url: str | None = None
+
+    def page(self) -> DashboardConfig | None:
+        """Return what the dashboard is told; None if there is to be none."""
+        return DashboardConfig(self.dashboard_broker_url, self.topic_root) if self.dashboard else None
 
 
 async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -78,7 +87,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         FleetError: Keys, journal, port or broker are not what they must be; the message names the remedy.
     """
     started_at = clock.now()
-    check_registry_url(settings.registry_url)
+    _check_urls(settings)
     command_key = load_private(settings.folder / "keys" / "command.key")
     public_key = command_key.public_key().public_bytes_raw()
     live = LiveTrust(settings.folder, public_key)
@@ -92,7 +101,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
     tree = TopicTree(settings.topic_root)
     try:
         async with serve_registry(
-            settings.folder / "releases", settings.registry_host, settings.registry_port
+            settings.folder / "releases", settings.registry_host, settings.registry_port, settings.page()
         ) as local_url:
             url = settings.registry_url or local_url
             monitor, histories = Monitor(), KeptHistories(settings.folder / HISTORY_NAME)
@@ -176,6 +185,9 @@ async def _serve(watched: Watched, endpoint: Endpoint | None, url: str, announce
             announce(json.dumps({key: value for key, value in said.items() if value is not None}))
 
         await watched.bus.run(ready)
+def _check_urls(settings: Settings) -> None:
+    check_registry_url(settings.registry_url)
+    check_dashboard_url(settings.dashboard_broker_url)
 
 
 def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:

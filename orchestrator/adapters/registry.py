@@ -21,6 +21,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from orchestrator.adapters.chunking import CHUNKS
+from orchestrator.adapters.dashboard import DashboardConfig, dashboard_routes
 from orchestrator.adapters.releases import ARTIFACTS, MANIFESTS
 from schemas.errors import FleetError
 
@@ -56,31 +57,35 @@ def check_registry_url(url: str | None) -> None:
         raise RegistryError(f"--registry-url {url[:80]!r} is no address; {remedy}")
 
 
-def create_app(store_folder: Path) -> Starlette:
-    """Return the application that serves the release store in ``store_folder``."""
+def create_app(store_folder: Path, dashboard: DashboardConfig | None = None) -> Starlette:
+    """Return the application that serves the release store in ``store_folder``, and beside it the dashboard, if any."""
     return Starlette(
         routes=[
             Route("/manifests/{sha256}", _serve_from(store_folder / MANIFESTS, "application/json")),
             Route("/artifacts/{sha256}", _serve_from(store_folder / ARTIFACTS, "application/gzip")),
             Route("/chunks/{sha256}", _serve_from(store_folder / CHUNKS, "application/octet-stream")),
             Route("/healthz", _answer_healthy),
+            *(() if dashboard is None else dashboard_routes(dashboard)),
         ]
     )
 
 
 @contextlib.asynccontextmanager
-async def serve_registry(store_folder: Path, host: str, port: int) -> AsyncIterator[str]:
+async def serve_registry(
+    store_folder: Path, host: str, port: int, dashboard: DashboardConfig | None = None
+) -> AsyncIterator[str]:
     """Serve the release store inside the running loop and yield its base URL; for the rest see ``serve_app``.
 
     Args:
         store_folder: Where releases are published.
         host: As for ``serve_app``.
         port: The same.
+        dashboard: What the dashboard offers; None: it is not served.
 
     Raises:
         RegistryError: Host and port cannot be listened on.
     """
-    async with serve_app(create_app(store_folder), host, port) as url:
+    async with serve_app(create_app(store_folder, dashboard), host, port) as url:
         yield url
 
 

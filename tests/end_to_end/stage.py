@@ -84,6 +84,8 @@ class Stage:
     under: tuple[str, ...] = ()
     said: dict[str, Any] = field(default_factory=dict)
     """What it printed when it was connected."""
+    registry: str = ""
+    """Where the orchestrator serves releases and the dashboard, while it runs."""
 
     def start(self, *options: str) -> None:
         """Start the orchestrator and wait until it is connected."""
@@ -99,6 +101,9 @@ class Stage:
         assert line, (self.folder / "orchestrator.log").read_text()
         self.said = json.loads(line)
         assert self.said["ready"] is True
+        ready = json.loads(line)
+        assert ready["ready"] is True
+        self.registry = ready["registry"]
 
     def kill(self) -> None:
         """A power cut for the orchestrator."""
