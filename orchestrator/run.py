@@ -185,6 +185,8 @@ async def _serve(watched: Watched, endpoint: Endpoint | None, url: str, announce
             announce(json.dumps({key: value for key, value in said.items() if value is not None}))
 
         await watched.bus.run(ready)
+
+
 def _check_urls(settings: Settings) -> None:
     check_registry_url(settings.registry_url)
     check_dashboard_url(settings.dashboard_broker_url)

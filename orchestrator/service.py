@@ -150,7 +150,6 @@ class Engine:
         self._watched_at = 0.0
         """When everybody's health was read last."""
         self.intake = Intake(context.monitor, tree, self._locate, self._refused)
-        self.evaluators = Evaluators(self.intake, tree, self._refused)
         self._admission = Admission(tree)
         self.evaluators = Evaluators(self.intake, tree, partial(self._refused, kind=Kind.EVALUATOR_SAMPLES))
         self._situation: object = None
@@ -252,9 +251,8 @@ class Engine:
                 return self._refuse(given, now)
             case Tick():
                 self._ticked_at = now
-                again = [*self._publisher.reassert_more(self.state, now), *self._drain(now)]
                 self.tally.note_tick(now)
-                again = self._publisher.reassert_more(self.state, now)
+                again = [*self._publisher.reassert_more(self.state, now), *self._drain(now)]
                 return [*again, *self._tick(now), *self._publisher.follow_up(self.state, now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
@@ -295,11 +293,10 @@ class Engine:
             self.intake.note_floods(floods, now)
         for device, count in floods.items():
             topic = self._tree.build(Kind.REPORTED, device=device)
-            self._refused(Refused(topic, "flood", f"more than {MESSAGES_PER_SECOND:g} messages in a second"), count)
+            refused = Refused(topic, "flood", f"more than {MESSAGES_PER_SECOND:g} messages in a second")
+            self._refused(refused, count, kind=Kind.REPORTED)
         return [message for received in self._admission.last_words() for message in self.receive(received, now)]
 
-    def _refused(self, refused: Refused, count: int = 1) -> None:
-        self.refused_total[refused.reason] += count
     def _refused(self, refused: Refused, count: int = 1, *, kind: str = Kind.HEALTH) -> None:
         self.tally.refused[kind, refused.reason] += count
         if self._note_refusal is not None and refused.reason != "unknown_device":  # or a fleet elsewhere fills the log

@@ -75,6 +75,7 @@ class Stage:
 
     Attributes:
         under: A program that becomes the orchestrator, with its arguments; empty for none.
+        said: What it printed when it was connected.
     """
 
     folder: Path
@@ -83,9 +84,11 @@ class Stage:
     process: "subprocess.Popen[bytes] | None" = None
     under: tuple[str, ...] = ()
     said: dict[str, Any] = field(default_factory=dict)
-    """What it printed when it was connected."""
-    registry: str = ""
-    """Where the orchestrator serves releases and the dashboard, while it runs."""
+
+    @property
+    def registry(self) -> str:
+        """Where the orchestrator serves releases and the dashboard, while it runs."""
+        return str(self.said["registry"])
 
     def start(self, *options: str) -> None:
         """Start the orchestrator and wait until it is connected."""
@@ -101,9 +104,6 @@ class Stage:
         assert line, (self.folder / "orchestrator.log").read_text()
         self.said = json.loads(line)
         assert self.said["ready"] is True
-        ready = json.loads(line)
-        assert ready["ready"] is True
-        self.registry = ready["registry"]
 
     def kill(self) -> None:
         """A power cut for the orchestrator."""
