@@ -15,6 +15,7 @@ from orchestrator.adapters.evaluator_bus import EvaluatorBus
 from orchestrator.cli import (
     audit,
     broker_config,
+    cache,
     conformance,
     doctor,
     importing,
@@ -62,6 +63,7 @@ app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)
 app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
+app.command("cache", rich_help_panel=SET_UP)(cache.cache)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)
 app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)

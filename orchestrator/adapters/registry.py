@@ -6,7 +6,6 @@ goes on with a Range request. Nothing here is secret or trusted: a device checks
 
 import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -20,10 +19,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from orchestrator.adapters.releases import ARTIFACTS, MANIFESTS
+from orchestrator.adapters.content import KINDS, item_at
 from schemas.errors import FleetError
 
-_DIGEST: Final = re.compile("[0-9a-f]{64}")
 _CONNECTIONS_MAX: Final = 1000  # more are answered 503, and devices come back later
 _GRACE_SECONDS: Final = 2
 _PORT_MAX: Final = 65535
@@ -57,13 +55,10 @@ def check_registry_url(url: str | None) -> None:
 
 def create_app(store_folder: Path) -> Starlette:
     """Return the application that serves the release store in ``store_folder``."""
-    return Starlette(
-        routes=[
-            Route("/manifests/{sha256}", _serve_from(store_folder / MANIFESTS, "application/json")),
-            Route("/artifacts/{sha256}", _serve_from(store_folder / ARTIFACTS, "application/gzip")),
-            Route("/healthz", _answer_healthy),
-        ]
-    )
+    routes = [
+        Route(f"/{name}/{{sha256}}", _serve_from(store_folder, name, kind.media_type)) for name, kind in KINDS.items()
+    ]
+    return Starlette(routes=[*routes, Route("/healthz", _answer_healthy)])
 
 
 @contextlib.asynccontextmanager
@@ -83,7 +78,9 @@ async def serve_registry(store_folder: Path, host: str, port: int) -> AsyncItera
 
 
 @contextlib.asynccontextmanager
-async def serve_app(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+async def serve_app(
+    app: Starlette, host: str, port: int, *, who: str = "the registry", options: str = "--registry-"
+) -> AsyncIterator[str]:
     """Serve what devices fetch inside the running loop and yield its base URL.
 
     Args:
@@ -91,11 +88,13 @@ async def serve_app(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
         host: A name or address that devices reach; it is listened on and stands in the URL. For all interfaces
             (``0.0.0.0`` or ``::``) the URL holds this machine's host name.
         port: To listen on; 0 takes a free one.
+        who: Listens, for messages.
+        options: How the options begin that set host and port.
 
     Raises:
         RegistryError: Host and port cannot be listened on.
     """
-    with _listen(host, port) as listener:
+    with _listen(host, port, who, options) as listener:
         name = socket.gethostname() if host in _WILDCARDS else host
         config = uvicorn.Config(
             app,
@@ -123,25 +122,25 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    remedy = "set --registry-host to an address of this machine and --registry-port to a free port (0 takes any)"
+def _listen(host: str, port: int, who: str, options: str) -> socket.socket:
+    remedy = f"set {options}host to an address of this machine and {options}port to a free port (0 takes any)"
     if not 0 <= port <= _PORT_MAX:
-        raise RegistryError(f"the registry cannot listen on {host} port {port}: no such port; {remedy}")
+        raise RegistryError(f"{who} cannot listen on {host} port {port}: no such port; {remedy}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
-        raise RegistryError(f"the registry cannot listen on {host} port {port}: {reason}; {remedy}") from error
+        raise RegistryError(f"{who} cannot listen on {host} port {port}: {reason}; {remedy}") from error
 
 
-def _serve_from(folder: Path, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+def _serve_from(store_folder: Path, folder: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
-        digest = request.path_params["sha256"]
-        if _DIGEST.fullmatch(digest) is None or not (folder / digest).is_file():
+        item = item_at(folder, request.path_params["sha256"])
+        if item is None or not (store_folder / str(item)).is_file():
             raise HTTPException(404)
-        headers = {"ETag": f'"{digest}"', "Cache-Control": "public, max-age=31536000, immutable"}
-        return FileResponse(folder / digest, headers=headers, media_type=media_type)
+        headers = {"ETag": f'"{item.sha256}"', "Cache-Control": "public, max-age=31536000, immutable"}
+        return FileResponse(store_folder / str(item), headers=headers, media_type=media_type)
 
     return serve
 
