@@ -110,7 +110,7 @@ class SiteCache:
         )
         self._arrivals: dict[Item, Arrival] = {}
         self._unkept: dict[Item, float] = {}
-        self._fetching: set[asyncio.Task[None]] = set()
+        self._fetching: dict[Arrival, asyncio.Task[None]] = {}
         self._answering = self._relaying = 0
         self.counts = Counts()
 
@@ -125,10 +125,12 @@ class SiteCache:
         )
 
     async def close(self) -> None:
-        """Stop fetching; what came so far is there to go on from."""
-        for task in self._fetching:
-            task.cancel()
-        await asyncio.gather(*self._fetching, return_exceptions=True)
+        """Stop fetching; what came so far is there to go on from, and what is whole is kept."""
+        tasks = list(self._fetching.values())
+        for arrival, task in self._fetching.items():
+            if not arrival.is_whole:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._client.close()
         self._store.close()
 
@@ -196,9 +198,7 @@ class SiteCache:
                     f"no file can be made: {error.strerror}", HTTPStatus.SERVICE_UNAVAILABLE, is_for_lack_of_room=True
                 ) from error
             arrival = self._arrivals[item] = Arrival(item, descriptor, size_bytes)
-            task = asyncio.create_task(self._fetch(arrival))
-            self._fetching.add(task)
-            task.add_done_callback(self._fetching.discard)
+            self._fetching[arrival] = asyncio.create_task(self._fetch(arrival))
         arrival.asked += 1
         return arrival
 
@@ -206,7 +206,7 @@ class SiteCache:
         try:
             await self._fetcher.fetch(arrival)
         finally:
-            self._arrivals.pop(arrival.item, None)
+            del self._arrivals[arrival.item], self._fetching[arrival]
             if arrival.failure is not None and arrival.failure.is_for_lack_of_room:
                 if len(self._unkept) >= _UNKEPT_MAX:
                     self._unkept.clear()

@@ -52,6 +52,10 @@ class Site:
         answer: dict[str, Any] = json.loads((await self.get("/status")).body)
         return answer
 
+    async def settled(self) -> None:
+        """Return once nothing is on its way to the cache or its disk."""
+        await self.until(lambda status: status["fetching"] == 0)
+
     async def until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
         """Return once the cache says of itself what ``condition`` wants to hear."""
         for _ in range(1000):
