@@ -33,24 +33,34 @@ class RegistryError(FleetError):
 
 
 def check_registry_url(url: str | None) -> None:
+    """Return if devices may be told this address of the registry; see ``check_public_url``.
+
+    Raises:
+        RegistryError: They may not.
+    """
+    if url is not None:
+        check_public_url(url, "--registry-url")
+
+
+def check_public_url(url: str, what: str) -> None:
     """Return if devices may be told this address.
+
+    Args:
+        url: Where something begins that they fetch from.
+        what: Its name, for messages.
 
     Raises:
         RegistryError: It is none, or holds a password or a token: everybody who reads the bus would have it.
     """
-    if url is None:
-        return
     remedy = "write http://host:port or https://host, perhaps with a path"
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise RegistryError(f"--registry-url is no address; {remedy}") from error
+        raise RegistryError(f"{what} is no address; {remedy}") from error
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise RegistryError(
-            f"--registry-url is told to the whole fleet, so it holds no user, password or token; {remedy}"
-        )
+        raise RegistryError(f"{what} is told to the whole fleet, so it holds no user, password or token; {remedy}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise RegistryError(f"--registry-url {url[:80]!r} is no address; {remedy}")
+        raise RegistryError(f"{what} {url[:80]!r} is no address; {remedy}")
 
 
 def create_app(store_folder: Path) -> Starlette:
