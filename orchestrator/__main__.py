@@ -25,6 +25,7 @@ from orchestrator.cli import (
     release,
     replay,
     report,
+    stage,
 )
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import (
@@ -62,6 +63,7 @@ app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)
 app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
+app.command("stage", rich_help_panel=SET_UP)(stage.stage)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
 app.command("cache", rich_help_panel=SET_UP)(cache.cache)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)

@@ -307,8 +307,12 @@ async def serve_cache(settings: CacheSettings, host: str, port: int) -> AsyncIte
         await cache.close()
 
 
-def check_upstream_url(url: str) -> None:
-    """Return if ``url`` is the base address of a registry; it may hold a user and a password.
+def check_upstream_url(url: str, option: str = "--registry") -> None:
+    """Return if ``url`` is a base address that can be fetched from; it may hold a user and a password.
+
+    Args:
+        url: Given by a person.
+        option: Where, for the message.
 
     Raises:
         RegistryError: It is not.
@@ -319,4 +323,4 @@ def check_upstream_url(url: str) -> None:
     except ValueError:
         is_address = False
     if not is_address or parts.query or parts.fragment:
-        raise RegistryError("--registry is no address; write http://host:port or https://host, perhaps with a path")
+        raise RegistryError(f"{option} is no address; write http://host:port or https://host, perhaps with a path")

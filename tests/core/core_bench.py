@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from orchestrator.adapters.journal import Journal, StoredEntry
 from orchestrator.core.context import Context
+from orchestrator.core.distribution import Caches
 from orchestrator.core.events import event_from_json
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
@@ -150,6 +151,7 @@ class Bench:
     warm_up_seconds: float = 330.0
     summary_seconds: float = float("inf")
     now: float = START
+    caches: Callable[[], Caches] = dict
 
     def __post_init__(self) -> None:
         self.devices = {name: FakeDevice(info) for name, info in self.fleet.items()}
@@ -165,7 +167,7 @@ class Bench:
     def boot(self, *, settle_seconds: float = 5.0, restored: str = "") -> list[Outgoing]:
         """Start an orchestrator process on the journal; telemetry starts empty."""
         self.monitor = Monitor()
-        context = Context(self.monitor, self.releases, self.policies, "http://registry")
+        context = Context(self.monitor, self.releases, self.policies, "http://registry", caches=self.caches)
         self.engine = Engine(
             self.journal,
             context,
