@@ -76,5 +76,6 @@ def read_caches(folder: Path) -> Mapping[str, tuple[str, ...]]:
     try:
         sites = parse_yaml(text, Sites, source=str(path), expected=expected, length_max=_TEXT_LENGTH_MAX)
     except YamlTextError as error:
-        raise SitesError(str(error)) from error
+        # The line itself is not told: an address with a password may stand there, and answers are for all to read.
+        raise SitesError(str(error).partition("\n")[0]) from error
     return {name: site.cache for name, site in sites.sites.items()}

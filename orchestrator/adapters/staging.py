@@ -19,7 +19,8 @@ from orchestrator.core.releases import StoredRelease
 
 _BLOCK_BYTES: Final = 256 * 1024
 _ATTEMPTS_MAX: Final = 5
-_PAUSE_SECONDS: Final = 2.0
+PAUSE_SECONDS: float = 2.0
+"""Between two attempts for the same file."""
 PATIENCE: Final = Patience(USUAL_PATIENCE.connect_seconds, 30.0)
 """A cache may be silent for as long as a device waits."""
 Progress = Callable[[str, int, int], None]
@@ -66,12 +67,10 @@ class Staging:
     Args:
         files: Of the release, in the order in which they are asked for.
         on_progress: Told as they come.
-        pause_seconds: Between two attempts for the same file.
     """
 
     files: Sequence[StagedFile]
     on_progress: Progress = lambda _cache, _received, _total: None
-    pause_seconds: float = _PAUSE_SECONDS
     _client: HttpClient = field(default_factory=lambda: HttpClient(PATIENCE))
 
     async def run(self, caches: Sequence[str]) -> list[Staged]:
@@ -106,7 +105,7 @@ class Staging:
                 staged.received_bytes = before
                 if attempt == _ATTEMPTS_MAX or isinstance(error, NotThereError):
                     raise
-                await asyncio.sleep(self.pause_seconds)
+                await asyncio.sleep(PAUSE_SECONDS)
             else:
                 return
 
