@@ -36,9 +36,9 @@ def sources(bench: Bench) -> dict[str | None, tuple[tuple[str, ...], tuple[str, 
             desired = decode(Desired, retained)
             assert desired.manifest is not None
             assert desired.artifact is not None
-            told[info.site] = tuple(
-                tuple(url.split(f"/{folder}/")[0] for url in urls)
-                for folder, urls in (("manifests", desired.manifest.urls), ("artifacts", desired.artifact.sources))
+            told[info.site] = (
+                tuple(url.split("/manifests/")[0] for url in desired.manifest.urls),
+                tuple(url.split("/artifacts/")[0] for url in desired.artifact.sources),
             )
     return told
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
+import resource
 import select
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -14,10 +17,12 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.keys import load_private, load_public
+from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore
 from tests.device.device_world import QUICK_APPLICATION, AgentProcess, free_port, make_release
 from tests.end_to_end.rollout_bench import command, until_phase
 from tests.end_to_end.stage import Stage, make_stage
+from tests.shell.site_world import Site, files_in, name_of
 
 DEVICES = ["pi-1", "pi-2"]
 WELL = {"checks": [{"type": "application_health", "threshold": "all_healthy", "min_samples": 1}]}
@@ -44,12 +49,21 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 @contextmanager
-def cache_process(folder: Path, registry: str) -> Iterator[str]:
-    arguments = ["--registry", registry, "--folder", str(folder), "--host", "127.0.0.1", "--port", "0"]
+def cache_process(
+    folder: Path,
+    registry: str,
+    *options: str,
+    file_bytes_max: int | None = None,
+    ending: signal.Signals = signal.SIGTERM,
+) -> Iterator[str]:
+    """Run a cache, on a disk that takes no larger files, and end it with a signal."""
+    arguments = ["--registry", registry, "--folder", str(folder), "--host", "127.0.0.1", "--port", "0", *options]
     with (folder.parent / "cache.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator", "cache", *arguments], stdout=subprocess.PIPE, stderr=log
         )
+    if file_bytes_max is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
     try:
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], 60)
@@ -57,8 +71,8 @@ def cache_process(folder: Path, registry: str) -> Iterator[str]:
         assert line, (folder.parent / "cache.log").read_text()
         yield json.loads(line)["cache"]
     finally:
-        process.terminate()
-        assert process.wait(timeout=30) == 0
+        process.send_signal(ending)
+        assert process.wait(timeout=30) == (0 if ending is signal.SIGTERM else -ending)
         assert process.stdout is not None
         process.stdout.close()
 
@@ -145,3 +159,36 @@ async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_cros
     assert (status["fetched_bytes"], status["misses"]) == (size_bytes, 2)
     stage.stop()
     assert stage.verify() == len(stage.facts())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> bytes:
+    """Something in a registry's store."""
+    data = os.urandom(1_000_000)
+    (tmp_path / "store" / "artifacts").mkdir(parents=True)
+    (tmp_path / "store" / name_of(data)[1:]).write_bytes(data)
+    return data
+
+
+async def test_cache_on_a_full_disk_passes_on_what_it_cannot_keep(tmp_path: Path, data: bytes) -> None:
+    async with serve_registry(tmp_path / "store", "127.0.0.1", 0) as registry:
+        with cache_process(tmp_path / "cache", registry, file_bytes_max=300_000) as url:
+            got = await asyncio.gather(*(Site(url).get(name_of(data)) for _ in range(3)))
+
+    assert {(each.status, each.body == data) for each in got} == {(200, True)}
+    assert files_in(tmp_path / "cache") == set()
+
+
+async def test_cache_that_is_killed_goes_on_where_it_was(tmp_path: Path, data: bytes) -> None:
+    folder = tmp_path / "cache"
+    async with serve_registry(tmp_path / "store", "127.0.0.1", 0) as registry:
+        with cache_process(folder, registry, "--bandwidth-bytes-per-second", "500kB", ending=signal.SIGKILL) as url:
+            asking = asyncio.create_task(Site(url).get(name_of(data)))
+            await Site(url).until(lambda status: status["fetched_bytes"] > 200_000)
+        assert not (await asking).is_whole
+        with cache_process(folder, registry) as url:
+            assert (await Site(url).get(name_of(data))).body == data
+            fetched_bytes = (await Site(url).status())["fetched_bytes"]
+
+    assert fetched_bytes <= len(data) - 200_000
+    assert files_in(folder) == {name_of(data)[1:]}

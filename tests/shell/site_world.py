@@ -76,6 +76,8 @@ def fetch(url: str, path: str, method: str, headers: dict[str, str]) -> Got:
             return Got(response.status, response.read(), headers=told)
         except http.client.IncompleteRead as error:
             return Got(response.status, error.partial, is_whole=False, headers=told)
+        except ConnectionError:
+            return Got(response.status, b"", is_whole=False, headers=told)
 
 
 def settings_of(folder: Path, *registries: str, **changes: Any) -> CacheSettings:  # noqa: ANN401 - any setting
