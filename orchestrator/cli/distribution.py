@@ -43,7 +43,7 @@ def render_distribution(distribution: Distribution) -> list[RenderableType]:
         table.add_column()
     for each in distribution.sites[:_SITES_SHOWN_MAX]:
         table.add_row(words(each.site or "no site"), words(f"{each.devices} devices"), words(_line(each)))
-    more = max(distribution.site_count, len(distribution.sites)) - _SITES_SHOWN_MAX
+    more = distribution.site_count - len(distribution.sites[:_SITES_SHOWN_MAX])
     if more > 0:
         table.add_row("", "", words(f"and {more} more sites; --json shows more", "dim"))
     saved = distribution.direct_bytes > distribution.wan_bytes
