@@ -8,11 +8,13 @@ import socket
 import threading
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters import site_fetch
+from device_client.adapters.download import download
+from orchestrator.adapters import site_cache, site_fetch
 from orchestrator.adapters.content import CHUNK_BYTES_MAX, ChunkProof
 from orchestrator.adapters.http_client import Patience
 from orchestrator.adapters.registry import RegistryError, serve_registry
@@ -290,6 +292,39 @@ async def test_silence_in_the_middle_is_not_waited_for(registry: Server, second:
         is_over.set()
 
     assert (got.body, got.is_whole) == (DATA, True)
+
+
+async def test_device_is_sent_away_before_it_gives_up_when_no_registry_answers(
+    registry: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_cache, "ANSWER_SECONDS", 0.1)
+    is_over = threading.Event()
+    registry.answers[NAME] = lambda _peer, _asked: (is_over.wait(20), None)[1]
+    async with site(tmp_path, registry.url, patience=Patience(30.0, 30.0)) as cache:
+        got = await cache.get(NAME)
+        is_over.set()
+
+    assert (got.status, got.headers["retry-after"]) == (504, "5")
+
+
+async def test_device_whose_cache_was_lied_to_has_the_right_file_from_the_registry(
+    registry: Server, second: Server, tmp_path: Path
+) -> None:
+    registry.answers[NAME] = says("200 OK", b"x" + DATA[1:])
+    async with site(tmp_path / "cache", registry.url) as cache:
+        await asyncio.get_running_loop().run_in_executor(
+            None,
+            partial(
+                download,
+                [cache.url + NAME, second.url + NAME],
+                tmp_path / "file",
+                size_bytes=len(DATA),
+                sha256=NAME.rpartition("/")[2],
+                is_cancelled=lambda: False,
+            ),
+        )
+
+    assert (tmp_path / "file").read_bytes() == DATA
 
 
 async def test_least_recently_used_goes_when_the_disk_bound_is_reached(registry: Server, tmp_path: Path) -> None:
