@@ -16,6 +16,7 @@ from orchestrator.adapters.watching import Endpoint
 from orchestrator.cli import (
     audit,
     broker_config,
+    cache,
     conformance,
     doctor,
     importing,
@@ -25,6 +26,7 @@ from orchestrator.cli import (
     release,
     replay,
     report,
+    stage,
 )
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import (
@@ -62,7 +64,9 @@ app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)
 app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
+app.command("stage", rich_help_panel=SET_UP)(stage.stage)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
+app.command("cache", rich_help_panel=SET_UP)(cache.cache)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)
 app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)

@@ -19,6 +19,7 @@ from orchestrator.adapters.metric_facts import FactMetrics
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import check_registry_url, serve_registry
 from orchestrator.adapters.releases import ReleaseStore
+from orchestrator.adapters.sites import read_caches
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.adapters.trust import LiveTrust, ReleaseTrust
 from orchestrator.adapters.watching import Endpoint, Watched, serve_watching
@@ -106,8 +107,14 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
             url = settings.registry_url or local_url
             monitor, histories = Monitor(), KeptHistories(settings.folder / HISTORY_NAME)
             monitor.remember(histories.load(), started_at)
-            releases = Releases(store, live, clock.now)
-            context = Context(monitor, releases, Policies(settings.folder / "policies"), url, settings.enrolment)
+            context = Context(
+                monitor,
+                Releases(store, live, clock.now),
+                Policies(settings.folder / "policies"),
+                url,
+                settings.enrolment,
+                partial(read_caches, settings.folder),
+            )
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)
             engine = Engine(
