@@ -273,6 +273,7 @@ class World:
         disk = Disk(active="blue")
         check = self.scenario.policy.rolling_update.health_check
         disk.end_write("blue", make_content(OLD_VERSION, check))
+        self.witness.truths[spec.id].note_delivered("blue", disk.slots["blue"].write_count)
         behaviors = {OLD_VERSION: GOOD, NEW_VERSION: self.scenario.behavior_on(spec)}
         plant = Plant(spec.id, disk, behaviors, clock=self.clock, rng=rng, witness=self.witness)
         plant.step_failure = self.faults.step_failure
