@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.planning.plan import Plan
+from simulator.baseline_invariants import BASELINE_INVARIANTS
 from simulator.rollout_facts import Entry, RolloutFacts
 from simulator.scene import RolloutInvariant, Scene
 from simulator.watch_invariants import WATCH_INVARIANTS, wave_policy
@@ -203,6 +204,7 @@ ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-10 wave order": waves_keep_their_order,
     "INV-10 completion": only_what_is_whole_completes,
     **WATCH_INVARIANTS,
+    **BASELINE_INVARIANTS,
     "INV-12 stops stop": stops_stop,
     "INV-15 nothing stale": nothing_stale_is_granted,
     "INV-16 decided once": decisions_are_taken_once,

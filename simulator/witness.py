@@ -1,7 +1,7 @@
 """The witness: sees every step, keeps the ground truth, and holds each step against the invariants."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_client.core.events import GrantReceived
@@ -43,15 +43,21 @@ class Witness:
         sampled_at: When the last sample of each device reached the orchestrator.
         approvals: Each (rollout, wave) that a person has asked to approve.
         online: Asks the orchestrator whom it believes to be there.
+        normal_count: Asks how many normal samples of a group it has taken in.
+        lies: What devices have sent that is no evidence.
+        groups: Of all devices of the fleet.
     """
 
-    def __init__(self, clock: Clock, devices: Iterable[str]) -> None:
+    def __init__(self, clock: Clock, groups: Mapping[str, str]) -> None:
         self.violations: list[str] = []
-        self.truths = {device: DeviceTruth() for device in devices}
+        self.truths = {device: DeviceTruth() for device in groups}
         self.ledger = Ledger()
         self.sampled_at: dict[str, float] = {}
         self.approvals: set[tuple[str, str | None]] = set()
         self.online: Callable[[], frozenset[str]] = frozenset
+        self.normal_count: Callable[[str, str, float], int] = lambda _group, _version, _since: 0
+        self.lies: set[bytes] = set()
+        self.groups = groups
         self._clock = clock
 
     def accuse(self, invariant: str, who: str, what: str) -> None:
@@ -133,6 +139,22 @@ class Witness:
 
     # What the orchestrator does.
 
+    def is_normal(self, device: str, version: str) -> bool:
+        """Say whether what a device does on a version may count as normal."""
+        ledger = self.ledger
+        if ledger.is_frozen or device in ledger.quarantined:
+            return False
+        active = (each for each in ledger.rollouts.values() if not each.outcome and device in each.wave_of)
+        return all(each.version != version for each in active)
+
+    def put_back(self, stored: Iterable[StoredEntry]) -> None:
+        """The journal is an earlier copy of itself; what devices were told since was told nevertheless."""
+        before, self.ledger = self.ledger, Ledger()
+        for each in stored:
+            self.ledger.apply(Entry(each.seq, each.at, each.kind, json.loads(each.body)))
+        self.ledger.ordered |= before.ordered
+        self.ledger.grants = before.grants | self.ledger.grants
+
     def journaled(self, stored: Iterable[StoredEntry]) -> list[Entry]:
         """The journal has grown; hold each new entry against what came before it."""
         entries = [Entry(each.seq, each.at, each.kind, json.loads(each.body)) for each in stored]
@@ -140,7 +162,7 @@ class Witness:
         for entry in entries:
             if entry.seq != self.ledger.last_seq + 1:
                 self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
-            scene = Scene(self.ledger, self.truths, online, self.sampled_at, self.approvals)
+            scene = Scene(self.ledger, self.truths, online, self.sampled_at, self.approvals, self.normal_count)
             for name, holds in ROLLOUT_INVARIANTS.items():
                 wrong = holds(entry, scene)
                 if wrong is not None:

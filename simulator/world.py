@@ -10,7 +10,7 @@ from schemas.topics import TopicTree
 from simulator.application import GOOD
 from simulator.clock import Clock, stream
 from simulator.device import SimulatedDevice
-from simulator.disk import Disk
+from simulator.disk import Disk, DiskTrouble
 from simulator.endings import (
     accounts_balance,
     chain_is_whole,
@@ -82,7 +82,7 @@ class World:
         self.scenario = scenario
         self.clock = Clock()
         self.trace = Trace(self.clock)
-        self.witness = Witness(self.clock, (spec.id for spec in scenario.fleet))
+        self.witness = Witness(self.clock, {spec.id: spec.group for spec in scenario.fleet})
         self._tree = TopicTree()
         self._sample_seconds = scenario.sample_seconds
         self._key = make_key(scenario.seed)
@@ -163,10 +163,10 @@ class World:
         self.is_healed = True
         self.trace.add("world", "nothing goes wrong any more")
         self.network.heal()
-        self.orchestrator.crash = 0.0
+        self.orchestrator.crash = self.orchestrator.journal_failure = 0.0
         for device in self.devices.values():
             device.power_cut = 0.0
-            device.plant.step_failure = device.plant.hook_waits = 0.0
+            device.plant.step_failure = device.plant.hook_waits = device.plant.trouble.chance = 0.0
 
     def _is_over(self) -> bool:
         """Say whether no rollout goes on by itself and nobody has anything in mind."""
@@ -250,10 +250,12 @@ class World:
             materials=Materials(releases, {POLICY: self.scenario.policy}),
             tick_seconds=self._sample_seconds / 2,
             rng=self._stream("orchestrator"),
+            disk_rng=self._stream("orchestrator/disk"),
             witness=self.witness,
             trace=self.trace,
         )
         orchestrator.crash = self.faults.orchestrator_crash
+        orchestrator.journal_failure = self.faults.journal_failure
         return orchestrator
 
     def _make_person(self, name: str, habits: Habits, rng: random.Random) -> Person:
@@ -278,6 +280,7 @@ class World:
         plant = Plant(spec.id, disk, behaviors, clock=self.clock, rng=rng, witness=self.witness)
         plant.step_failure = self.faults.step_failure
         plant.hook_waits = self.faults.hook_waits
+        plant.trouble = DiskTrouble(self.faults.disk_failure, self._stream(f"{spec.id}/disk"))
         plant.has_router = spec.setup.has_router
         device = SimulatedDevice(
             spec,
