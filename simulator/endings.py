@@ -107,7 +107,8 @@ def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None
     if record.generation != order.generation:
         return f"{name} has generation {record.generation}, ordered is {order.generation}"
     rollout = ledger.rollouts[order.rollout]
-    may_wait = order.action == "install" and (rollout.outcome != "completed" or rollout.progress[name] == "failed")
+    is_kept_out = rollout.progress[name] == "failed" or name in ledger.quarantined
+    may_wait = order.action == "install" and (rollout.outcome != "completed" or is_kept_out)
     if record.phase in (Phase.READY, Phase.WAITING) and may_wait:
         return None
     if record.phase not in _RESTING:
