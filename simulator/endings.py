@@ -13,6 +13,7 @@ from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State, evolve
 from simulator.device import SimulatedDevice
 from simulator.ledger import Ledger
+from simulator.rollout_facts import RolloutFacts, out_of_service_max
 
 _RESTING: Final = frozenset({Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED})
 _MOMENT_SECONDS: Final = 5.0
@@ -96,6 +97,12 @@ def everything_arrived(
         if problem is not None:
             wrong.append(problem)
     return wrong
+
+
+def waits_for_repair(rollout: RolloutFacts) -> bool:
+    """Say whether nobody may go because so many devices are stranded, which somebody must look at."""
+    stranded = len(rollout.having("stranded"))
+    return bool(stranded and not rollout.in_flight and stranded >= out_of_service_max(rollout, len(rollout.progress)))
 
 
 def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None:

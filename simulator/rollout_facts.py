@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, floor, inf
 from typing import Any, Final, NamedTuple
 
 from orchestrator.planning.plan import Plan
@@ -128,6 +128,13 @@ def started(body: Mapping[str, Any]) -> RolloutFacts:
     version, progress = body["release"]["version"], dict.fromkeys(wave_of, "pending")
     normal = _values_of(body["baselines"])
     return RolloutFacts(body["by"], version, plan, body["policy"], wave_of, progress, normal_values=normal)
+
+
+def out_of_service_max(rollout: RolloutFacts, present: int) -> int:
+    """Return how many of the devices that are present may be out of service, at least one."""
+    update = rollout.policy["rolling_update"]
+    by_maximum = floor(present * update["max_unavailable"] / 100)
+    return max(1, min(by_maximum, present - ceil(present * update["min_available"] / 100)))
 
 
 def apply_fact(rollout: RolloutFacts, entry: Entry) -> None:

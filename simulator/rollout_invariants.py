@@ -9,7 +9,7 @@ from typing import Final
 
 from orchestrator.planning.plan import Plan
 from simulator.baseline_invariants import BASELINE_INVARIANTS
-from simulator.rollout_facts import Entry, RolloutFacts
+from simulator.rollout_facts import Entry, RolloutFacts, out_of_service_max
 from simulator.scene import RolloutInvariant, Scene
 from simulator.watch_invariants import WATCH_INVARIANTS, wave_policy
 
@@ -52,13 +52,9 @@ def capacity_holds(entry: Entry, scene: Scene) -> str | None:
     resting = [name for name, where in rollout.progress.items() if where not in {"granted", "returning_granted"}]
     serving = [name for name in resting if name in scene.online and rollout.progress[name] != "stranded"]
     present = unavailable - 1 + len(serving)
-    update = policy["rolling_update"]
-    allowed = min(
-        math.floor(present * update["max_unavailable"] / 100),
-        present - math.ceil(present * update["min_available"] / 100),
-    )
-    if len(rollout.in_flight) + 1 > parallel_max or unavailable > max(1, allowed):
-        return f"{unavailable} of {present} devices out of service, {max(1, allowed)} allowed"
+    allowed = out_of_service_max(rollout, present)
+    if len(rollout.in_flight) + 1 > parallel_max or unavailable > allowed:
+        return f"{unavailable} of {present} devices out of service, {allowed} allowed"
     return None
 
 

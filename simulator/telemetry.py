@@ -40,7 +40,7 @@ class WatchedMonitor(Monitor):
             self._meter(name, received_at)
             if version is not None and self._witness.is_normal(name, version):
                 start = received_at // INTERVAL_SECONDS * INTERVAL_SECONDS
-                self._normal[self._witness.groups[name], version, start] += 1
+                self._normal[self._witness.groups.get(name, ""), version, start] += 1
         super().observe(rows, samples, received_at)
         self._weigh()
 

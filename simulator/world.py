@@ -18,6 +18,7 @@ from simulator.endings import (
     everything_arrived,
     state_is_the_fold,
     trials_end,
+    waits_for_repair,
 )
 from simulator.faults import NO_FAULTS, Faults
 from simulator.hardship import Hardship
@@ -205,7 +206,9 @@ class World:
             return []
         waits = {Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES, Phase.HALTED}
         is_stopped = bool(self.person.is_braking or engine.state.frozen)
-        return [each.id for each in engine.state.rollouts.values() if each.phase in waits or each.paused or is_stopped]
+        broken = {name for name, facts in self.witness.ledger.rollouts.items() if waits_for_repair(facts)}
+        rollouts = engine.state.rollouts.values()
+        return [each.id for each in rollouts if each.phase in waits or each.paused or is_stopped or each.id in broken]
 
     def _are_people_busy(self) -> bool:
         return self.person.is_waiting or self.colleague.is_waiting
