@@ -112,6 +112,7 @@ class SimulatedDevice:
         self._mail = mail
         plant.answer = self.handle
         plant.later = self.later
+        plant.give_up = partial(self.kill_agent, _RESTART_SECONDS)
         self.client = Client(clock, network, mail.login(), self, rng)
 
     @property

