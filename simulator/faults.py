@@ -86,7 +86,7 @@ _ODDS: Final = 0.3
 """That a device has something beside its slots."""
 _RARE: Final = 0.2
 """That a seed has one of the rarer faults."""
-_RARER_WORST: Final = {
+RARER: Final = {
     "wrong_clocks": 1.0,
     "rot_per_hour": 6.0,
     "disk_failure": 0.05,
@@ -98,6 +98,7 @@ _RARER_WORST: Final = {
     "orchestrator_doubles_per_hour": 3.0,
     "restores_per_hour": 2.0,
 }
+"""The rarer faults, each with the worst that is drawn."""
 
 
 def draw_faults(seed: int) -> Faults:
@@ -132,7 +133,7 @@ def draw_faults(seed: int) -> Faults:
 def _draw_rarer(seed: int) -> dict[str, Any]:
     """Each has random numbers of its own, so that one more does not change what a seed has of the others."""
     drawn: dict[str, Any] = {}
-    for name, most in _RARER_WORST.items():
+    for name, most in RARER.items():
         rng = stream(seed, f"faults/{name}")
         if rng.random() < _RARE:
             drawn[name] = rng.random() * most

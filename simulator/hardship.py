@@ -102,7 +102,9 @@ class Hardship:
             process = self._world.orchestrator.process
             client, name = (client, name) if process is None else (process.client, "orchestrator")
         upwards, seconds = rng.random() < _EVEN, rng.uniform(*_STALL_SECONDS)
-        self._world.trace.add(name, f"hears for {seconds:.0f} s, unheard" if upwards else f"unhearing for {seconds:.0f} s")
+        self._world.trace.add(
+            name, f"hears for {seconds:.0f} s, unheard" if upwards else f"unhearing for {seconds:.0f} s"
+        )
         client.stall(upwards=upwards, seconds=seconds)
         if rng.random() < _EVEN:
             self._world.clock.after(seconds, client.cut)

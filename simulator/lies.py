@@ -4,7 +4,6 @@ Whatever is sent here is no evidence, and the witness is told so.
 """
 
 import random
-from collections.abc import Callable
 from functools import partial
 from math import nan
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,8 @@ from simulator.client import Client, Login
 from simulator.device import SimulatedDevice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulator.world import World
 
 _BURST_COUNT: Final = 70

@@ -111,7 +111,9 @@ class SimulatedOrchestrator:
         """Start a process, unless one runs; it does nothing before its first connection."""
         if self.process is not None:
             return
-        context = Context(WatchedMonitor(self._witness), self._materials.releases, self._materials.policies, "http://registry.example")
+        context = Context(
+            WatchedMonitor(self._witness), self._materials.releases, self._materials.policies, "http://registry.example"
+        )
         journal = WatchedJournal(self.journal, self._newest_epoch, self._on_write, self._on_append)
         engine = Engine(
             journal,

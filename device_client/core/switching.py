@@ -207,6 +207,7 @@ def _arrive(device: Device, now: float) -> Outcome:
         device,
         Signal.SWITCHED,
         active=target,
+        linked=None,
         previous=trial.previous if trial is not None else None,
         check=going_back.check if going_back is not None else trial.check if trial is not None else None,
         trial=trial,

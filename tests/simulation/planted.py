@@ -250,7 +250,8 @@ def take_everything_in(patch: pytest.MonkeyPatch) -> None:
 
 def know_everybody(patch: pytest.MonkeyPatch) -> None:
     real = Engine._locate
-    patch.setattr(Engine, "_locate", lambda engine, name: real(engine, name) or Located(Place("guests", "", True), 0))
+    guest = Located(Place("guests", "", is_normal=True), 0)
+    patch.setattr(Engine, "_locate", lambda engine, name: real(engine, name) or guest)
 
 
 def answer_later(patch: pytest.MonkeyPatch) -> None:
