@@ -13,7 +13,7 @@ from simulator.scene import RolloutInvariant, Scene
 def baselines_are_of_what_was_normal(entry: Entry, scene: Scene) -> str | None:
     """INV-22: no sample counts of a device on the new version, on that of a rollout under way, or in quarantine.
 
-    The new version is left out wherever it ran. What a device in flight sends while it still runs the old version counts.
+    The new version is left out wherever it ran. What a device in flight sends while it runs the old version counts.
     """
     if entry.kind != "rollout_started":
         return None

@@ -1,4 +1,4 @@
-"""What must hold of a device's disk, whose contents are known here: what runs was verified, and only what may change does.
+"""What must hold of a device's disk, whose contents are known here: what runs was verified; only what may change does.
 
 The first are functions of a slot that is run or switched to; those of a step are among ``DEVICE_INVARIANTS``.
 """

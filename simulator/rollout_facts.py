@@ -133,8 +133,9 @@ def started(body: Mapping[str, Any]) -> RolloutFacts:
 def out_of_service_max(rollout: RolloutFacts, present: int) -> int:
     """Return how many of the devices that are present may be out of service, at least one."""
     update = rollout.policy["rolling_update"]
-    by_maximum = floor(present * update["max_unavailable"] / 100)
-    return max(1, min(by_maximum, present - ceil(present * update["min_available"] / 100)))
+    by_maximum: int = floor(present * update["max_unavailable"] / 100)
+    by_minimum: int = present - ceil(present * update["min_available"] / 100)
+    return max(1, min(by_maximum, by_minimum))
 
 
 def apply_fact(rollout: RolloutFacts, entry: Entry) -> None:

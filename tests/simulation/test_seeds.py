@@ -19,7 +19,7 @@ from tests.reporting.report_agrees import compare
 SEEDS = range(100)
 CHUNK = 25
 DEVICE_COUNT = 10
-FOUND = [(1146, 6)]
+FOUND = [(1146, 6), (71, 10)]
 """Seeds, each with its number of devices, that found a bug."""
 
 
@@ -98,9 +98,10 @@ def test_every_hardship_is_drawn_and_happens() -> None:
     assert all(sum(bool(getattr(each, name)) for each in drawn) >= 10 for name in RARER)
     assert {each.queued_max for each in drawn} == {None, 0, 1, 2}
 
+    worst = Faults(**RARER)  # type: ignore[arg-type] # all of these are numbers
     missing = set(HARDSHIP)
     for seed in range(6):
-        lines = simulate(seed, device_count=6, faults=Faults(**RARER)).trace if missing else ()
+        lines = simulate(seed, device_count=6, faults=worst).trace if missing else ()
         missing -= {word for word in missing if any(word in line for line in lines)}
 
     assert missing == set()
