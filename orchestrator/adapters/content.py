@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from orchestrator.adapters.chunking import CHUNKS
 from orchestrator.adapters.releases import ARTIFACTS, MANIFESTS
 
-CHUNKS: Final = "chunks"
 CHUNK_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of a chunk, or of the list of a release's chunks, as it is and as it travels."""
 _MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024

@@ -19,10 +19,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from orchestrator.adapters.chunking import CHUNKS
-from orchestrator.adapters.dashboard import DashboardConfig, dashboard_routes
-from orchestrator.adapters.releases import ARTIFACTS, MANIFESTS
 from orchestrator.adapters.content import KINDS, item_at
+from orchestrator.adapters.dashboard import DashboardConfig, dashboard_routes
 from schemas.errors import FleetError
 
 _CONNECTIONS_MAX: Final = 1000  # more are answered 503, and devices come back later
@@ -68,21 +66,11 @@ def check_public_url(url: str, what: str) -> None:
 
 def create_app(store_folder: Path, dashboard: DashboardConfig | None = None) -> Starlette:
     """Return the application that serves the release store in ``store_folder``, and beside it the dashboard, if any."""
-    return Starlette(
-        routes=[
-            Route("/manifests/{sha256}", _serve_from(store_folder / MANIFESTS, "application/json")),
-            Route("/artifacts/{sha256}", _serve_from(store_folder / ARTIFACTS, "application/gzip")),
-            Route("/chunks/{sha256}", _serve_from(store_folder / CHUNKS, "application/octet-stream")),
-            Route("/healthz", _answer_healthy),
-            *(() if dashboard is None else dashboard_routes(dashboard)),
-        ]
-    )
-def create_app(store_folder: Path) -> Starlette:
-    """Return the application that serves the release store in ``store_folder``."""
     routes = [
         Route(f"/{name}/{{sha256}}", _serve_from(store_folder, name, kind.media_type)) for name, kind in KINDS.items()
     ]
-    return Starlette(routes=[*routes, Route("/healthz", _answer_healthy)])
+    pages = () if dashboard is None else dashboard_routes(dashboard)
+    return Starlette(routes=[*routes, Route("/healthz", _answer_healthy), *pages])
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +93,6 @@ async def serve_registry(
 
 
 @contextlib.asynccontextmanager
-async def serve_app(app: Starlette, host: str, port: int, *, what: str = "registry") -> AsyncIterator[str]:
 async def serve_app(
     app: Starlette, host: str, port: int, *, who: str = "the registry", options: str = "--registry-"
 ) -> AsyncIterator[str]:
@@ -116,14 +103,12 @@ async def serve_app(
         host: A name or address that devices reach; it is listened on and stands in the URL. For all interfaces
             (``0.0.0.0`` or ``::``) the URL holds this machine's host name.
         port: To listen on; 0 takes a free one.
-        what: Stands in errors, and in the options that they name.
         who: Listens, for messages.
         options: How the options begin that set host and port.
 
     Raises:
         RegistryError: Host and port cannot be listened on.
     """
-    with _listen(host, port, what) as listener:
     with _listen(host, port, who, options) as listener:
         name = socket.gethostname() if host in _WILDCARDS else host
         config = uvicorn.Config(
@@ -152,10 +137,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int, what: str) -> socket.socket:
-    remedy = f"set --{what}-host to an address of this machine and --{what}-port to a free port (0 takes any)"
-    if not 0 <= port <= _PORT_MAX:
-        raise RegistryError(f"the {what} cannot listen on {host} port {port}: no such port; {remedy}")
 def _listen(host: str, port: int, who: str, options: str) -> socket.socket:
     remedy = f"set {options}host to an address of this machine and {options}port to a free port (0 takes any)"
     if not 0 <= port <= _PORT_MAX:
@@ -165,7 +146,6 @@ def _listen(host: str, port: int, who: str, options: str) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
-        raise RegistryError(f"the {what} cannot listen on {host} port {port}: {reason}; {remedy}") from error
         raise RegistryError(f"{who} cannot listen on {host} port {port}: {reason}; {remedy}") from error
 
 

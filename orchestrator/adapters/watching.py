@@ -99,7 +99,9 @@ async def serve_watching(watched: Watched, endpoint: Endpoint | None) -> AsyncIt
             app = create_app(watched, per_device=endpoint.per_device)
             port = DEFAULT_PORT if endpoint.port is None else endpoint.port
             try:
-                url = await stack.enter_async_context(serve_app(app, endpoint.host, port, what="metrics"))
+                url = await stack.enter_async_context(
+                    serve_app(app, endpoint.host, port, who="metrics", options="--metrics-")
+                )
             except RegistryError as error:
                 if endpoint.port is not None:
                     raise

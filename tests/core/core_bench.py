@@ -11,9 +11,8 @@ from pydantic import BaseModel
 
 from orchestrator.adapters.journal import Journal, StoredEntry
 from orchestrator.core.context import Context
-from orchestrator.core.events import AnyEvent, event_from_json
 from orchestrator.core.distribution import Caches
-from orchestrator.core.events import event_from_json
+from orchestrator.core.events import AnyEvent, event_from_json
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
 from orchestrator.core.members import Member, Progress

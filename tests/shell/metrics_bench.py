@@ -48,7 +48,9 @@ class Watch:
 
     @contextlib.asynccontextmanager
     async def served(self, *, per_device: bool = False) -> AsyncIterator[str]:
-        async with serve_app(create_app(self.watched, per_device=per_device), "127.0.0.1", 0, what="metrics") as url:
+        async with serve_app(
+            create_app(self.watched, per_device=per_device), "127.0.0.1", 0, who="metrics", options="--metrics-"
+        ) as url:
             yield url
 
     async def text(self, *, per_device: bool = False) -> str:

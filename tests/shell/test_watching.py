@@ -142,7 +142,7 @@ async def test_usual_port_that_is_taken_is_no_reason_not_to_start(
 async def test_port_that_was_asked_for_and_is_taken_is_named_with_the_option() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(RegistryError, match=f"the metrics cannot listen on .*{port}.*--metrics-port"):
+        with pytest.raises(RegistryError, match=f"metrics cannot listen on .*{port}.*--metrics-port"):
             async with serve_watching(make_watch().watched, Endpoint(port=port)):
                 pass
 

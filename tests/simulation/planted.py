@@ -259,7 +259,7 @@ def answer_later(patch: pytest.MonkeyPatch) -> None:
 
     def slow(engine: Engine, given: Any, now: float) -> Any:
         answer = real(engine, given, now)
-        return [] if engine.refused_total["flood"] else answer
+        return [] if engine.tally.refused_by_reason["flood"] else answer
 
     patch.setattr(Engine, "_answer_ready", slow)
 

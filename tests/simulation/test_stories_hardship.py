@@ -91,7 +91,7 @@ def test_lies_are_refused_and_change_nothing() -> None:
 
     assert len(world.hardship.liar.told) == 7
     assert world.orchestrator.engine is not None
-    assert {"foreign_shard", "unknown_device", "undecodable"} <= set(world.orchestrator.engine.refused_total)
+    assert {"foreign_shard", "unknown_device", "undecodable"} <= set(world.orchestrator.engine.tally.refused_by_reason)
 
 
 def test_copied_disk_keeps_its_name_out_and_the_others_go_on() -> None:
