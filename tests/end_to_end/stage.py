@@ -109,7 +109,7 @@ class Stage:
         """A power cut for the orchestrator."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=START_SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
@@ -118,7 +118,7 @@ class Stage:
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=START_SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
