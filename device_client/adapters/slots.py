@@ -2,7 +2,7 @@
 
 ::
 
-    blue/  green/      app/ models/ config/ .version, and .verified once it may be run
+    blue/  green/      app/ models/ config/ .version, perhaps .chunks and .files, and .verified once it may be run
     active             a relative link to one of them
     state/  staging/   what the agent remembers; what it has fetched
 
