@@ -267,7 +267,7 @@ def run_device(store: ReleaseStore, url: str, root: Path, slot: str, built: Buil
     """Have a process of its own fetch and install a release."""
     stored = store.get(built.manifest.release)
     assert stored is not None
-    manifest, artifact = stored.by_arch["noarch"].references(url)
+    manifest, artifact = stored.by_arch["noarch"].references((url,))
     parts = {"manifest": manifest.model_dump(mode="json"), "artifact": artifact.model_dump(mode="json")}
     asked = {"root": str(root), "slot": slot, "key": PUBLIC, "number": stored.release_counter, **parts}
     command = [sys.executable, str(Path(__file__).with_name("delta_device.py")), json.dumps(asked)]

@@ -54,7 +54,7 @@ class World:
         manifest = built.manifest
         stored = self.store.get(manifest.release)
         assert stored is not None
-        manifest_ref, artifact_ref = stored.by_arch[manifest.artifact.arch].references(self.url)
+        manifest_ref, artifact_ref = stored.by_arch[manifest.artifact.arch].references((self.url,))
         self.orchestrator.order(
             Desired(
                 generation=self.generation, epoch=1, rollout="r-1", wave="canary", action="install",
