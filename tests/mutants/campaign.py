@@ -32,7 +32,7 @@ WIDER_SECONDS_MAX: Final = 1800.0
 SOUND: Final = "sound"
 RINGS: Final = {
     "core": "rules", "telemetry": "rules", "planning": "rules", "vectors": "rules", "lint": "rules",
-    "device": "device", "broker": "broker", "simulation": "simulation", "contract": "contract",
+    "device": "device", "broker": "broker", "simulation": "simulation", "contract": "contract", "shell": "shell",
 }  # fmt: skip
 """Of tests, by their folder; all others are of real processes, files and connections."""
 
