@@ -3,6 +3,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,8 @@ from device_client.adapters.processes import identify
 from device_client.adapters.service import BEAT_SECONDS, Service
 from device_client.agent import Agent, Inbox
 from device_client.core.device import Device
-from device_client.core.events import ApplicationExited
+from device_client.core.events import ApplicationExited, Facts
+from device_client.core.record import Record
 from tests.device.device_world import AgentProcess
 
 
@@ -127,6 +129,30 @@ def test_turn_that_does_not_end_is_no_sign_of_life(listener: Listener, tmp_path:
         agent.turn()
 
     assert (listener.hear_all(), read_beat(tmp_path)) == ([], None)
+
+
+def test_no_thread_gives_signs_of_life_in_place_of_a_loop_that_hangs(listener: Listener, tmp_path: Path) -> None:
+    class Hanging(Agent):
+        def __init__(self) -> None:
+            nobody = SimpleNamespace(start=lambda: None, end=lambda: None, stop=lambda: None)
+            self._observer = self._bus = self._applications = nobody  # type: ignore[assignment]
+            self.device = Device("pi-1")
+            self._service = Service(tmp_path, "boot-1", Clock(), {"NOTIFY_SOCKET": listener.address})
+            self._is_ending = False
+
+        def handle(self, event: object) -> None:
+            pass
+
+        def _watch(self) -> None:
+            pass
+
+        def turn(self) -> None:
+            time.sleep(0.5)
+            self.end()
+
+    Hanging().run(Record(), Facts("boot-1", None, {}))
+
+    assert (listener.hear_all(), read_beat(tmp_path)) == (["READY=1", "STOPPING=1"], None)
 
 
 def test_real_agent_is_ready_gives_signs_of_life_and_says_goodbye(

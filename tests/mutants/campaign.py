@@ -32,7 +32,7 @@ WIDER_SECONDS_MAX: Final = 1800.0
 SOUND: Final = "sound"
 RINGS: Final = {
     "core": "rules", "telemetry": "rules", "planning": "rules", "vectors": "rules", "lint": "rules",
-    "device": "device", "broker": "broker", "simulation": "simulation", "contract": "contract",
+    "device": "device", "broker": "broker", "simulation": "simulation", "contract": "contract", "shell": "shell",
 }  # fmt: skip
 """Of tests, by their folder; all others are of real processes, files and connections."""
 
@@ -90,7 +90,7 @@ def judged(mutants: Sequence[Mutant], sound: Checkout, jobs: int, *, named_only:
     """Judge ``mutants``, some at a time, in copies beside ``sound``; yield what became of each as it is known."""
     idle: SimpleQueue[Checkout] = SimpleQueue()
     for number in range(jobs):
-        idle.put(Checkout(sound.folder, sound.folder.with_name(f"copy-{number}")))
+        idle.put(Checkout(sound.folder, sound.folder.with_name(str(number))))
 
     def work(mutant: Mutant) -> Outcome:
         checkout = idle.get()
@@ -136,7 +136,7 @@ def main() -> int:
         parser.error(f"there is no mutant {min(unknown)!r}")
     mutants = [each for each in MUTANTS if options.only is None or each.name in options.only]
     console = Console(stderr=True)
-    folder = Path(tempfile.mkdtemp(prefix="mutants-"))
+    folder = Path(tempfile.mkdtemp(prefix="m-"))
     outcomes: list[Outcome] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:

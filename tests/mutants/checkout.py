@@ -114,15 +114,9 @@ class Checkout:
 
 def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], seconds_max: float) -> tuple[int, str]:
     """Run a program in a session of its own; return its exit code and what it said."""
-    temporary = folder.with_name(f"{folder.name}.tmp")  # beside the copy, since sockets have room for short paths only
-    temporary.mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
-        "PYTEST_DEBUG_TEMPROOT": str(temporary),
-        "COLUMNS": "1000",
-        "PYTHONPATH": "",
-        **variables,
-    }
+    temporary = folder.with_name(f"{folder.name}t")  # short, since the paths of sockets are
+    command = [*command, f"--basetemp={temporary}"]
+    environment = {**os.environ, "COLUMNS": "1000", "PYTHONPATH": "", **variables}
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,

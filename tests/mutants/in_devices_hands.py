@@ -204,7 +204,7 @@ IN_DEVICES_HANDS: Final = (
         "            while not self._is_ending:\n                self._service.progressed(self._describe())\n"
         "                time.sleep(0.05)\n\n        threading.Thread(target=beat, daemon=True).start()\n"
         "        while not self._is_ending:\n            self.turn()",
-        ("tests/device/test_device_service.py",),
+        ("tests/device/test_device_service.py::test_no_thread_gives_signs_of_life_in_place_of_a_loop_that_hangs",),
     ),
     Mutant(
         "deadlines-on-the-wall-clock",
@@ -212,7 +212,7 @@ IN_DEVICES_HANDS: Final = (
         "device_client/adapters/boot.py",
         "time.clock_gettime(time.CLOCK_BOOTTIME)",
         "time.clock_gettime(time.CLOCK_REALTIME)",
-        ("tests/device/test_device_service.py",),
+        ("tests/device/test_device_service.py::test_boot_clock_counts_from_the_boot_and_knows_no_dates",),
     ),
     Mutant(
         "reconnects-in-step",

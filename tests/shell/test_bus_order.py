@@ -74,6 +74,9 @@ class Watched:
         assert messages == [ASKED]
         self.done.append("acknowledged")
 
+    def put_back(self, messages: list[Incoming]) -> None:
+        assert messages == []
+
 
 async def test_what_was_decided_is_written_then_said_and_only_then_is_the_message_acknowledged() -> None:
     watched = Watched(lambda: [ANSWER])
