@@ -17,8 +17,10 @@ from tests.dashboard.page_bench import Message, browsing, publish, said, status
 pytestmark = [pytest.mark.chromium, pytest.mark.asyncio(loop_scope="module")]
 
 DEVICE_COUNT = 10_000
-LONGEST_TASK_MILLISECONDS = 500
-"""50 ms count as long; a machine that is busy with other tests takes several times as long for everything."""
+LONGEST_TASK_MILLISECONDS = 1000
+"""50 ms count as long; a machine that is busy with other tests takes many times as long for everything."""
+PAGE_CPU_SECONDS = 6
+"""Of the page's own thread, for all of it: some 2 s on a small machine, whatever else that does."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -191,6 +193,7 @@ async def test_ten_thousand_devices_do_not_keep_the_page_from_answering(chromium
         async with browsing(chromium) as browser:
             await browser.page.goto(f"{url}#/fleet")
             await browser.page.evaluate(watch)
+            before = await browser.cpu_seconds()
             await browser.page.get_by_label("Broker").fill(f"ws://127.0.0.1:{broker.websocket_port}")
             await browser.page.get_by_role("button", name="Connect").click()
             await browser.page.wait_for_function(complete, arg=DEVICE_COUNT, timeout=60_000)
@@ -203,5 +206,7 @@ async def test_ten_thousand_devices_do_not_keep_the_page_from_answering(chromium
             await browser.page.get_by_role("link", name="pi-04242").click()
             await browser.until("generation 2")
             tasks = await browser.page.evaluate("window.tasks")
+            spent = await browser.cpu_seconds() - before
 
+    assert spent < PAGE_CPU_SECONDS
     assert max(tasks, default=0) < LONGEST_TASK_MILLISECONDS, tasks
