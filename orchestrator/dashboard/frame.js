@@ -80,7 +80,7 @@ function sayMissing({ model, login }, say) {
   } else if (!heard("orchestrator_availability", "orchestrator_info")) {
     say("nobody", "wait", "? Nothing was heard of an orchestrator: none was ever connected, or you may not read it.");
   }
-  if (heard("status") && heard("reported") && !heard("desired")) {
+  if (!login.isLight && heard("status") && heard("reported") && !heard("desired")) {
     say("orders", "wait", "? Devices report and none seems to have an order: your user may not read device/+/desired. Squares of rollouts below are those of the counts.");
   }
 }

@@ -71,7 +71,8 @@ function fail(mine, error, protocolVersion) {
 async function subscribe(mine) {
   postMessage({ type: "connected" });
   const own = { filter: `ops/${login.user}/reply/+`, qos: 1, what: "answers to your commands" };
-  for (const each of login.user ? [own, ...SUBSCRIPTIONS] : SUBSCRIPTIONS) {
+  const wanted = SUBSCRIPTIONS.filter((each) => !(login.isLight && each.filter.startsWith("device/")));
+  for (const each of login.user ? [own, ...wanted] : wanted) {
     const codes = await new Promise((done) => {
       mine.subscribe(`${login.root}/${each.filter}`, { qos: each.qos }, (error, granted, packet) => {
         done(packet?.granted ?? (error ? [REFUSED] : []));
@@ -80,7 +81,7 @@ async function subscribe(mine) {
     if (mine !== client) return;
     if (codes.some((code) => code >= REFUSED)) postMessage({ type: "refused", what: each.what });
   }
-  if (watched) mine.subscribe(`${login.root}/health/+/${watched}`, { qos: 0 }, () => {});
+  if (watched) mine.subscribe(filtersOf(watched), { qos: 1 }, () => {});
   postMessage({ type: "subscribed" });
 }
 
@@ -88,8 +89,14 @@ function watch(device) {
   const before = watched;
   watched = device;
   if (!client?.connected) return;
-  if (before) client.unsubscribe(`${login.root}/health/+/${before}`, () => {});
-  if (device) client.subscribe(`${login.root}/health/+/${device}`, { qos: 0 }, () => {});
+  if (before) client.unsubscribe(filtersOf(before), () => {});
+  if (device) client.subscribe(filtersOf(device), { qos: 1 }, () => {});
+}
+
+/** What is read of one device alone: its health, and where nothing is read of all devices, its documents. */
+function filtersOf(device) {
+  const documents = ["availability", "info", "desired", "reported", "event/+"].map((each) => `device/${device}/${each}`);
+  return [`health/+/${device}`, ...(login.isLight ? documents : [])].map((each) => `${login.root}/${each}`);
 }
 
 function publish({ id, topic, payload, retain }) {

@@ -44,6 +44,7 @@ export function loginOf(app) {
       field("password", "Password", { type: "password", autocomplete: "current-password" }),
       field("url", "Broker", { value: app.offered.url, pattern: "wss?://.+", title: "ws://host:port or wss://host:port" }, "Its WebSocket: ws:// or wss://"),
       field("root", "Topic root", { value: app.offered.root, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*(/[A-Za-z0-9][A-Za-z0-9_\\-]*)?" }),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "light", checked: app.offered.isLight ?? false }), h("span", {}, "Leave out devices until one is opened (fleets above some 20,000)")),
       h("label", { class: "check" }, h("input", { type: "checkbox", name: "keep" }), h("span", {}, "Remember in this tab until it is closed")),
       h("button", { class: "primary", type: "submit" }, "Connect")),
     h("p", { class: "hint" }, "The page talks to the broker alone. What you may see and do is what the broker lets your user see and do."));
@@ -53,5 +54,5 @@ function submit(event, app) {
   event.preventDefault();
   const form = new FormData(event.target);
   const value = (name) => String(form.get(name) ?? "").trim();
-  app.open({ url: value("url"), user: value("user"), password: String(form.get("password") ?? ""), root: value("root"), keep: form.has("keep") });
+  app.open({ url: value("url"), user: value("user"), password: String(form.get("password") ?? ""), root: value("root"), isLight: form.has("light"), keep: form.has("keep") });
 }

@@ -81,7 +81,7 @@ function linkChanged({ type, text, isDenied, what }) {
 function openLink(login) {
   const { password, ...kept } = login;
   app.login = kept;
-  app.offered = { url: kept.url, root: kept.root, user: kept.user };
+  app.offered = { url: kept.url, root: kept.root, user: kept.user, isLight: kept.isLight };
   app.model = createModel();
   Object.assign(app.link, { state: "opening", since: Date.now(), trouble: "", refused: [], connectedAt: null, subscribedAt: null });
   app.commands = new Commands(kept.user, publish, () => app.model.orchestrator.availability);
@@ -154,6 +154,7 @@ function viewOf() {
   const view = VIEWS[app.route.name] ?? rolloutsView;
   const device = view === deviceView ? app.route.id : "";
   if (device !== app.ui.watched) {
+    if (app.login.isLight) app.model.devices.delete(app.ui.watched); // nobody says any more what becomes of it
     app.ui.watched = device;
     worker.postMessage({ type: "watch", device });
   }

@@ -10,6 +10,7 @@ import { PLACES } from "./words.js";
 const NAMED_MAX = 40;
 
 export function fleetView(app) {
+  if (app.login.isLight) return lightView(app);
   const { model, ui } = app;
   const groups = groupsOf(app, ui.filter ?? "");
   const cells = groups.flatMap((each) => each.devices);
@@ -23,6 +24,19 @@ export function fleetView(app) {
     worst(app),
     (ui.filter ?? "") && h("ul", { key: "named", class: "named" }, cells.slice(0, NAMED_MAX).map(({ id, place }) => h("li", { key: id }, h("a", { href: `#/device/${id}` }, id), ` ${PLACES[place].words} `, h("span", { class: "faint" }, model.devices.get(id).reported?.installed ?? ""))), cells.length > NAMED_MAX && h("li", {}, `and ${grouped(cells.length - NAMED_MAX)} more`), !cells.length && h("li", {}, "none")),
     h("div", { key: "groups", class: "groups" }, groups.map((each) => group(app, each, open))),
+  ];
+}
+
+/** Without devices: the groups, and the way to one device by its id. */
+function lightView(app) {
+  const names = [...app.model.groups.keys()].sort();
+  const open = (event) => { event.preventDefault(); app.go(`#/device/${encodeURIComponent(String(new FormData(event.target).get("device")).trim())}`); };
+  return [
+    h("h1", { key: "title" }, "Fleet", h("span", { class: "what" }, ` ${names.length} groups; devices were left out at the login`)),
+    h("form", { key: "tools", class: "tools", onsubmit: open }, h("label", { class: "search" }, h("span", { class: "hidden" }, "Device"), h("input", { name: "device", placeholder: "id of a device", pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]{0,63}", required: true, autocomplete: "off" })), h("button", { type: "submit" }, "Open"),
+      h("button", { type: "button", onclick: () => askWorst(app), disabled: app.link.state !== "on" }, "Who is worst off?")),
+    worst(app),
+    h("div", { key: "groups", class: "groups" }, names.map((name) => h("section", { key: name, class: "group" }, groupLine(name, app.model.groups.get(name).devices, app.model.groups.get(name))))),
   ];
 }
 
@@ -48,12 +62,16 @@ function accepts(model, filter) {
 function group(app, { group: name, devices, counts }, open) {
   const health = app.model.groups.get(name);
   return h("section", { key: name, class: "group" },
-    h("p", { class: "wavehead" }, h("b", {}, name), h("span", {}, `${grouped(devices.length)} devices`),
-      health && h("span", { class: health.healthy < health.fresh ? "bad" : "" }, `${grouped(health.healthy)} of ${grouped(health.fresh)} heard are healthy`),
-      health && h("span", { class: "faint" }, `${grouped(health.requests)} requests in 5 min`),
-      health && health.errorRate !== null && h("span", { class: "faint" }, `errors ${percent(health.errorRate)}`),
-      health && health.p95 !== null && h("span", { class: "faint" }, `p95 ${milliseconds(health.p95)}`)),
+    groupLine(name, devices.length, health),
     matrix(devices, { size: devices.length > 300 ? 9 : 14, label: described(name, [...counts], devices), open, key: "cells" }));
+}
+
+function groupLine(name, count, health) {
+  return h("p", { class: "wavehead" }, h("b", {}, name), h("span", {}, `${grouped(count)} devices`),
+    health && h("span", { class: health.healthy < health.fresh ? "bad" : "" }, `${health.healthy < health.fresh ? "✖ " : ""}${grouped(health.healthy)} of ${grouped(health.fresh)} heard are healthy`),
+    health && h("span", { class: "faint" }, `${grouped(health.requests)} requests in 5 min`),
+    health && health.errorRate !== null && h("span", { class: "faint" }, `errors ${percent(health.errorRate)}`),
+    health && health.p95 !== null && h("span", { class: "faint" }, `p95 ${milliseconds(health.p95)}`));
 }
 
 async function askWorst(app) {

@@ -69,7 +69,8 @@ function devicesSection(app, rollout) {
   const waves = rollout.status.waves.map((wave) => ({ wave, names: membersOf(app.model, rollout, wave.wave).slice(0, NAMED_MAX) }));
   const rows = waves.map((each) => ({ ...each, cells: named(app, rollout, each.names) }));
   const all = tally(rows.flatMap((each) => each.cells));
-  if (rollout.status.endedAt !== null && all.some(([place]) => place === "moved")) return countedSection(app, rollout);
+  if (app.login.isLight) return countedSection(app, rollout, "Devices were left out at the login; these squares are how many are where.");
+  if (rollout.status.endedAt !== null && all.some(([place]) => place === "moved")) return countedSection(app, rollout, "Its devices have later orders by now; these squares are how many ended where.");
   return h("section", { key: "devices" },
     h("h2", {}, "Waves and devices"),
     legend(all),
@@ -78,14 +79,14 @@ function devicesSection(app, rollout) {
 
 const named = (app, rollout, names) => names.map((id) => ({ id, place: placeInRollout(app.model.devices.get(id), rollout, app.model.rollouts) }));
 
-/** Of a rollout whose devices have later orders, the bus only knows how many ended where. */
-function countedSection(app, rollout) {
+/** Where nothing is known of single devices, the orchestrator's counts still say how many are where. */
+function countedSection(app, rollout, words) {
   const rows = rollout.status.waves.map((wave) => ({ wave, cells: cellsOf(wavePlaces(rollout, wave)).slice(0, NAMED_MAX) }));
   return h("section", { key: "devices" },
     h("h2", {}, "Waves and devices"),
     legend(tally(rows.flatMap((each) => each.cells))),
     h("div", { class: "waves" }, rows.map(({ wave, cells }) => waveRow(app, rollout, wave, cells))),
-    h("p", { class: "faint" }, "Its devices have later orders by now; these squares are how many ended where."));
+    h("p", { class: "faint" }, words));
 }
 
 function waveRow(app, rollout, wave, cells) {

@@ -47,6 +47,13 @@ class Browser:
         """Return once the page shows a text."""
         await self.page.get_by_text(text).first.wait_for(timeout=seconds * 1000)
 
+    async def cpu_seconds(self) -> float:
+        """Return what the page's own thread has taken of a processor."""
+        session = await self.page.context.new_cdp_session(self.page)
+        await session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        metrics = (await session.send("Performance.getMetrics"))["metrics"]
+        return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
+
     async def imported(self, module: str, body: str, given: object = None) -> Any:  # noqa: ANN401 - any JSON value
         """Return what a function of one of the page's modules says: ``body`` sees the module and what is given."""
         script = f"async (given) => {{ const m = await import('/dashboard/{module}'); return ({body}); }}"

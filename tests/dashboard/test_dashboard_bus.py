@@ -17,8 +17,10 @@ from tests.dashboard.page_bench import Message, browsing, publish, said, status
 pytestmark = [pytest.mark.chromium, pytest.mark.asyncio(loop_scope="module")]
 
 DEVICE_COUNT = 10_000
-LONGEST_TASK_MILLISECONDS = 500
-"""50 ms count as long; a machine that is busy with other tests takes several times as long for everything."""
+LONGEST_TASK_MILLISECONDS = 1000
+"""50 ms count as long; a machine that is busy with other tests takes many times as long for everything."""
+PAGE_CPU_SECONDS = 6
+"""Of the page's own thread, for all of it: some 2 s on a small machine, whatever else that does."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -191,6 +193,7 @@ async def test_ten_thousand_devices_do_not_keep_the_page_from_answering(chromium
         async with browsing(chromium) as browser:
             await browser.page.goto(f"{url}#/fleet")
             await browser.page.evaluate(watch)
+            before = await browser.cpu_seconds()
             await browser.page.get_by_label("Broker").fill(f"ws://127.0.0.1:{broker.websocket_port}")
             await browser.page.get_by_role("button", name="Connect").click()
             await browser.page.wait_for_function(complete, arg=DEVICE_COUNT, timeout=60_000)
@@ -203,5 +206,31 @@ async def test_ten_thousand_devices_do_not_keep_the_page_from_answering(chromium
             await browser.page.get_by_role("link", name="pi-04242").click()
             await browser.until("generation 2")
             tasks = await browser.page.evaluate("window.tasks")
+            spent = await browser.cpu_seconds() - before
 
+    assert spent < PAGE_CPU_SECONDS
     assert max(tasks, default=0) < LONGEST_TASK_MILLISECONDS, tasks
+
+
+async def test_page_without_devices_shows_counts_and_reads_a_device_when_it_is_opened(
+    chromium: Chromium, url: str
+) -> None:
+    with serving_process("--websocket-port", 0) as broker:
+        publish(broker.port, [status(), *device("pi-1"), *device("pi-2")])
+        publish(
+            broker.port, [said("group/group-1/summary", {"group": "group-1", "devices": 7, "fresh": 7, "healthy": 6})]
+        )
+        async with browsing(chromium) as browser:
+            await browser.page.goto(url)
+            await browser.page.get_by_label("Broker").fill(f"ws://127.0.0.1:{broker.websocket_port}")
+            await browser.page.get_by_label("Leave out devices").check()
+            await browser.page.get_by_role("button", name="Connect").click()
+            await browser.page.get_by_role("link", name="r-1").click()
+            await browser.page.get_by_role("img", name="canary: 2 updated").wait_for()
+            await browser.show("fleet")
+            await browser.until("✖ 6 of 7 heard are healthy")
+            assert await browser.page.evaluate("window.tidegate.model.devices.size") == 0
+            await browser.page.get_by_placeholder("id of a device").fill("pi-2")
+            await browser.page.get_by_role("button", name="Open").click()
+            await browser.until("install 1.2.0, generation 2")
+            assert await browser.page.evaluate("[...window.tidegate.model.devices.keys()]") == ["pi-2"]

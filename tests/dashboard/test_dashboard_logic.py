@@ -145,7 +145,7 @@ async def test_what_is_taken_away_while_nobody_listens_is_forgotten_after_the_ne
 
 async def test_rates_begin_anew_with_each_boot_of_a_device(browser: Browser) -> None:
     sample = {"unreadable": False, "p95": 0.25, "memory": 2e6, "cpu": 0.5, "temperature": None}
-    told = [(0, "a", 100, 1), (2000, "a", 120, 3), (4000, "b", 5, 0), (5000, "b", 10, 0)]
+    told = [(0, "a", 100, 1), (2000, "a", 120, 3), (4000, "b", 500, 0), (5000, "b", 505, 0)]
     names = ("at", "boot", "requests", "errors")
     samples = [{**sample, **dict(zip(names, each, strict=True))} for each in told]
 
