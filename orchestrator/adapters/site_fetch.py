@@ -9,23 +9,22 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from orchestrator.adapters.content import Item, Proof
-from orchestrator.adapters.http_client import Answer, HttpClient, HttpError, without_secrets
+from orchestrator.adapters.http_client import HttpClient, HttpError
 from orchestrator.adapters.pace import Pace
 from orchestrator.adapters.site_arrival import Arrival, ArrivalError
+from orchestrator.adapters.site_registry import AbsentError, Registry, headers_for, place_of
 from orchestrator.adapters.site_store import SiteStore
 
 log = logging.getLogger(__name__)
 
 _FULL: Final = frozenset({ENOSPC, EDQUOT, EFBIG})
-_ABSENT: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _REHASH_BYTES: Final = 1024 * 1024
 _DISTRUST_SECONDS: Final = 600.0
 _DOUBT_SECONDS: Final = 30.0
@@ -51,33 +50,8 @@ class Effort:
 USUAL_EFFORT: Final = Effort()
 
 
-class AbsentError(Exception):
-    """A registry says that it has no such thing."""
-
-
 class _NoRoomError(Exception):
     """The disk is full."""
-
-
-@dataclass(slots=True)
-class Registry:
-    """One of those that have everything.
-
-    Attributes:
-        url: Its base address; a user and a password in it are for it alone.
-        avoided_until: It is asked last until then, on the monotonic clock.
-    """
-
-    url: str
-    avoided_until: float = 0.0
-
-    def __str__(self) -> str:
-        """Return its address without secrets."""
-        return without_secrets(urlsplit(self.url))
-
-    def avoid(self, seconds: float) -> None:
-        """Ask it last for so long."""
-        self.avoided_until = time.monotonic() + seconds
 
 
 class Fetcher:
@@ -226,11 +200,9 @@ class Fetcher:
             HttpError: It does not give it, or not all of it.
         """
         item, offset = arrival.item, arrival.arrived_bytes
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": f'"{item.sha256}"'}
+        headers = headers_for(item, offset)
         async with self._client.get(f"{registry.url}/{item}", headers) as answer:
-            start, total = _place(registry, answer, item, offset)
+            start, total = place_of(registry, answer, item, offset)
             if None not in (total, arrival.total_bytes) and total != arrival.total_bytes:
                 raise HttpError(f"{registry}: has {total} bytes, and another registry {arrival.total_bytes}")
             if total is not None and total > self._store.bytes_max:
@@ -277,12 +249,10 @@ class Fetcher:
 
     async def _relayed(self, registry: Registry, item: Item, start: int) -> AsyncGenerator[int | bytes | None]:
         """Give the size of the whole, and then the bytes from ``start`` on."""
-        headers = {"Accept-Encoding": "identity"}
-        if start:
-            headers |= {"Range": f"bytes={start}-", "If-Range": f'"{item.sha256}"'}
+        headers = headers_for(item, start)
         proof, held = item.kind.proof(), b""
         async with self._client.get(f"{registry.url}/{item}", headers) as answer:
-            begins, total = _place(registry, answer, item, start)
+            begins, total = place_of(registry, answer, item, start)
             yield total
             skipped = start - begins
             async with aclosing(answer.blocks(self._pace.block_bytes)) as blocks:
@@ -309,42 +279,6 @@ async def _bytes_of(given: AsyncGenerator[int | bytes | None]) -> AsyncGenerator
                     yield block
     except HttpError as error:
         raise ArrivalError(str(error), HTTPStatus.BAD_GATEWAY) from error
-
-
-def _place(registry: Registry, answer: Answer, item: Item, offset: int) -> tuple[int, int | None]:
-    """Return where the body of an answer begins, and how much the whole is."""
-    where = f"{registry}/{item}"
-    if answer.headers.get("content-encoding", "identity") != "identity":
-        raise HttpError(f"{where}: sends it encoded")
-    total: int | None
-    match answer.status:
-        case HTTPStatus.OK:
-            start, total = 0, answer.length_bytes
-        case HTTPStatus.PARTIAL_CONTENT if offset:
-            start, total = _span(where, answer.headers.get("content-range", ""))
-            if start != offset:
-                raise HttpError(f"{where}: sends from byte {start}, not {offset}")
-        case status if status in _ABSENT:
-            raise AbsentError("no registry has it")
-        case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise ArrivalError("it is shorter than what came of it", HTTPStatus.BAD_GATEWAY)
-        case status:
-            raise HttpError(f"{where}: answers {status}")
-    if total is not None and item.kind.bytes_max is not None and total > item.kind.bytes_max:
-        raise HttpError(f"{where}: has {total} bytes, more than {item.folder} may have")
-    return start, total
-
-
-def _span(where: str, text: str) -> tuple[int, int | None]:
-    """Return where a ``Content-Range`` begins and how much the whole is."""
-    unit, _, span = text.partition(" ")
-    first_to_last, _, total = span.partition("/")
-    with suppress(ValueError):
-        first, last = (int(each) for each in first_to_last.split("-"))
-        whole = None if total == "*" else int(total)
-        if unit == "bytes" and 0 <= first <= last and (whole is None or last == whole - 1):
-            return first, whole
-    raise HttpError(f"{where}: sends a part that it does not describe")
 
 
 def _take_in(proof: Proof, descriptor: int, size_bytes: int) -> None:

@@ -22,7 +22,7 @@ from orchestrator.adapters.releases import BuiltRelease, ReleaseStore
 from tests.device.device_world import QUICK_APPLICATION, AgentProcess, free_port, make_release
 from tests.end_to_end.rollout_bench import command, until_phase
 from tests.end_to_end.stage import Stage, make_stage
-from tests.shell.site_world import Site, files_in, name_of
+from tests.shell.site_world import Site, files_in, name_of, site
 
 DEVICES = ["pi-1", "pi-2"]
 WELL = {"checks": [{"type": "application_health", "threshold": "all_healthy", "min_samples": 1}]}
@@ -186,9 +186,9 @@ async def test_cache_that_is_killed_goes_on_where_it_was(tmp_path: Path, data: b
             asking = asyncio.create_task(Site(url).get(name_of(data)))
             await Site(url).until(lambda status: status["fetched_bytes"] > 200_000)
         assert not (await asking).is_whole
-        with cache_process(folder, registry) as url:
-            assert (await Site(url).get(name_of(data))).body == data
-            fetched_bytes = (await Site(url).status())["fetched_bytes"]
+        async with site(folder, registry) as cache:
+            assert (await cache.get(name_of(data))).body == data
+            fetched_bytes = (await cache.status())["fetched_bytes"]
 
     assert fetched_bytes <= len(data) - 200_000
     assert files_in(folder) == {name_of(data)[1:]}

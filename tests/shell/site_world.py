@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from orchestrator.adapters.http_client import Patience
 from orchestrator.adapters.site_cache import CacheSettings, serve_cache
 from orchestrator.adapters.site_fetch import Effort
+from tests.device.raw_http import Answer, Asked, says
 
 _DEVICES = ThreadPoolExecutor(max_workers=64)
 """Threads of their own, so that the cache has all of its own."""
@@ -24,6 +26,11 @@ QUICK = Effort(rounds_max=3, pause_seconds=0.02)
 def name_of(data: bytes, folder: str = "artifacts") -> str:
     """Return where ``data`` is, below a base."""
     return f"/{folder}/{hashlib.sha256(data).hexdigest()}"
+
+
+DATA = bytes(range(256)) * 4096
+NAME = name_of(DATA)
+OTHER = b"other" * 1000
 
 
 @dataclass(frozen=True)
@@ -96,3 +103,14 @@ async def site(folder: Path, *registries: str, **changes: Any) -> AsyncIterator[
 def files_in(folder: Path) -> set[str]:
     """Return what a cache has on its disk, with the parts."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def breaks_off(data: bytes, after: int) -> Answer:
+    """Answer with what ranges ask for, but never more than ``after`` bytes of it."""
+
+    def answer(peer: socket.socket, asked: Asked) -> None:
+        rest = data[asked.offset :]
+        span = [f"Content-Range: bytes {asked.offset}-{len(data) - 1}/{len(data)}"] if asked.offset else []
+        says("206 Partial Content" if span else "200 OK", rest[:after], *span, length=len(rest))(peer, asked)
+
+    return answer
