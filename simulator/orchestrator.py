@@ -13,7 +13,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from embedded_broker.packets import Subscription, Will
+from embedded_broker.packets import Publish, Subscription, Will
 from orchestrator.adapters.journal import Journal
 from orchestrator.core.context import Context
 from orchestrator.core.releases import StoredRelease
@@ -21,6 +21,7 @@ from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
 from schemas.dsse import GRANT_TYPE, seal
+from schemas.ids import SHARDS
 from schemas.policy import Policy
 from schemas.topics import RULES, Kind, TopicTree
 from simulator.client import Client, Login
@@ -153,10 +154,13 @@ class SimulatedOrchestrator:
         self._trace.add("orchestrator", f"of epoch {process.epoch} ends: {error}")
         process.end()
 
-    def note_sample(self, topic: str) -> None:
-        """A message has come; a sample is evidence."""
-        if topic.startswith(self._health_prefix):
-            self._witness.sampled_at[topic.rsplit("/", 1)[1]] = self.clock.now
+    def plain_sample(self, packet: Publish) -> tuple[str, int, bytes] | None:
+        """Return device, shard and payload of a message that is a plain sample; a sample is evidence."""
+        prefix, shard, device = packet.topic.rsplit("/", 2) if packet.topic.count("/") > 1 else ("", "", "")
+        if prefix != self._health_prefix:
+            return None
+        self._witness.sampled_at[device] = self.clock.now
+        return (device, SHARDS[shard], packet.payload) if shard in SHARDS and not packet.retain else None
 
     def _on_append(self, epoch: int) -> None:
         if epoch != self._newest_epoch[0]:
