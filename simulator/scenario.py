@@ -18,6 +18,8 @@ SAMPLE_SECONDS: Final = 60.0
 """Devices report their health once a minute; their agents ask the applications more often."""
 DEVICE_COUNTS: Final = (3, 10)
 """A seed draws a fleet between these: a canary, a wave or two, and seldom more work than that."""
+_MIXED_MIN: Final = 6
+"""Smaller fleets are of one type: a group of one or two takes half an hour to show what is normal."""
 _LATE: Final = 0.05
 """How many devices of a drawn fleet appear while the rollout runs."""
 
@@ -83,16 +85,19 @@ def draw_scenario(seed: int, *, device_count: int | None = None, faults: Faults 
     """Return the scenario of a seed; ``device_count`` and ``faults`` replace what the seed draws."""
     drawn = draw_faults(seed) if faults is None else faults
     pace = stream(seed, "pace")
-    fleet = make_fleet(pace.randint(*DEVICE_COUNTS) if device_count is None else device_count)
+    ticks_each_sample, own_type, count = pace.choice((1, 2)), pace.choice(DEVICE_TYPES), pace.randint(*DEVICE_COUNTS)
+    count = count if device_count is None else device_count
+    types = DEVICE_TYPES if count >= _MIXED_MIN else (own_type,)
+    fleet = make_fleet(count, types)
     rng = stream(seed, "habits")
     late = frozenset(spec.id for spec in fleet[1:] if drawn != NO_FAULTS and rng.random() < _LATE)
     return make_scenario(
         seed=seed,
         devices=draw_setups(seed, fleet),
-        release=draw_behavior(seed, DEVICE_TYPES),
+        release=draw_behavior(seed, types),
         faults=drawn,
         approve_after_seconds=rng.choice((0.0, 60.0, 600.0, None)) if drawn.clumsy_humans else 60.0,
         resumes=rng.choice((0, 1, 3)),
         absent=late,
-        ticks_each_sample=pace.choice((1, 2)),
+        ticks_each_sample=ticks_each_sample,
     )
