@@ -81,12 +81,17 @@ def make_scenario(
     )
 
 
+def draw_device_count(seed: int) -> int:
+    """Return how many devices a seed has, where nobody says."""
+    return stream(seed, "fleet").randint(*DEVICE_COUNTS)
+
+
 def draw_scenario(seed: int, *, device_count: int | None = None, faults: Faults | None = None) -> Scenario:
     """Return the scenario of a seed; ``device_count`` and ``faults`` replace what the seed draws."""
     drawn = draw_faults(seed) if faults is None else faults
     pace = stream(seed, "pace")
-    ticks_each_sample, own_type, count = pace.choice((1, 2)), pace.choice(DEVICE_TYPES), pace.randint(*DEVICE_COUNTS)
-    count = count if device_count is None else device_count
+    ticks_each_sample, own_type = pace.choice((1, 2)), pace.choice(DEVICE_TYPES)
+    count = draw_device_count(seed) if device_count is None else device_count
     types = DEVICE_TYPES if count >= _MIXED_MIN else (own_type,)
     fleet = make_fleet(count, types)
     rng = stream(seed, "habits")
