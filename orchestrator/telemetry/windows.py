@@ -196,7 +196,7 @@ def _log_errors(columns: Columns, rows: Rows, places: NDArray[np.intp]) -> NDArr
     counts: NDArray[Any] = np.zeros(len(rows), dtype=np.int64)
     if columns.has("log_ring"):
         if len(rows) * len(places) <= c.FEW:
-            counts += columns.log_ring[places[:, None], rows].sum(axis=0)
+            counts += columns.log_ring[places[:, None], rows].sum(axis=0, dtype=np.int64)
             return counts
         for place in places.tolist():
             counts += columns.log_ring[place, rows]
