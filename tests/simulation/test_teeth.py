@@ -13,7 +13,7 @@ from tests.simulation.story import when
 
 SEEDS = range(60)
 _RETAKEN = "INV-26"
-"""Taking every decision again from the journal catches some of these bugs as well, in seeds where their own invariant cannot."""
+"""Taking every decision again from the journal catches some of these bugs as well, where their own invariant cannot."""
 
 
 @pytest.mark.parametrize(
