@@ -122,7 +122,9 @@ def _not_yet(command: StartCommand, plan: Plan, baselines: dict[str, Baseline] |
     if command.plan is not None and command.plan != plan.digest:
         message = f"the plan would be {plan.digest[:16]}… now, not the approved one: the fleet has changed; plan again"
         return refuse("conflict", message)
-    return refuse("conflict", baselines.message) if isinstance(baselines, Refusal) else None
+    if isinstance(baselines, Refusal):
+        return refuse("conflict", baselines.message)
+    return None
 
 
 def _against_lint(command: StartCommand, findings: Sequence[Finding]) -> Outcome | None:
