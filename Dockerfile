@@ -26,9 +26,9 @@ ENV PATH=/opt/orchestrator/bin:$PATH
 # Volumes take over the owner of the folder they are first mounted on.
 RUN install -d -m 0700 -o tidegate -g tidegate /var/lib/tidegate /access /agents/edge-1 /agents/edge-2 /agents/edge-3
 USER tidegate
-# The registry answers; that the broker answers is seen on the topic orchestrator/availability.
+# Its loop turns and its journal can be written. /readyz would also ask for the broker, which no restart here brings back.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9464/healthz', timeout=2)"]
 ENTRYPOINT ["tidegate"]
 
 FROM runtime AS agent

@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta lock clean storm mutants
+.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -18,10 +18,10 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 	$(BIN)/tidegate demo $(DEMO)
 
 test: $(VENV)/dev ## All tests that need nothing installed.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium" $(TESTS)
 
-test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian" $(TESTS)
+test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool), chromium.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium" $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
 	$(BIN)/ruff format --check .
@@ -60,6 +60,7 @@ crash: $(VENV)/dev ## Kill the orchestrator, and fail its disk, at every system 
 
 storm: $(VENV)/dev ## Storms and floods by thousands of devices against an orchestrator over a real broker; needs mosquitto, strace.
 	$(BIN)/python -m tests.storm.campaign $(STORM)
+
 mutants: $(VENV)/dev ## Plant bugs in copies of the product, one at a time, and see which test notices.
 	$(BIN)/python -m tests.mutants.campaign $(MUTANTS)
 
@@ -89,6 +90,9 @@ bench-evaluators: $(VENV)/demo ## What a sample costs the orchestrator when an e
 
 bench-judging: $(VENV)/demo ## How long one look at a million deployed devices takes.
 	$(BIN)/python benchmarks/judging.py
+
+bench-scrape: $(VENV)/demo ## What a scrape of a million devices in a rollout costs.
+	$(BIN)/python benchmarks/scrape.py
 
 bench-nab: $(VENV)/demo ## What triggers and checks make of the Numenta Anomaly Benchmark's series; NAB=folder of its data.
 	$(BIN)/python benchmarks/nab.py $(NAB)

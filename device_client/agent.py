@@ -124,6 +124,7 @@ class Agent:
 
         Raises:
             OSError: The record cannot be made durable. The application goes on serving.
+            StepError: The link cannot be led back after a switch that failed; the next start judges by the link.
         """
         self.handle(Started(record, facts))
         self._watch()

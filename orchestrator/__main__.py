@@ -12,9 +12,11 @@ import typer
 
 from orchestrator.adapters import clock
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
+from orchestrator.adapters.watching import Endpoint
 from orchestrator.cli import (
     audit,
     broker_config,
+    cache,
     conformance,
     doctor,
     importing,
@@ -24,6 +26,7 @@ from orchestrator.cli import (
     release,
     replay,
     report,
+    stage,
 )
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import (
@@ -61,7 +64,9 @@ app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)
 app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
+app.command("stage", rich_help_panel=SET_UP)(stage.stage)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
+app.command("cache", rich_help_panel=SET_UP)(cache.cache)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)
 app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)
@@ -85,6 +90,16 @@ def orchestrator(
     registry_host: Annotated[str, typer.Option(help="Where the artifact registry listens.")] = "127.0.0.1",
     registry_port: Annotated[int, typer.Option(help="0 takes a free port.")] = 0,
     registry_url: Annotated[str | None, typer.Option(help="What devices are told, if it is not that address.")] = None,
+    dashboard: Annotated[
+        bool,
+        typer.Option("--dashboard/--no-dashboard", help="Serve the dashboard beside the registry, at /dashboard/."),
+    ] = True,
+    dashboard_broker_url: Annotated[
+        str | None,
+        typer.Option(
+            "--dashboard-broker-url", help="The broker's WebSocket as browsers reach it: ws://host:port or wss://."
+        ),
+    ] = None,
     topic_root: Annotated[
         str, typer.Option(help="Leading topic levels; the last is the contract's version.")
     ] = TOPIC_ROOT,
@@ -95,6 +110,17 @@ def orchestrator(
     settle_seconds: Annotated[
         float, typer.Option(min=0.0, help="How long after a connect nothing goes on, until the fleet has spoken.")
     ] = 5.0,
+    metrics_host: Annotated[str, typer.Option(help="Where metrics and health probes are served.")] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="0 takes a free port. If it is not given: 9464, and if that is taken, none.", show_default=False
+        ),
+    ] = None,
+    metrics: Annotated[bool, typer.Option("--metrics/--no-metrics", help="Serve them.")] = True,
+    metrics_per_device: Annotated[
+        bool, typer.Option("--metrics-per-device", help="Name every device with its version; as many series.")
+    ] = False,
     restored: Annotated[
         bool,
         typer.Option(
@@ -115,7 +141,10 @@ def orchestrator(
             enrolment=parse_enrolment(enrol),
             tick_seconds=tick_seconds,
             settle_seconds=settle_seconds,
+            metrics=Endpoint(metrics_host, metrics_port, metrics_per_device) if metrics else None,
             restored=restored,
+            dashboard=dashboard,
+            dashboard_broker_url=dashboard_broker_url,
         )
         asyncio.run(until_signalled(run_orchestrator(settings, lambda line: print(line, flush=True))))
 

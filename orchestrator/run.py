@@ -11,14 +11,18 @@ from typing import Final
 
 from orchestrator.adapters import clock
 from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.dashboard import DashboardConfig, check_dashboard_url
 from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private
+from orchestrator.adapters.metric_facts import FactMetrics
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import check_registry_url, serve_registry
 from orchestrator.adapters.releases import ReleaseStore
+from orchestrator.adapters.sites import read_caches
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.adapters.trust import LiveTrust, ReleaseTrust
+from orchestrator.adapters.watching import Endpoint, Watched, serve_watching
 from orchestrator.core.context import Context
 from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.releases import ReleaseError
@@ -52,7 +56,10 @@ class Settings:
         enrolment: Which devices may introduce themselves.
         tick_seconds: How often decisions by time are taken.
         settle_seconds: How long after a connect nothing goes on.
+        metrics: Where others watch it; None: nowhere.
         restored: The journal was put back from a backup, and the broker may not remember that there was a newer one.
+        dashboard: Whether the registry's port also serves the dashboard.
+        dashboard_broker_url: Where browsers find the broker's WebSocket; None lets the page guess.
     """
 
     broker: BrokerUrl
@@ -64,7 +71,14 @@ class Settings:
     enrolment: Enrolment = OPEN
     tick_seconds: float = 1.0
     settle_seconds: float = 5.0
+    metrics: Endpoint | None = None
     restored: bool = False
+    dashboard: bool = True
+    dashboard_broker_url: str | None = None
+
+    def page(self) -> DashboardConfig | None:
+        """Return what the dashboard is told; None if there is to be none."""
+        return DashboardConfig(self.dashboard_broker_url, self.topic_root) if self.dashboard else None
 
 
 async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -74,7 +88,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         FleetError: Keys, journal, port or broker are not what they must be; the message names the remedy.
     """
     started_at = clock.now()
-    check_registry_url(settings.registry_url)
+    _check_urls(settings)
     command_key = load_private(settings.folder / "keys" / "command.key")
     public_key = command_key.public_key().public_bytes_raw()
     live = LiveTrust(settings.folder, public_key)
@@ -83,17 +97,24 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         store.verify(live.trust)
     else:
         _name_useless(store, live.trust)
-    journal = Journal(settings.folder / JOURNAL_NAME)
+    facts = FactMetrics()
+    journal = Journal(settings.folder / JOURNAL_NAME, facts.note_commit)
     tree = TopicTree(settings.topic_root)
     try:
         async with serve_registry(
-            settings.folder / "releases", settings.registry_host, settings.registry_port
+            settings.folder / "releases", settings.registry_host, settings.registry_port, settings.page()
         ) as local_url:
             url = settings.registry_url or local_url
             monitor, histories = Monitor(), KeptHistories(settings.folder / HISTORY_NAME)
             monitor.remember(histories.load(), started_at)
-            releases = Releases(store, live, clock.now)
-            context = Context(monitor, releases, Policies(settings.folder / "policies"), url, settings.enrolment)
+            context = Context(
+                monitor,
+                Releases(store, live, clock.now),
+                Policies(settings.folder / "policies"),
+                url,
+                settings.enrolment,
+                partial(read_caches, settings.folder),
+            )
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)
             engine = Engine(
@@ -103,6 +124,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 tree,
                 settle_seconds=settings.settle_seconds,
                 note_refusal=refusals.note,
+                note_fact=facts.note_fact,
             )
 
             kept = Snapshots(settings.folder / SNAPSHOT_NAME, journal)
@@ -132,9 +154,6 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     return RESTORED
                 return RESTORED if remembered is not None and not _holds(journal, remembered) else ""
 
-            async def ready() -> None:
-                announce(json.dumps({"ready": True, "epoch": engine.state.epoch, "registry": url}))
-
             bus = MqttBus(
                 engine,
                 settings.broker,
@@ -150,8 +169,9 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 asyncio.create_task(_keep_snapshots(engine, bus, kept)),
                 asyncio.create_task(_keep_histories(monitor, histories)),
             ]
+            watched = Watched(engine, bus, journal, facts, clock.now, settings.tick_seconds)
             try:
-                await bus.run(ready)
+                await _serve(watched, settings.metrics, url, announce)
             except asyncio.CancelledError:
                 if bus.failure is None:
                     kept.write(kept.make(engine.state, engine.seq))
@@ -162,6 +182,21 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                     each.cancel()
     finally:
         journal.close()
+
+
+async def _serve(watched: Watched, endpoint: Endpoint | None, url: str, announce: Callable[[str], None]) -> None:
+    async with serve_watching(watched, endpoint) as metrics_url:
+
+        async def ready() -> None:
+            said = {"ready": True, "epoch": watched.engine.state.epoch, "registry": url, "metrics": metrics_url}
+            announce(json.dumps({key: value for key, value in said.items() if value is not None}))
+
+        await watched.bus.run(ready)
+
+
+def _check_urls(settings: Settings) -> None:
+    check_registry_url(settings.registry_url)
+    check_dashboard_url(settings.dashboard_broker_url)
 
 
 def _name_useless(store: ReleaseStore, trust: ReleaseTrust) -> None:

@@ -6,8 +6,8 @@ belong to whoever runs it, which is the orchestrator's process or the simulator.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -56,6 +56,7 @@ from orchestrator.core.stopping import watch, watch_devices
 from orchestrator.evaluators import Evaluators
 from orchestrator.intake import Intake, Located
 from orchestrator.publishing import Outgoing, Publisher, published
+from orchestrator.tally import OTHER, Tally
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
 from orchestrator.telemetry.places import Place
 from schemas.messages import AuditRecord, Grant, Reply, Sync
@@ -112,8 +113,10 @@ class Engine:
         settle_seconds: How long after each connect nothing goes on, because the fleet has not spoken again yet.
         summary_seconds: How often the groups and the waves are summarized; ``inf`` for never.
         note_refusal: Told of every message that says nothing, after it was counted.
+        note_fact: Told of every new fact once it is written down and before the state holds it.
 
     Attributes:
+        tally: What has gone through since the start.
         intake: What health goes through.
         evaluators: Who else reads health.
     """
@@ -128,24 +131,27 @@ class Engine:
         settle_seconds: float = 5.0,
         summary_seconds: float = 10.0,
         note_refusal: Callable[[Refused], None] | None = None,
+        note_fact: Callable[[State, e.AnyEvent, float], None] | None = None,
     ) -> None:
         self.state = State()
         self.context = context
-        self.refused_total: Counter[str] = Counter()
+        self.tally = Tally()
         self._note_refusal = note_refusal
+        self._note_fact = note_fact
         self._journal = journal
         self._publisher = Publisher(tree, sign, context.monitor, summary_seconds)
         self._tree = tree
         self.seq = 0
         """The last entry that the state holds."""
         self._settle_seconds = settle_seconds
-        self._blind_until = float("inf")
+        self.blind_until = float("inf")
+        """Until when nothing goes on, because the fleet has not spoken again yet."""
         self._ticked_at = 0.0
         self._watched_at = 0.0
         """When everybody's health was read last."""
         self.intake = Intake(context.monitor, tree, self._locate, self._refused)
-        self.evaluators = Evaluators(self.intake, tree, self._refused)
         self._admission = Admission(tree)
+        self.evaluators = Evaluators(self.intake, tree, partial(self._refused, kind=Kind.EVALUATOR_SAMPLES))
         self._situation: object = None
         """What decides where all devices belong: whether anything is decided, and how far the rollouts are."""
 
@@ -160,7 +166,7 @@ class Engine:
             ValidationError: The journal holds a fact that this version does not know.
         """
         pending = self._replay(min(self.seq, self._journal.performed_seq))
-        self._blind_until = now + self._settle_seconds
+        self.blind_until = now + self._settle_seconds
         self.state.listening_since = now
         self.intake.expect(len(self.state.devices))
         above = number_above(now) if restored else 0
@@ -202,7 +208,7 @@ class Engine:
         """
         self._journal.confirm()
         observe(self.state, HoldSeen(is_held=False), now)
-        self._blind_until = now + self._settle_seconds
+        self.blind_until = now + self._settle_seconds
         self.state.listening_since = now
         watched = self._commit(stop_soaks(self.state, self._watched_until(self._ticked_at)), now)
         return [*watched, *self._publisher.reassert(self.state, now), self._publisher.message(Kind.SYNC, Sync())]
@@ -213,13 +219,15 @@ class Engine:
             return []
         given = interpret(self._tree, received)
         match given:
-            case None:
-                return []
             case Refused():
-                self._refused(given)
+                address = self._tree.parse(received.topic)
+                kind = OTHER if address is None else address.kind
+                self.tally.received[kind] += 1
+                self._refused(given, kind=kind)
                 return []
             case _:
-                return self.handle(given, now)
+                self.tally.note_received(given)
+                return [] if given is None else self.handle(given, now)
 
     def handle(self, given: Input, now: float) -> list[Outgoing]:
         """Decide on one input; what is returned may be published, because it is in the journal."""
@@ -243,13 +251,14 @@ class Engine:
                 return self._refuse(given, now)
             case Tick():
                 self._ticked_at = now
+                self.tally.note_tick(now)
                 again = [*self._publisher.reassert_more(self.state, now), *self._drain(now)]
                 return [*again, *self._tick(now), *self._publisher.follow_up(self.state, now)]
             case Announced(device=device, info=info):
                 outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
                 outgoing += self._commit(decide_cloned(self.state, device, info), now)
                 if device not in self.state.devices:
-                    self._refused(Refused(self._tree.build(Kind.INFO, device=device), "not_enrolled"))
+                    self._refused(Refused(self._tree.build(Kind.INFO, device=device), "not_enrolled"), kind=Kind.INFO)
             case DeviceReported(device=device, reported=reported):
                 outgoing = self._commit(decide_reported(self.state, device, reported, now), now)
             case _:
@@ -261,6 +270,7 @@ class Engine:
 
     def hear(self, devices: Sequence[str], shards: NDArray[np.uint8], payloads: Sequence[bytes], now: float) -> None:
         """Take what devices sent of their health, in the order in which it came, with the shard in each topic."""
+        self.tally.received[Kind.HEALTH] += len(devices)
         observe(self.state, SamplesSeen(self.intake.take(devices, shards, payloads, now)), now)
 
     def react(self, now: float) -> list[Outgoing]:
@@ -268,7 +278,7 @@ class Engine:
 
         Samples that came since are folded in together, so it costs least after many of them.
         """
-        if now < self._blind_until or self.state.frozen or not self.state.active:
+        if now < self.blind_until or self.state.frozen or not self.state.active:
             return []
         alarmed = self.context.monitor.alarmed()
         if not alarmed:
@@ -285,11 +295,12 @@ class Engine:
             self.intake.note_floods(floods, now)
         for device, count in floods.items():
             topic = self._tree.build(Kind.REPORTED, device=device)
-            self._refused(Refused(topic, "flood", f"more than {MESSAGES_PER_SECOND:g} messages in a second"), count)
+            refused = Refused(topic, "flood", f"more than {MESSAGES_PER_SECOND:g} messages in a second")
+            self._refused(refused, count, kind=Kind.REPORTED)
         return [message for received in self._admission.last_words() for message in self.receive(received, now)]
 
-    def _refused(self, refused: Refused, count: int = 1) -> None:
-        self.refused_total[refused.reason] += count
+    def _refused(self, refused: Refused, count: int = 1, *, kind: str = Kind.HEALTH) -> None:
+        self.tally.refused[kind, refused.reason] += count
         if self._note_refusal is not None and refused.reason != "unknown_device":  # or a fleet elsewhere fills the log
             self._note_refusal(refused)
 
@@ -327,7 +338,7 @@ class Engine:
 
     def _tick(self, now: float) -> list[Outgoing]:
         let = self.evaluators.let(self.state.epoch, now)
-        if now < self._blind_until:
+        if now < self.blind_until:
             return let
         windows = [rollout.policy.longest_window_seconds for rollout in self.state.watched]
         self.context.monitor.cover(max((each for each in windows if each is not None), default=LONGEST_SECONDS))
@@ -384,6 +395,8 @@ class Engine:
         self.seq = records[-1].seq
         effects: list[Effect] = []
         for event in events:
+            if self._note_fact is not None:
+                self._note_fact(self.state, event, now)
             evolve(self.state, event, now)
             effects += react(self.state, event, now)
         self._displace(events)
@@ -393,12 +406,12 @@ class Engine:
         ]
 
     def _answer_ready(self, given: DeviceReady, now: float) -> list[Outgoing]:
-        is_settling = now < self._blind_until
+        is_settling = now < self.blind_until
         decision = decide_grant(self.state, given.device, given.ready, now=now, is_settling=is_settling)
         observe(self.state, given, now)
         device = self.state.devices.get(given.device)
         if device is None or device.rollout is None:
-            self.refused_total["ready_without_order"] += 1
+            self.tally.refused[Kind.READY, "ready_without_order"] += 1
             return []
         grant: Grant
         if isinstance(decision, Wait):
@@ -416,12 +429,13 @@ class Engine:
         return [*cleared, *self._commit([event], now), *self._reply(given, reply)]
 
     def _reply(self, given: CommandReceived | CommandRefused, reply: Reply) -> list[Outgoing]:
+        self.tally.note_answered(given.verb, reply.status)
         replies = [self._publisher.message(Kind.REPLY, reply, actor=given.actor, verb=given.verb)]
         topic = given.response_topic
         if topic is None:
             return replies
         if not self._may_answer_to(topic, given.actor):
-            self.refused_total["foreign_response_topic"] += 1
+            self.tally.refused[Kind.COMMAND, "foreign_response_topic"] += 1
             return replies
         direct = Outgoing(topic, replies[0].payload, correlation=given.correlation)
         return [direct] if topic == replies[0].topic else [*replies, direct]

@@ -17,6 +17,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from schemas.filter_text import parse_filter
 from schemas.messages import CommitOn, Strategy
 from schemas.policy_block import Block, Duration, blaming_the_author
+from schemas.policy_distribution import DistributionPolicy
 from schemas.policy_gates import CHECK_METRICS, REFERENCE_GATES, Check, CheckType, Gate, HealthGates
 from schemas.policy_rollout import (
     REFERENCE_ROLLOUT,
@@ -38,9 +39,9 @@ from schemas.policy_triggers import (
 from schemas.windows import MaintenanceWindow
 
 __all__ = [
-    "CHECK_METRICS", "TRIGGER_METRICS", "BaselinePolicy", "CanaryPolicy", "Check", "CheckType", "Gate", "GlobalPolicy",
-    "HealthGates", "LintPolicy", "MaintenanceWindow", "MassSilence", "Policy", "RollbackTriggers", "RollingUpdate",
-    "RolloutBlock", "Scope", "Trigger", "TriggerAction", "WavePolicy",
+    "CHECK_METRICS", "TRIGGER_METRICS", "BaselinePolicy", "CanaryPolicy", "Check", "CheckType", "DistributionPolicy",
+    "Gate", "GlobalPolicy", "HealthGates", "LintPolicy", "MaintenanceWindow", "MassSilence", "Policy",
+    "RollbackTriggers", "RollingUpdate", "RolloutBlock", "Scope", "Trigger", "TriggerAction", "WavePolicy",
 ]  # fmt: skip
 
 
@@ -78,6 +79,7 @@ class Policy(Block):
     thermal_limit_celsius: Annotated[float, Field(gt=0, le=200)] = 85.0
     strategy: Strategy = "blue_green"
     commit_on: CommitOn = "round_trip"
+    distribution: DistributionPolicy = DistributionPolicy()
     four_eyes: bool = False
     """Whether the person who started a rollout may not approve it."""
     max_soak_extensions: Annotated[int, Field(ge=0, le=100)] = 3

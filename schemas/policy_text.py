@@ -1,22 +1,13 @@
 """Policy files: YAML text to a ``Policy``, with file, line, column, a caret and a suggestion for whatever is wrong."""
 
-from collections.abc import Sequence
-from difflib import get_close_matches
-from typing import Any
+from typing import Final
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
-
-from schemas.codec import DEPTH_MAX
 from schemas.errors import PolicyError
 from schemas.policy import Policy
+from schemas.yaml_text import YamlTextError, parse_yaml
 
-_TEXT_LENGTH_MAX = 64 * 1024
-_PARTS_MAX = 8_000
+_TEXT_LENGTH_MAX: Final = 64 * 1024
+_EXPECTED: Final = "a mapping with a block such as 'rollout:' or 'rolling_update:'"
 
 
 def parse_policy(text: str, *, source: str = "policy") -> Policy:
@@ -30,90 +21,7 @@ def parse_policy(text: str, *, source: str = "policy") -> Policy:
         PolicyError: It is empty, does not parse or breaks a rule; the author's fault. The message names file, line and
             column, shows the line with a caret, and suggests the nearest name for an unknown one.
     """
-    if len(text) > _TEXT_LENGTH_MAX:
-        raise PolicyError(f"{source}: {len(text)} characters, at most {_TEXT_LENGTH_MAX} are allowed")
     try:
-        _check_shape(text, source)
-        tree = YAML(typ="rt", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = (mark.line, mark.column) if mark is not None else (0, 0)
-        raise PolicyError(_pointing(source, text, place, str(error.problem))) from error
-    except (YAMLError, ValueError) as error:  # a ValueError is of a scalar that looks like a number or a date
-        raise PolicyError(f"{source}: no YAML: {error}") from error
-    if not isinstance(tree, dict) or not tree:
-        raise PolicyError(f"{source}:1:1: expected a mapping with a block such as 'rollout:' or 'rolling_update:'")
-    try:
-        return Policy.model_validate(_plain(tree))
-    except ValidationError as error:
-        # A misspelt key is also a missing one; the misspelling is what helps.
-        first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
-        raise PolicyError(_pointing(source, text, _position(tree, first["loc"]), _explain(first))) from error
-
-
-def _check_shape(text: str, source: str) -> None:
-    """Refuse, before anything is built, what could grow beyond its own text or exhaust the stack."""
-    depth = 0
-    for count, event in enumerate(YAML(typ="rt", pure=True).parse(text)):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        place = (event.start_mark.line, event.start_mark.column)
-        if isinstance(event, AliasEvent):
-            raise PolicyError(_pointing(source, text, place, "aliases are not allowed; write the value out"))
-        if count > _PARTS_MAX:
-            raise PolicyError(_pointing(source, text, place, f"more than {_PARTS_MAX} keys, values and lists"))
-        if depth > DEPTH_MAX:
-            raise PolicyError(_pointing(source, text, place, f"nested deeper than {DEPTH_MAX}"))
-
-
-def _plain(node: Any) -> Any:  # noqa: ANN401 - YAML holds anything
-    match node:
-        case dict():
-            return {str(key): _plain(value) for key, value in node.items()}
-        case list():
-            return [_plain(value) for value in node]
-        case _:
-            return node
-
-
-def _position(tree: Any, location: Sequence[int | str]) -> tuple[int, int]:  # noqa: ANN401 - YAML holds anything
-    """Return line and column, from 0, of the deepest node on the way to ``location`` that the file holds."""
-    place = (0, 0)
-    for key in location:
-        if isinstance(tree, CommentedMap) and key in tree:
-            place = tree.lc.key(key)
-        elif isinstance(tree, CommentedSeq) and isinstance(key, int) and key < len(tree):
-            place = tree.lc.item(key)
-        else:
-            break
-        tree = tree[key]
-    return place
-
-
-def _explain(error: ErrorDetails) -> str:
-    name = str(error["loc"][-1]) if error["loc"] else ""
-    match error["type"]:
-        case "extra_forbidden":
-            near = get_close_matches(name, _known_keys(), n=1)
-            return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        case "missing":
-            return f"the key {name!r} is missing"
-        case "literal_error":
-            near = get_close_matches(str(error["input"]), error["ctx"]["expected"].replace("'", "").split(), n=1)
-            hint = f"; did you mean {near[0].strip(',')!r}?" if near else ""
-            return f"{name}: {error['input']!r} is none of {error['ctx']['expected']}{hint}"
-        case _:
-            message = error["msg"].removeprefix("Value error, ")
-            return message if name.isdigit() or not name else f"{name}: {message}"
-
-
-def _known_keys() -> list[str]:
-    schema = Policy.model_json_schema(by_alias=True)
-    blocks = [schema, *schema["$defs"].values()]
-    return sorted({key for block in blocks for key in block.get("properties", {})})
-
-
-def _pointing(source: str, text: str, place: tuple[int, int], message: str) -> str:
-    line, column = place
-    lines = text.splitlines() or [""]
-    shown = lines[min(line, len(lines) - 1)]
-    return f"{source}:{line + 1}:{column + 1}: {message}\n{shown}\n{' ' * column}^"
+        return parse_yaml(text, Policy, source=source, expected=_EXPECTED, length_max=_TEXT_LENGTH_MAX)
+    except YamlTextError as error:
+        raise PolicyError(str(error)) from error

@@ -91,6 +91,11 @@ class Client:
             self._network.cut(self._connection)
             self._lose()
 
+    def stall(self, *, upwards: bool, seconds: float) -> None:
+        """Let nothing pass to the broker, or nothing from it, for a while."""
+        if self._connection is not None:
+            self._network.stall(self._connection, upwards=upwards, seconds=seconds)
+
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties = NO_PROPERTIES
     ) -> None:

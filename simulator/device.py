@@ -26,6 +26,7 @@ from device_client.core.events import (
     Tick,
 )
 from device_client.core.machine import Phase
+from device_client.core.record import Record
 from embedded_broker.packets import Publish
 from schemas.errors import DecodeError, SignatureError
 from simulator.application import Counters, health_sample
@@ -48,6 +49,8 @@ _HOLD_GRACE_SECONDS: Final = 5.0
 """After a connect: without a brake by then, there is none."""
 _ROUNDING_SECONDS: Final = 0.001
 """The boot clock is a difference of large numbers; a wake must not come a hair too early, again and again."""
+_RESTART_SECONDS: Final = 5.0
+"""After which an agent is started again that has ended."""
 _SPIN_SECONDS: Final = 1.0
 """A core that wants time to pass is not asked more often than this."""
 
@@ -61,6 +64,8 @@ class SimulatedDevice:
         plant: What the device does and runs.
         is_gone: It has vanished and does not come back.
         clock_off_seconds: By how much its clock is wrong; what must not depend on it is measured by its boot clock.
+        clock_rate: How fast both its clocks go; set before it boots.
+        body: Whose disk it is: its id, but for a device that has the disk of another, and with it the name.
     """
 
     def __init__(
@@ -86,6 +91,8 @@ class SimulatedDevice:
         self.is_gone = False
         self.power_cut = 0.0
         self.clock_off_seconds = 0.0
+        self.clock_rate = 1.0
+        self.body = plant.device
         self._clock = clock
         self._beat_seconds = beat_seconds
         self._sample_beats = sample_beats
@@ -105,20 +112,28 @@ class SimulatedDevice:
         self._mail = mail
         plant.answer = self.handle
         plant.later = self.later
+        plant.give_up = partial(self.kill_agent, _RESTART_SECONDS)
         self.client = Client(clock, network, mail.login(), self, rng)
 
     @property
     def boot_now(self) -> float:
         """Seconds on the boot clock."""
-        return self._clock.now - self._booted_at
+        return (self._clock.now - self._booted_at) * self.clock_rate
+
+    @property
+    def wall_now(self) -> float:
+        """What its clock shows, in seconds since the epoch."""
+        return self._clock.now + self.clock_off_seconds - (1 - self.clock_rate) * self._clock.elapsed_seconds
 
     @property
     def boot_id(self) -> str:
         """Of this boot."""
-        return f"{self.spec.id}-boot-{self._boot_count}"
+        return f"{self.body}-boot-{self._boot_count}"
 
     def boot(self) -> None:
         """Power is on."""
+        if self.is_gone:
+            return
         self._boot_count += 1
         self._booted_at = self._clock.now - _BOOT_SECONDS
         self._seq = 0
@@ -129,7 +144,7 @@ class SimulatedDevice:
         """Take the power away: everything is gone but the disk."""
         if self.core is None:
             return
-        self._trace.add(self.spec.id, "loses power")
+        self._trace.add(self.body, "loses power")
         self._stop_agent()
         self.plant.power_off()
         self._clock.after(down_seconds, self.boot)
@@ -137,7 +152,7 @@ class SimulatedDevice:
     def vanish(self) -> None:
         """Leave for good, in the middle of whatever it does."""
         self.is_gone = True
-        self._trace.add(self.spec.id, "vanishes")
+        self._trace.add(self.body, "vanishes")
         self._stop_agent()
         self.plant.power_off()
 
@@ -145,7 +160,7 @@ class SimulatedDevice:
         """Kill the agent; its application goes on."""
         if self.core is None:
             return
-        self._trace.add(self.spec.id, "its agent is killed")
+        self._trace.add(self.body, "its agent is killed")
         self._stop_agent()
         self.plant.cancel()
         self._clock.after(down_seconds, self._start_agent)
@@ -154,7 +169,7 @@ class SimulatedDevice:
         """Fall asleep without a word."""
         if self.core is None or self.is_asleep:
             return
-        self._trace.add(self.spec.id, f"sleeps for {seconds:.0f} s")
+        self._trace.add(self.body, f"sleeps for {seconds:.0f} s")
         self.client.stop(forget=False)
         self.handle(Disconnected())
         self.is_asleep = True
@@ -162,7 +177,7 @@ class SimulatedDevice:
 
     def later(self, seconds: float, action: Action) -> None:
         """Do it later, when awake, unless the agent is another one by then."""
-        self._clock.after(seconds, partial(self._if_alive, self._life, action))
+        self._clock.after(seconds / self.clock_rate, partial(self._if_alive, self._life, action))
 
     def handle(self, event: Event) -> None:
         """Give the core an event, and do what it says."""
@@ -214,34 +229,45 @@ class SimulatedDevice:
             self._perform(effect)
             if self.core is None:
                 break
-        step = DeviceStep(self.spec.id, event, core, self.core, self.disk, self.boot_now)
+        step = DeviceStep(self.spec.id, event, core, self.core, self.disk, self.boot_now, self.body)
         self._witness.device_stepped(step)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Persist(record=record):
-                if record.phase is not self.disk.record.phase:
-                    self._trace.add(self.spec.id, f"{record.phase} (generation {record.generation})")
-                self.disk.record = record
+                self._remember(record)
             case DrawNonce(step=step):
                 self._inbox.append(NonceDrawn(self._rng.randbytes(16).hex(), step))
             case PublishReported(reported=reported):
-                self._witness.reported(self.spec.id, reported)
+                self._witness.reported(self.body, reported)
                 if reported.error is not None and reported.error.code == ErrorCode.CONSENT_MISSING:
                     agree = partial(self.handle, ConsentGiven(reported.observed_generation))
                     self.later(self._rng.uniform(*_CONSENT_SECONDS), agree)
             case PublishReady(ready=ready):
-                self._witness.asked(self.spec.id, ready, self.boot_now)
+                self._witness.asked(self.body, ready, self.boot_now)
             case _:
                 self.plant.perform(effect)
-        letter = self._mail.write(effect, self.boot_id, self._clock.now + self.clock_off_seconds)
+        letter = self._mail.write(effect, self.boot_id, self.wall_now)
         if letter is not None:
             self._send(letter)
+
+    def _remember(self, record: Record) -> None:
+        """Keep a record, or end with the disk that refuses it, as an agent does; it may be there all the same."""
+        fails = self.plant.trouble.strike()
+        if fails is None or self.plant.trouble.rng.random() < 0.5:  # noqa: PLR2004 - even odds
+            if record.phase is not self.disk.record.phase:
+                self._trace.add(self.body, f"{record.phase} (generation {record.generation})")
+            self.disk.record = record
+        if fails is not None:
+            self._trace.add(self.body, f"cannot remember: {fails}")
+            self.kill_agent(_RESTART_SECONDS)
 
     def _send(self, letter: Letter) -> None:
         self.client.publish(letter.topic, letter.payload, qos=letter.qos, retain=letter.retain)
 
     def _start_agent(self) -> None:
+        if self.is_gone:
+            return
         self.core = Device(self.spec.id, setup=self.spec.setup)
         disk, plant = self.disk, self.plant
         running = None if plant.application is None else plant.running_slot
@@ -270,7 +296,7 @@ class SimulatedDevice:
         if not self.is_asleep:
             return
         self.is_asleep = False
-        self._trace.add(self.spec.id, "wakes up")
+        self._trace.add(self.body, "wakes up")
         put_off, self._put_off = self._put_off, []
         for action in put_off:
             action()
@@ -311,7 +337,7 @@ class SimulatedDevice:
         record = core.record
         is_well = application is not None and application.is_well(now)
         if not is_well or core.health.failures or record.trial is not None or record.phase is Phase.ROLLING_BACK:
-            self._witness.probed(self.spec.id, application.version if is_well and application else None, now)
+            self._witness.probed(self.body, application.version if is_well and application else None, now)
             self.handle(Probed(is_well, application.version if application is not None else None))
         if self.core is None:
             return

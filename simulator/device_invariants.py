@@ -9,6 +9,7 @@ from typing import Final
 from device_client.core.events import DesiredReceived, GrantReceived
 from device_client.core.machine import ASKING, Phase
 from schemas.messages import Grant
+from simulator.disk_invariants import disk_is_bounded, only_standby_changes
 from simulator.ledger import Ledger
 from simulator.truth import DeviceStep, DeviceTruth
 
@@ -129,6 +130,8 @@ def nothing_happens_that_was_not_remembered(
     active, record = step.disk.active, step.disk.record
     if active == record.active or record.session == 0 or record.phase in (Phase.SWITCHING, Phase.ROLLING_BACK):
         return None
+    if record.active is None and active is not None and not step.disk.slots[active].is_whole:
+        return None  # it is damaged, and the record says so
     return f"{active} serves and the record, {record.phase}, says {record.active}"
 
 
@@ -175,6 +178,8 @@ DEVICE_INVARIANTS: Final[Mapping[str, DeviceInvariant]] = {
     "INV-15 generations": generations_never_fall,
     "INV-16 journal first": no_order_before_its_entry,
     "INV-23 no downgrade": no_downgrade,
+    "INV-24 only standby changes": only_standby_changes,
+    "INV-24 disk is bounded": disk_is_bounded,
     "brake": brake_holds,
     "consent": consent_is_waited_for,
 }

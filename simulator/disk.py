@@ -2,12 +2,14 @@
 
 A slot that is being written holds garbage until it is complete; its marker is removed first and written last. The link
 and the record are replaced as a whole. ``write_count`` of a slot grows with every write, so that whoever looks on can
-tell that a slot is not the one it was.
+tell that a slot is not the one it was. Bytes may also change by themselves: that shows only to who reads them again.
 """
 
-from dataclasses import dataclass, field
+import random
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from device_client.core.codes import ErrorCode
 from device_client.core.record import Record, SlotContent
 from schemas.messages import SlotName
 
@@ -16,16 +18,27 @@ SLOTS: Final[tuple[SlotName, SlotName]] = ("blue", "green")
 
 @dataclass(slots=True)
 class Slot:
-    """One slot: the version its files make up (None: nothing, or half of something), and its marker."""
+    """One slot: the version its files make up (None: nothing, or half of something), and its marker.
+
+    Attributes:
+        write_count: How often it was written.
+        rotten_since: When bytes of it changed by themselves; None if they are as they were written.
+    """
 
     version: str | None = None
     marker: SlotContent | None = None
     write_count: int = 0
+    rotten_since: float | None = None
 
     @property
     def is_verified(self) -> bool:
-        """Whether the marker is there and matches the files."""
+        """Whether the marker is there and matches the files as they were written."""
         return self.marker is not None and self.marker.version == self.version
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the marker matches the files as they are when they are read again."""
+        return self.is_verified and self.rotten_since is None
 
 
 @dataclass(slots=True)
@@ -41,7 +54,7 @@ class Disk:
     def begin_write(self, name: SlotName) -> None:
         """Take the marker away and begin to overwrite the files."""
         slot = self.slots[name]
-        slot.version, slot.marker = None, None
+        slot.version, slot.marker, slot.rotten_since = None, None, None
         slot.write_count += 1
 
     def end_write(self, name: SlotName, content: SlotContent) -> None:
@@ -51,5 +64,24 @@ class Disk:
         slot.write_count += 1
 
     def verified(self) -> dict[SlotName, SlotContent]:
-        """Return what the slots hold whose marker matches their files."""
-        return {name: slot.marker for name, slot in self.slots.items() if slot.marker is not None and slot.is_verified}
+        """Return what the slots hold whose marker matches their files, read again."""
+        return {name: slot.marker for name, slot in self.slots.items() if slot.marker is not None and slot.is_whole}
+
+    def copy(self) -> "Disk":
+        """Return another disk with the same on it."""
+        slots = {name: replace(slot) for name, slot in self.slots.items()}
+        return Disk(slots, self.active, self.record, self.staged)
+
+
+@dataclass(slots=True)
+class DiskTrouble:
+    """A disk that now and then refuses to write: it is full, or broken. ``chance`` is that of each write."""
+
+    chance: float
+    rng: random.Random
+
+    def strike(self) -> ErrorCode | None:
+        """Say what is wrong with the write at hand; None is nothing."""
+        if not self.chance or self.rng.random() >= self.chance:
+            return None
+        return self.rng.choice((ErrorCode.NO_SPACE, ErrorCode.IO_ERROR))

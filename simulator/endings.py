@@ -13,6 +13,7 @@ from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State, evolve
 from simulator.device import SimulatedDevice
 from simulator.ledger import Ledger
+from simulator.rollout_facts import RolloutFacts, out_of_service_max
 
 _RESTING: Final = frozenset({Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED})
 _MOMENT_SECONDS: Final = 5.0
@@ -98,6 +99,12 @@ def everything_arrived(
     return wrong
 
 
+def waits_for_repair(rollout: RolloutFacts) -> bool:
+    """Say whether nobody may go because so many devices are stranded, which somebody must look at."""
+    stranded = len(rollout.having("stranded"))
+    return bool(stranded and not rollout.in_flight and stranded >= out_of_service_max(rollout, len(rollout.progress)))
+
+
 def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None:
     """Return what keeps a device from being where its last order wants it."""
     order = ledger.orders.get(name)
@@ -107,7 +114,8 @@ def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None
     if record.generation != order.generation:
         return f"{name} has generation {record.generation}, ordered is {order.generation}"
     rollout = ledger.rollouts[order.rollout]
-    may_wait = order.action == "install" and (rollout.outcome != "completed" or rollout.progress[name] == "failed")
+    is_kept_out = rollout.progress[name] == "failed" or name in ledger.quarantined
+    may_wait = order.action == "install" and (rollout.outcome != "completed" or is_kept_out)
     if record.phase in (Phase.READY, Phase.WAITING) and may_wait:
         return None
     if record.phase not in _RESTING:

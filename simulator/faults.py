@@ -36,6 +36,18 @@ class Faults:
         broker_keeps_retained: Over its restarts.
         broker_rewinds: What it keeps is what it has saved last, minutes ago.
         clumsy_humans: People approve late, twice or for the wrong wave, pause, resume and pull the brake.
+        wrong_clocks: Of a device, that its clock is wrong: in 1970, ten years ahead, jumping, or slow for good.
+        rot_per_hour: How often the bytes of a slot of some device change by themselves.
+        disk_failure: Of a device's disk, at each write: full, or broken.
+        clones_per_hour: How often a device's disk is copied into another one, which then has its name, for a while.
+        one_way_cuts_per_hour: How often nothing passes in one direction of a connection for a while.
+        queued_max: Messages that the broker keeps for a session beside those under way; the newest are dropped.
+        floods_per_hour: How often some device sends many times what it may, for a moment or for longer than a minute.
+        lies_per_hour: How often some device sends what is no sample, an old one, one in another's name or shard, or
+            counts anew.
+        journal_failure: Of a write into the journal, that the disk refuses it.
+        orchestrator_doubles_per_hour: How often a second orchestrator is started while the first one works.
+        restores_per_hour: How often an earlier copy of the journal is put back.
         stop_seconds: When all of this ends.
     """
 
@@ -55,6 +67,17 @@ class Faults:
     broker_keeps_retained: bool = True
     broker_rewinds: bool = False
     clumsy_humans: bool = False
+    wrong_clocks: float = 0.0
+    rot_per_hour: float = 0.0
+    disk_failure: float = 0.0
+    clones_per_hour: float = 0.0
+    one_way_cuts_per_hour: float = 0.0
+    queued_max: int | None = None
+    floods_per_hour: float = 0.0
+    lies_per_hour: float = 0.0
+    journal_failure: float = 0.0
+    orchestrator_doubles_per_hour: float = 0.0
+    restores_per_hour: float = 0.0
     stop_seconds: float = 2700.0
 
 
@@ -63,6 +86,21 @@ _STOPS_SECONDS: Final = (900.0, 1800.0, 2700.0)
 """When a seed's faults end: before most canaries have passed, between waves, or when most rollouts are over."""
 _ODDS: Final = 0.3
 """That a device has something beside its slots."""
+_RARE: Final = 0.2
+"""That a seed has one of the rarer faults."""
+RARER: Final = {
+    "wrong_clocks": 1.0,
+    "rot_per_hour": 6.0,
+    "disk_failure": 0.05,
+    "clones_per_hour": 2.0,
+    "one_way_cuts_per_hour": 6.0,
+    "floods_per_hour": 3.0,
+    "lies_per_hour": 60.0,
+    "journal_failure": 0.05,
+    "orchestrator_doubles_per_hour": 3.0,
+    "restores_per_hour": 2.0,
+}
+"""The rarer faults, each with the worst that is drawn."""
 
 
 def draw_faults(seed: int) -> Faults:
@@ -91,7 +129,19 @@ def draw_faults(seed: int) -> Faults:
         clumsy_humans=_flip(rng),
         hook_waits=stream(seed, "hooks").uniform(0, 0.5),
         stop_seconds=stream(seed, "stop").choice(_STOPS_SECONDS),
+        **_draw_rarer(seed),
     )
+
+
+def _draw_rarer(seed: int) -> dict[str, Any]:
+    """Each has random numbers of its own, so that one more does not change what a seed has of the others."""
+    drawn: dict[str, Any] = {}
+    for name, most in RARER.items():
+        rng = stream(seed, f"faults/{name}")
+        if rng.random() < _RARE:
+            drawn[name] = rng.random() * most
+    rng = stream(seed, "faults/queued_max")
+    return drawn | ({"queued_max": rng.randint(0, 2)} if rng.random() < _RARE else {})
 
 
 def draw_behavior(seed: int, device_types: tuple[str, ...]) -> Behavior:

@@ -56,7 +56,7 @@ class Network:
         self._faults = faults
         self._rng = rng
         self._trace = trace
-        self._config = BrokerConfig()
+        self._config = _config_of(faults)
         self._broker: Broker | None = Broker(self._config, authorize)
         self._connections: dict[int, Connection] = {}
         self._count = 0
@@ -96,6 +96,19 @@ class Network:
         seconds = self._rng.uniform(0, _NOTICE_SECONDS_MAX)
         self._clock.after(seconds, partial(self._notice, connection.number))
         self._clock.soon(connection.lost)
+
+    def stall(self, connection: Connection, *, upwards: bool, seconds: float) -> None:
+        """Let nothing pass in one direction for a while; what is sent meanwhile arrives after it."""
+        until = self._clock.now + seconds
+        if upwards:
+            connection.up_at = max(connection.up_at, until)
+        else:
+            connection.down_at = max(connection.down_at, until)
+
+    @property
+    def dropped_count(self) -> int:
+        """Messages that the broker which runs now has had no room for."""
+        return 0 if self._broker is None else self._broker.dropped_count
 
     def restart_broker(self, down_seconds: float) -> None:
         """Kill the broker and start it again, with what it has kept."""
@@ -195,6 +208,13 @@ class Network:
         at = max(not_before, now + seconds)
         self._clock.after(at - now, arrive)
         return at
+
+
+def _config_of(faults: Faults) -> BrokerConfig:
+    """Return the broker's limits: one that keeps few messages has few under way as well."""
+    if faults.queued_max is None:
+        return BrokerConfig()
+    return BrokerConfig(queued_max=faults.queued_max, inflight_max=1 + faults.queued_max)
 
 
 def repeated(packet: Publish) -> Publish:

@@ -7,19 +7,19 @@ another takes over, and the one that wakes up later must find out that it is no 
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from embedded_broker.packets import Publish, Subscription, Will
-from orchestrator.adapters.journal import Journal
+from orchestrator.adapters.journal import FencedError, Journal, JournalError
 from orchestrator.core.context import Context
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.snapshot import freeze, thaw
+from orchestrator.publishing import Outgoing
 from orchestrator.service import Engine
-from orchestrator.telemetry.monitor import Monitor
 from schemas.dsse import GRANT_TYPE, seal
 from schemas.ids import SHARDS
 from schemas.policy import Policy
@@ -28,6 +28,7 @@ from simulator.client import Client, Login
 from simulator.clock import Clock
 from simulator.network import Network
 from simulator.process import CrashError, Process, WatchedJournal
+from simulator.telemetry import WatchedMonitor
 from simulator.trace import Trace
 from simulator.witness import Witness
 
@@ -56,6 +57,7 @@ class SimulatedOrchestrator:
         journal: Survives every process.
         process: The newest one; None while none runs.
         crash: The chance to die after each append.
+        journal_failure: The chance of each write into the journal to fail.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class SimulatedOrchestrator:
         materials: Materials,
         tick_seconds: float,
         rng: random.Random,
+        disk_rng: random.Random,
         witness: Witness,
         trace: Trace,
     ) -> None:
@@ -76,6 +79,9 @@ class SimulatedOrchestrator:
         self.snapshot: tuple[int, bytes] | None = None
         """The last state that was kept, with its place in the journal: what a new process begins with."""
         self.crash = 0.0
+        self.journal_failure = 0.0
+        self.restored = ""
+        """Why the journal is not the one that others saw last; until a process has dealt with it."""
         self.clock = clock
         self.tick_seconds = tick_seconds
         self._network = network
@@ -86,8 +92,11 @@ class SimulatedOrchestrator:
         self._witness = witness
         self._trace = trace
         self._newest_epoch = [0]
+        self._processes: list[Process] = []
+        self._disk_rng = disk_rng
         self._health_prefix = tree.build(Kind.HEALTH, device="x").rsplit("/", 2)[0]
         witness.online = self._online
+        witness.normal_count = self._normal_count
 
     @property
     def engine(self) -> Engine | None:
@@ -103,8 +112,10 @@ class SimulatedOrchestrator:
         """Start a process, unless one runs; it does nothing before its first connection."""
         if self.process is not None:
             return
-        context = Context(Monitor(), self._materials.releases, self._materials.policies, "http://registry.example")
-        journal = WatchedJournal(self.journal, self._newest_epoch, self._on_append)
+        context = Context(
+            WatchedMonitor(self._witness), self._materials.releases, self._materials.policies, "http://registry.example"
+        )
+        journal = WatchedJournal(self.journal, self._newest_epoch, self._on_write, self._on_append)
         engine = Engine(
             journal,
             context,
@@ -116,6 +127,7 @@ class SimulatedOrchestrator:
             seq, kept = self.snapshot
             engine.resume(thaw(kept), seq)
         self.process = Process(self, engine, journal)
+        self._processes.append(self.process)
 
     def kill(self, down_seconds: float | None = None) -> None:
         """Kill the process; None draws how long it stays away."""
@@ -135,6 +147,32 @@ class SimulatedOrchestrator:
         self.process = None
         self.boot()
 
+    def double(self) -> None:
+        """Start a second process while the first one works; both have the same name on the bus, as in production."""
+        if self.process is None:
+            return
+        self._trace.add("orchestrator", "doubles: another one is started beside it")
+        self.process = None
+        self.boot()
+
+    def back_up(self) -> Journal:
+        """Return a copy of the journal, as an operator makes one while it is written."""
+        copy = Journal(None)
+        self.journal._database.conn.backup(copy._database.conn)  # noqa: SLF001 - what an operator's tool does
+        copy.open_epoch(self.clock.now)  # It reads anew what it holds.
+        return copy
+
+    def restore(self, copy: Journal) -> None:
+        """End every process and start one on an earlier copy of the journal."""
+        for process in self._processes:
+            process.end()
+        self._processes.clear()
+        self.process, self.snapshot, self.journal = None, None, copy
+        self.restored = "put back from a backup"
+        self._trace.add("orchestrator", "journal is put back from a backup")
+        self._witness.put_back(copy.read())
+        self.boot()
+
     def cut(self) -> None:
         """Lose the connection to the broker."""
         if self.process is not None:
@@ -148,19 +186,37 @@ class SimulatedOrchestrator:
 
     def ended(self, process: Process, error: Exception) -> None:
         """A process has died, or has found out that another took over."""
-        if process is self.process and isinstance(error, CrashError):
+        if process is self.process and not isinstance(error, FencedError):
             self.kill()
             return
         self._trace.add("orchestrator", f"of epoch {process.epoch} ends: {error}")
         process.end()
+        if process is self.process:
+            self.process = None
+            self.clock.after(self._rng.uniform(*_DOWN_SECONDS), self.boot)
 
     def plain_sample(self, packet: Publish) -> tuple[str, int, bytes] | None:
-        """Return device, shard and payload of a message that is a plain sample; a sample is evidence."""
+        """Return device, shard and payload of a message that is a plain sample: evidence, unless somebody lies."""
         prefix, shard, device = packet.topic.rsplit("/", 2) if packet.topic.count("/") > 1 else ("", "", "")
         if prefix != self._health_prefix:
             return None
-        self._witness.sampled_at[device] = self.clock.now
-        return (device, SHARDS[shard], packet.payload) if shard in SHARDS and not packet.retain else None
+        if packet.payload not in self._witness.lies:
+            self._witness.sampled_at[device] = self.clock.now
+        is_plain = shard in SHARDS and bool(packet.payload) and not packet.retain
+        return (device, SHARDS[shard], packet.payload) if is_plain else None
+
+    def note_answer(self, process: Process, topic: str, outgoing: Sequence[Outgoing]) -> None:
+        """A question has been dealt with; what goes out at once must hold its answer."""
+        device = topic.split("/")[-2]
+        grant = self._tree.build(Kind.GRANT, device=device)
+        known = process.engine.state.devices.get(device)
+        if known is not None and known.rollout is not None and all(each.topic != grant for each in outgoing):
+            self._witness.accuse("INV-20 control is not delayed", device, "asked and was not answered at once")
+
+    def _on_write(self) -> None:
+        if self.journal_failure and self._disk_rng.random() < self.journal_failure:
+            self._trace.add("orchestrator", "cannot write its journal")
+            raise JournalError("simulated: disk I/O error")
 
     def _on_append(self, epoch: int) -> None:
         if epoch != self._newest_epoch[0]:
@@ -168,16 +224,26 @@ class SimulatedOrchestrator:
         for entry in self._witness.journaled(self.journal.read(self._witness.ledger.last_seq)):
             detail = entry.body.get("device") or entry.body.get("wave", "")
             self._trace.add("orchestrator", f"{entry.kind} {detail} {entry.body.get('decision', '')}".rstrip())
-        engine = self.engine
+        engine = self._writer(epoch)
         if engine is not None and engine.seq and self._witness.ledger.last_seq % _KEPT_EACH == 0:
             self.snapshot = engine.seq, freeze(engine.state)  # What was appended just now is not in it yet.
         if self.crash and self._rng.random() < self.crash:
             raise CrashError
 
+    def _writer(self, epoch: int) -> Engine | None:
+        """Return the engine that has opened an epoch."""
+        return next((each.engine for each in reversed(self._processes) if each.epoch == epoch), None)
+
     def _online(self) -> frozenset[str]:
-        if self.engine is None:
+        engine = self._writer(self._newest_epoch[0])
+        if engine is None:
             return frozenset()
-        return frozenset(name for name, device in self.engine.state.devices.items() if device.is_online)
+        return frozenset(name for name, device in engine.state.devices.items() if device.is_online)
+
+    def _normal_count(self, group: str, excluding_version: str, since: float) -> int:
+        engine = self._writer(self._newest_epoch[0])
+        monitor = None if engine is None else engine.context.monitor
+        return monitor.normal_count(group, excluding_version, since) if isinstance(monitor, WatchedMonitor) else 0
 
     def _login(self) -> Login:
         will = Will(self._tree.build(Kind.ORCHESTRATOR_AVAILABILITY), b"offline", 1, retain=True)

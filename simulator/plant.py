@@ -31,7 +31,7 @@ from device_client.core.events import ApplicationExited, Event, Progressed, Step
 from schemas.messages import SlotName
 from simulator.application import Application, Behavior, Counters
 from simulator.clock import Action, Clock
-from simulator.disk import Disk
+from simulator.disk import Disk, DiskTrouble
 from simulator.materials import make_content, release_counter
 from simulator.witness import Witness
 
@@ -47,17 +47,21 @@ class Plant:
     """Disk, application and the work on them.
 
     Attributes:
+        device: Whose it is, as the witness tells them apart.
         application: What runs and clients reach; None while nothing does.
         running_slot: Where it was started from.
         has_router: Clients are led to one of two applications that may run at once.
         answer: How the core hears of it; set by the device.
         later: How time passes for an agent; set by the device.
+        give_up: Ends the agent, because it cannot go on; set by the device.
         step_failure: The chance that a preparing step fails.
+        trouble: What the disk does to writes.
         hook_waits: The chance that a hook says "later".
     """
 
     answer: Callable[[Event], None]
     later: Callable[[float, Action], None]
+    give_up: Action
 
     def __init__(
         self,
@@ -74,8 +78,9 @@ class Plant:
         self.has_router = False
         self.counters = Counters()
         self.step_failure = 0.0
+        self.trouble = DiskTrouble(0.0, rng)
         self.hook_waits = 0.0
-        self._device = device
+        self.device = device
         self._disk = disk
         self._behaviors = behaviors
         self._clock = clock
@@ -119,24 +124,26 @@ class Plant:
             case Verify(ticket=ticket, source=source):
                 is_lower = release_counter(source.version) < source.release_counter_min
                 code = ErrorCode.DOWNGRADE if is_lower else self._mishap(ErrorCode.CHECKSUM_MISMATCH)
-                self._answer_after(_STEP_SECONDS, Step.VERIFY, ticket, code)
+                done = partial(self._witness.verified, self.device, source.version)
+                self._answer_after(_STEP_SECONDS, Step.VERIFY, ticket, code, done=done)
             case Install():
                 self._install(effect)
             case SmokeTest(ticket=ticket, slot=slot):
+                self._witness.tries(self.device, slot, self._disk)
                 code = None if self._behavior(slot).starts else ErrorCode.SMOKE_TEST_FAILED
                 self._answer_after(3 * _STEP_SECONDS, Step.SMOKE_TEST, ticket, code)
             case CheckSlot(ticket=ticket, slot=slot):
-                code = None if self._disk.slots[slot].is_verified else ErrorCode.INTEGRITY_FAILED
+                code = None if self._disk.slots[slot].is_whole else ErrorCode.INTEGRITY_FAILED
                 self._answer_after(_STEP_SECONDS, Step.CHECK, ticket, code)
             case StopApplication(ticket=ticket, keep=keep):
                 self._beside = {slot: each for slot, each in self._beside.items() if slot == keep}
                 if self.running_slot != keep:
                     self.application, self.running_slot = None, None
                 self._answer_after(_STEP_SECONDS, Step.STOP, ticket, None)
-            case SwitchSlot(ticket=ticket, slot=slot):
-                self._disk.active = slot
-                self._answer_after(0.0, Step.SWITCH, ticket, None)
+            case SwitchSlot():
+                self._switch(effect)
             case StartApplication(ticket=ticket, slot=slot):
+                self._witness.starts(self.device, slot, self._disk, self._clock.now)
                 self._start(slot)
                 code = None if self._behavior(slot).starts else ErrorCode.START_FAILED
                 self._answer_after(_STEP_SECONDS, Step.START, ticket, code)
@@ -154,35 +161,50 @@ class Plant:
             case CancelStep():
                 self.cancel()
             case ClearStaging():
-                self._disk.staged = None
+                self._disk.staged = self._disk.staged if self.trouble.strike() else None
             case _:
                 pass
 
     def _fetch(self, ticket: int, version: str) -> None:
         is_there = self._disk.staged == version
         seconds = 0.0 if is_there else self._rng.uniform(*_FETCH_SECONDS)
-        code = None if is_there else self._mishap(ErrorCode.DOWNLOAD_FAILED)
+        code = None if is_there else self._mishap(ErrorCode.DOWNLOAD_FAILED) or self.trouble.strike()
         if not is_there:
             self.later(seconds / 2, partial(self._if_current, self._work, lambda: self.answer(Progressed(50.0))))
         self._answer_after(seconds, Step.FETCH, ticket, code, done=partial(self._stage, version))
 
     def _stage(self, version: str) -> None:
-        self._disk.staged = version
+        if self._disk.staged != version:
+            self._disk.staged = version
+            self._witness.fetched(self.device)
+
+    def _switch(self, effect: SwitchSlot) -> None:
+        """Lead the link over; where the disk fails, it may have been led over all the same."""
+        slot = effect.slot
+        code = None if self._disk.active == slot else self.trouble.strike()
+        if code is None or self.trouble.rng.random() < 0.5:  # noqa: PLR2004 - even odds
+            self._witness.switches(self.device, slot, self._disk, self._clock.now)
+            self._disk.active = slot
+        if code is not None and effect.must_succeed:
+            self.give_up()
+            return
+        self._answer_after(0.0, Step.SWITCH, effect.ticket, code)
 
     def _install(self, effect: Install) -> None:
-        self._witness.writes(self._device, effect.slot, self._disk)
+        self._witness.writes(self.device, effect.slot, self._disk)
         self._disk.begin_write(effect.slot)
         content = make_content(effect.source.version, effect.health_check)
         work = self._work
 
         def finish() -> None:
-            code = self._mishap(ErrorCode.IO_ERROR)
+            code = self._mishap(ErrorCode.IO_ERROR) or self.trouble.strike()
             if work != self._work:
                 return
             if code is not None:
                 self.answer(_failed(Step.INSTALL, effect.ticket, code))
                 return
             self._disk.end_write(effect.slot, content)
+            self._witness.sealed(self.device, effect.slot, self._disk)
             self.answer(StepSucceeded(Step.INSTALL, effect.ticket, content))
 
         self.later(self._rng.uniform(*_INSTALL_SECONDS), finish)
@@ -194,7 +216,7 @@ class Plant:
         if not self.has_router or (slot == self._disk.active and self.running_slot in (None, slot)):
             self._run(slot)
             return
-        self._witness.tries(self._device, slot, self._disk)
+        self._witness.tries(self.device, slot, self._disk)
         if self._behavior(slot).starts:
             self._beside[slot] = Application(self.version_of(slot) or "?", self._behavior(slot), self._clock.now)
 
@@ -219,13 +241,13 @@ class Plant:
         if self.application is not None and self.running_slot is not None:
             self.application.work(self.counters, self._clock.now, self._rng)
             self._beside[self.running_slot] = self.application
-        self._witness.executes(self._device, slot, self._disk, self._clock.now)
+        self._witness.executes(self.device, slot, self._disk, self._clock.now)
         self.application, self.running_slot = self._beside.pop(slot), slot
         self._end_when_due(self.application)
 
     def _run(self, slot: SlotName) -> None:
         """Start what the slot holds, and let it end by itself when its time comes."""
-        self._witness.executes(self._device, slot, self._disk, self._clock.now)
+        self._witness.executes(self.device, slot, self._disk, self._clock.now)
         self.running_slot = slot
         behavior = self._behavior(slot)
         if not behavior.starts:

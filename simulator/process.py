@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from embedded_broker.packets import NO_PROPERTIES, Properties, Publish
-from orchestrator.adapters.journal import FencedError, Journal, StoredEntry
+from orchestrator.adapters.journal import FencedError, Journal, JournalError, StoredEntry
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received
 from orchestrator.publishing import Outgoing
@@ -21,6 +21,9 @@ _TOGETHER: Final = 7
 """Samples that are heard together at the latest; then the engine looks at what was alarming in them."""
 
 
+_QUESTION: Final = "/ready"
+
+
 class CrashError(Exception):
     """The process has just died."""
 
@@ -33,11 +36,19 @@ class WatchedJournal:
     Args:
         journal: Survives every process.
         newest_epoch: Of all that were opened, as a list of one.
+        on_write: Asked before each write; may raise ``JournalError``, as a disk does that is full or broken.
         on_append: Told the epoch after each append, before its effects; may raise ``CrashError``.
     """
 
-    def __init__(self, journal: Journal, newest_epoch: list[int], on_append: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        newest_epoch: list[int],
+        on_write: Callable[[], None],
+        on_append: Callable[[int], None],
+    ) -> None:
         self._journal = journal
+        self._on_write = on_write
         self._newest_epoch = newest_epoch
         self._on_append = on_append
         self.epoch = 0
@@ -49,6 +60,7 @@ class WatchedJournal:
 
     def open_epoch(self, at: float, above: int = 0) -> int:
         """Take over."""
+        self._on_write()
         self.epoch = self._newest_epoch[0] = self._journal.open_epoch(at, above)
         return self.epoch
 
@@ -59,6 +71,7 @@ class WatchedJournal:
     def append(self, rows: Sequence[tuple[str, str]], at: float) -> tuple[AuditRecord, ...]:
         """Append, then tell."""
         self.confirm()
+        self._on_write()
         records = self._journal.append(rows, at)
         self._on_append(self.epoch)
         return records
@@ -120,7 +133,11 @@ class Process:
         self._hear()
         engine, now = self.engine, self._world.clock.now
         is_first, self._is_started = not self._is_started, True
-        self._run(lambda: engine.start(now) if is_first else engine.reconnected(now))
+        world = self._world
+        if is_first and self._run(lambda: engine.start(now, world.restored)):
+            world.restored = ""
+        elif not is_first:
+            self._run(lambda: engine.reconnected(now))
 
     def on_disconnected(self) -> None:
         """The engine is not told: what it hears next says enough."""
@@ -136,12 +153,19 @@ class Process:
             received = Received(
                 packet.topic, packet.payload, packet.retain, properties.response_topic, properties.correlation_data
             )
-            self._run(lambda: self.engine.receive(received, self._world.clock.now))
+            self._run(lambda: self._take(received))
             return
         self._samples.append(plain)
         if len(self._samples) >= _TOGETHER:
             self._hear()
             self._run(lambda: self.engine.react(self._world.clock.now))
+
+    def _take(self, received: Received) -> list[Outgoing]:
+        """Let the engine have it; a question is answered at once."""
+        outgoing = self.engine.receive(received, self._world.clock.now)
+        if received.topic.endswith(_QUESTION):
+            self._world.note_answer(self, received.topic, outgoing)
+        return outgoing
 
     def _hear(self) -> None:
         """Let the engine have the samples that came, as its reader does it: many at a time."""
@@ -166,7 +190,7 @@ class Process:
         """Take a turn and publish what comes of it; False if it was the last."""
         try:
             outgoing = turn()
-        except (CrashError, FencedError) as error:
+        except (CrashError, FencedError, JournalError) as error:
             self._world.ended(self, error)
             return False
         for each in outgoing:

@@ -1,8 +1,8 @@
 """What the durable journal says about one rollout, folded apart from the product's own fold."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, floor, inf
 from typing import Any, Final, NamedTuple
 
 from orchestrator.planning.plan import Plan
@@ -43,6 +43,7 @@ class RolloutFacts:
         until_seconds: So much soak this wave needs after it was extended; None while it was not.
         extensions: How often it was.
         is_verified: What was ordered back has been seen to be well, or is named.
+        normal_values: What it may be compared with.
     """
 
     by: str
@@ -68,6 +69,7 @@ class RolloutFacts:
     until_seconds: float | None = None
     extensions: int = 0
     is_verified: bool = False
+    normal_values: frozenset[float] = frozenset()
 
     def having(self, *progress: str) -> list[str]:
         """Return the members in one of these states, in the plan's order."""
@@ -124,7 +126,16 @@ def started(body: Mapping[str, Any]) -> RolloutFacts:
     plan = Plan.model_validate(body["plan"])
     wave_of = {device: number for number, wave in enumerate(plan.waves) for device in wave.members}
     version, progress = body["release"]["version"], dict.fromkeys(wave_of, "pending")
-    return RolloutFacts(body["by"], version, plan, body["policy"], wave_of, progress)
+    normal = _values_of(body["baselines"])
+    return RolloutFacts(body["by"], version, plan, body["policy"], wave_of, progress, normal_values=normal)
+
+
+def out_of_service_max(rollout: RolloutFacts, present: int) -> int:
+    """Return how many of the devices that are present may be out of service, at least one."""
+    update = rollout.policy["rolling_update"]
+    by_maximum: int = floor(present * update["max_unavailable"] / 100)
+    by_minimum: int = present - ceil(present * update["min_available"] / 100)
+    return max(1, min(by_maximum, by_minimum))
 
 
 def apply_fact(rollout: RolloutFacts, entry: Entry) -> None:
@@ -204,3 +215,16 @@ def _resume(rollout: RolloutFacts, entry: Entry) -> None:
         rollout.until_seconds, rollout.extensions, rollout.phase_since_seconds = None, 0, 0.0
     rollout.is_stopped = False
     rollout.excused.update(entry.body["excused"])
+
+
+def _values_of(baselines: Mapping[str, Mapping[str, Any]]) -> frozenset[float]:
+    """Return every number that something may be compared with."""
+
+    def values() -> Iterator[float | None]:
+        for each in baselines.values():
+            yield each["error_rate"]
+            yield each["cpu_ratio"]
+            yield from (each[f"latency_{name}_seconds"] for name in ("p50", "p95", "p99"))
+            yield from each["quality"].values()
+
+    return frozenset(value for value in values() if value is not None)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.planning.plan import Plan
-from simulator.rollout_facts import Entry, RolloutFacts
+from simulator.baseline_invariants import BASELINE_INVARIANTS
+from simulator.rollout_facts import Entry, RolloutFacts, out_of_service_max
 from simulator.scene import RolloutInvariant, Scene
 from simulator.watch_invariants import WATCH_INVARIANTS, wave_policy
 
@@ -51,13 +52,9 @@ def capacity_holds(entry: Entry, scene: Scene) -> str | None:
     resting = [name for name, where in rollout.progress.items() if where not in {"granted", "returning_granted"}]
     serving = [name for name in resting if name in scene.online and rollout.progress[name] != "stranded"]
     present = unavailable - 1 + len(serving)
-    update = policy["rolling_update"]
-    allowed = min(
-        math.floor(present * update["max_unavailable"] / 100),
-        present - math.ceil(present * update["min_available"] / 100),
-    )
-    if len(rollout.in_flight) + 1 > parallel_max or unavailable > max(1, allowed):
-        return f"{unavailable} of {present} devices out of service, {max(1, allowed)} allowed"
+    allowed = out_of_service_max(rollout, present)
+    if len(rollout.in_flight) + 1 > parallel_max or unavailable > allowed:
+        return f"{unavailable} of {present} devices out of service, {allowed} allowed"
     return None
 
 
@@ -97,7 +94,7 @@ def rollbacks_are_seen(entry: Entry, scene: Scene) -> str | None:
 
 def stops_stop(entry: Entry, scene: Scene) -> str | None:
     """INV-12: after a stop nothing is ordered or granted forwards until a person resumes."""
-    names = _installed(entry, scene)
+    names = _sent_forwards(entry, scene)
     return f"{names[0]} goes on after a stop" if names and _facts(entry, scene).is_stopped else None
 
 
@@ -117,7 +114,7 @@ def nothing_stale_is_granted(entry: Entry, scene: Scene) -> str | None:
 
 def quarantine_keeps_out(entry: Entry, scene: Scene) -> str | None:
     """INV-18: a device in quarantine is ordered and granted nothing new."""
-    out = [name for name in _installed(entry, scene) if name in scene.ledger.quarantined]
+    out = [name for name in _sent_forwards(entry, scene) if name in scene.ledger.quarantined]
     return f"{out[0]} is in quarantine and goes on" if out else None
 
 
@@ -189,6 +186,7 @@ def decisions_are_taken_once(entry: Entry, scene: Scene) -> str | None:
     return f"{body['device']} is {known} already" if known == words[entry.kind] else None
 
 
+_GONE: Final = frozenset({"granted", "proven", "committed"})
 _SAID: Final[Mapping[str, tuple[str, ...]]] = {
     "device_committed": ("idle",),
     "device_returned": ("idle", "rolled_back"),
@@ -203,6 +201,7 @@ ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-10 wave order": waves_keep_their_order,
     "INV-10 completion": only_what_is_whole_completes,
     **WATCH_INVARIANTS,
+    **BASELINE_INVARIANTS,
     "INV-12 stops stop": stops_stop,
     "INV-15 nothing stale": nothing_stale_is_granted,
     "INV-16 decided once": decisions_are_taken_once,
@@ -221,6 +220,14 @@ def _installed(entry: Entry, scene: Scene) -> list[str]:
     if entry.kind != "grant_issued" or body["step"] != "activate":
         return []
     return [body["device"]] if scene.ledger.orders[body["device"]].action == "install" else []
+
+
+def _sent_forwards(entry: Entry, scene: Scene) -> list[str]:
+    """Return those of them that have not gone already: after a backup was put back, what stands is ordered again."""
+    names = _installed(entry, scene)
+    if not names or entry.kind != "devices_ordered":
+        return names
+    return [name for name in names if _facts(entry, scene).progress[name] not in _GONE]
 
 
 def _facts(entry: Entry, scene: Scene) -> RolloutFacts:

@@ -3,7 +3,7 @@
 Invariants compare this with what the product believes; the product never sees it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from device_client.core.device import Device
 from device_client.core.events import Event
@@ -21,6 +21,7 @@ class DeviceStep:
         after: The core after it; None if the power went meanwhile.
         disk: As it is now.
         boot_now: Seconds on the device's boot clock.
+        body: Whose disk it is; one that was copied is another one, with the same name.
     """
 
     device: str
@@ -29,6 +30,7 @@ class DeviceStep:
     after: Device | None
     disk: Disk
     boot_now: float
+    body: str
 
     @property
     def was(self) -> Record:
@@ -57,6 +59,10 @@ class DeviceTruth:
         well_version: Whose answers these are.
         turned_back: Each (generation, manifest) that it has left by a rollback.
         fallback: Slot to go back to and its write count, while something is on trial.
+        verified: The version whose staged bytes were verified since they were fetched.
+        sealed: The write count of each slot when it was last complete, from verified bytes.
+        writes: The write count of each slot when this was looked at last.
+        installs: How often a slot was written under each generation, the last one only.
     """
 
     ran: list[str] = field(default_factory=list)
@@ -70,6 +76,31 @@ class DeviceTruth:
     well_version: str | None = None
     turned_back: set[tuple[int, str]] = field(default_factory=set)
     fallback: tuple[SlotName, int] | None = None
+    verified: str | None = None
+    sealed: dict[SlotName, int] = field(default_factory=dict)
+    writes: dict[SlotName, int] = field(default_factory=dict)
+    installs: tuple[int, int] = (0, 0)
+
+    def of_a_copy(self) -> "DeviceTruth":
+        """Return the truth about another device that begins with a copy of this one's disk, and says what it says."""
+        return replace(
+            self,
+            ran=list(self.ran),
+            used=set(self.used),
+            asked={},
+            turned_back=set(self.turned_back),
+            sealed=dict(self.sealed),
+            writes=dict(self.writes),
+        )
+
+    def note_delivered(self, slot: SlotName, write_count: int) -> None:
+        """Take a slot for verified with which the device was delivered."""
+        self.sealed[slot] = self.writes[slot] = write_count
+
+    def note_install(self, generation: int) -> None:
+        """Count that a slot is written under an order."""
+        known, count = self.installs
+        self.installs = (generation, count + 1 if generation == known else 1)
 
     def note_probe(self, version: str | None, now: float) -> None:
         """Fold in a probe; None is an application that is not well."""
@@ -84,6 +115,7 @@ class DeviceTruth:
     def note_step(self, step: DeviceStep) -> None:
         """Remember what later steps are compared with."""
         was, now = step.was, step.now
+        self.writes = {name: slot.write_count for name, slot in step.disk.slots.items()}
         self.epoch, self.seq = max((self.epoch, self.seq), (now.marks.epoch, now.marks.seq))
         if was.trial is not None and now.trial is None and now.active != was.trial.slot:
             self.turned_back.add((was.trial.generation, was.trial.manifest_sha256))

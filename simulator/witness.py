@@ -1,7 +1,7 @@
 """The witness: sees every step, keeps the ground truth, and holds each step against the invariants."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_client.core.events import GrantReceived
@@ -9,6 +9,7 @@ from schemas.messages import Ready, Reported, SlotName
 from simulator.clock import Clock
 from simulator.device_invariants import DEVICE_INVARIANTS, accepted_grant
 from simulator.disk import Disk
+from simulator.disk_invariants import reads_before_it_runs, runs_what_was_verified
 from simulator.ledger import Ledger
 from simulator.rollout_facts import Entry
 from simulator.rollout_invariants import ROLLOUT_INVARIANTS
@@ -42,21 +43,31 @@ class Witness:
         sampled_at: When the last sample of each device reached the orchestrator.
         approvals: Each (rollout, wave) that a person has asked to approve.
         online: Asks the orchestrator whom it believes to be there.
+        normal_count: Asks how many normal samples of a group it has taken in.
+        lies: What devices have sent that is no evidence.
+        groups: Of all devices of the fleet.
     """
 
-    def __init__(self, clock: Clock, devices: Iterable[str]) -> None:
+    def __init__(self, clock: Clock, groups: Mapping[str, str]) -> None:
         self.violations: list[str] = []
-        self.truths = {device: DeviceTruth() for device in devices}
+        self.truths = {device: DeviceTruth() for device in groups}
         self.ledger = Ledger()
         self.sampled_at: dict[str, float] = {}
         self.approvals: set[tuple[str, str | None]] = set()
         self.online: Callable[[], frozenset[str]] = frozenset
+        self.normal_count: Callable[[str, str, float], int] = lambda _group, _version, _since: 0
+        self.lies: set[bytes] = set()
+        self.groups = groups
         self._clock = clock
 
     def accuse(self, invariant: str, who: str, what: str) -> None:
         """Write a violation down."""
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(f"{self._clock.elapsed_seconds:.3f} {invariant}: {who}: {what}")
+
+    def _hold(self, invariant: str, who: str, wrong: str | None) -> None:
+        if wrong is not None:
+            self.accuse(invariant, who, wrong)
 
     # What devices do.
 
@@ -73,38 +84,76 @@ class Witness:
         """A device asks its application; None is one that is not well."""
         self.truths[device].note_probe(version, now)
 
+    def fetched(self, device: str) -> None:
+        """A device has other bytes in staging than before."""
+        self.truths[device].verified = None
+
+    def verified(self, device: str, version: str) -> None:
+        """A device has verified what is staged."""
+        self.truths[device].verified = version
+
     def writes(self, device: str, slot: SlotName, disk: Disk) -> None:
         """INV-1: a device begins to write a slot, which must not be the one that serves."""
+        self.truths[device].note_install(disk.record.generation)
         if slot == disk.active:
             self.accuse("INV-1 the active slot is never written", device, slot)
+
+    def sealed(self, device: str, slot: SlotName, disk: Disk) -> None:
+        """A slot is complete; it is worth something if its bytes were verified before."""
+        truth, held = self.truths[device], disk.slots[slot]
+        if truth.verified == held.version:
+            truth.sealed[slot] = held.write_count
+
+    def switches(self, device: str, slot: SlotName, disk: Disk, now: float) -> None:
+        """INV-2: a device leads the link to a slot."""
+        self._hold("INV-2 damage is noticed", device, reads_before_it_runs(slot, disk, now))
+
+    def starts(self, device: str, slot: SlotName, disk: Disk, now: float) -> None:
+        """INV-2: a device starts a slot as its core has ordered, not because it has ended by itself."""
+        self._hold("INV-2 damage is noticed", device, reads_before_it_runs(slot, disk, now))
 
     def executes(self, device: str, slot: SlotName, disk: Disk, now: float) -> None:
         """INV-2: a device runs a slot, which must be verified and active."""
         truth, held = self.truths[device], disk.slots[slot]
-        if not held.is_verified or slot != disk.active:
-            self.accuse("INV-2 no unverified execution", device, f"{slot} with {held.version}")
+        self.tries(device, slot, disk)
+        if slot != disk.active:
+            self.accuse("INV-2 no unverified execution", device, f"{slot} is not active")
         truth.note_probe(None, now)
         if held.version is not None and held.version not in truth.ran:
             truth.ran.append(held.version)
 
     def tries(self, device: str, slot: SlotName, disk: Disk) -> None:
         """INV-2: a device runs a slot that clients are not led to yet, which must be verified all the same."""
-        held = disk.slots[slot]
-        if not held.is_verified:
-            self.accuse("INV-2 no unverified execution", device, f"{slot} with {held.version}")
+        self._hold("INV-2 no unverified execution", device, runs_what_was_verified(self.truths[device], slot, disk))
 
     def device_stepped(self, step: DeviceStep) -> None:
         """A device has handled an event."""
-        truth = self.truths[step.device]
+        truth = self.truths[step.body]
         for name, holds in DEVICE_INVARIANTS.items():
             wrong = holds(step, truth, self.ledger, self._clock.now)
             if wrong is not None:
-                self.accuse(name, step.device, wrong)
+                self.accuse(name, step.body, wrong)
         if isinstance(step.event, GrantReceived) and accepted_grant(step) is not None:
             truth.used.add(step.event.grant.nonce)
         truth.note_step(step)
 
     # What the orchestrator does.
+
+    def is_normal(self, device: str, version: str) -> bool:
+        """Say whether what a device does on a version may count as normal."""
+        ledger = self.ledger
+        if ledger.is_frozen or device in ledger.quarantined:
+            return False
+        active = (each for each in ledger.rollouts.values() if not each.outcome and device in each.wave_of)
+        return all(each.version != version for each in active)
+
+    def put_back(self, stored: Iterable[StoredEntry]) -> None:
+        """The journal is an earlier copy of itself; what devices were told since was told nevertheless."""
+        before, self.ledger = self.ledger, Ledger()
+        for each in stored:
+            self.ledger.apply(Entry(each.seq, each.at, each.kind, json.loads(each.body)))
+        self.ledger.ordered |= before.ordered
+        self.ledger.grants = before.grants | self.ledger.grants
 
     def journaled(self, stored: Iterable[StoredEntry]) -> list[Entry]:
         """The journal has grown; hold each new entry against what came before it."""
@@ -113,7 +162,7 @@ class Witness:
         for entry in entries:
             if entry.seq != self.ledger.last_seq + 1:
                 self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
-            scene = Scene(self.ledger, self.truths, online, self.sampled_at, self.approvals)
+            scene = Scene(self.ledger, self.truths, online, self.sampled_at, self.approvals, self.normal_count)
             for name, holds in ROLLOUT_INVARIANTS.items():
                 wrong = holds(entry, scene)
                 if wrong is not None:

@@ -10,7 +10,7 @@ from schemas.topics import TopicTree
 from simulator.application import GOOD
 from simulator.clock import Clock, stream
 from simulator.device import SimulatedDevice
-from simulator.disk import Disk
+from simulator.disk import Disk, DiskTrouble
 from simulator.endings import (
     accounts_balance,
     chain_is_whole,
@@ -18,8 +18,10 @@ from simulator.endings import (
     everything_arrived,
     state_is_the_fold,
     trials_end,
+    waits_for_repair,
 )
 from simulator.faults import NO_FAULTS, Faults
+from simulator.hardship import Hardship
 from simulator.mail import Mail
 from simulator.materials import (
     NEW_RELEASE,
@@ -72,6 +74,8 @@ class World:
 
     Attributes:
         devices: By id.
+        clones: Devices that have a copy of another one's disk, and its name.
+        hardship: What happens to machines.
         orchestrator: The process, one after another.
         person: Who is on duty, Alice.
         colleague: Bob, who only does what a story has him do.
@@ -82,19 +86,21 @@ class World:
         self.scenario = scenario
         self.clock = Clock()
         self.trace = Trace(self.clock)
-        self.witness = Witness(self.clock, (spec.id for spec in scenario.fleet))
+        self.witness = Witness(self.clock, {spec.id: spec.group for spec in scenario.fleet})
         self._tree = TopicTree()
         self._sample_seconds = scenario.sample_seconds
         self._key = make_key(scenario.seed)
-        self.network = Network(self.clock, broker_acl(ALICE, BOB), scenario.faults, self._stream("network"), self.trace)
+        self.network = Network(self.clock, broker_acl(ALICE, BOB), scenario.faults, self.stream("network"), self.trace)
         self.orchestrator = self._make_orchestrator()
         self.devices = {spec.id: self._make_device(spec) for spec in scenario.fleet}
-        self.person = self._make_person(ALICE, scenario.habits, self._stream("people"))
-        self.colleague = self._make_person(BOB, Habits(approve_after_seconds=None), self._stream(BOB))
+        self.person = self._make_person(ALICE, scenario.habits, self.stream("people"))
+        self.colleague = self._make_person(BOB, Habits(approve_after_seconds=None), self.stream(BOB))
+        self.clones: list[SimulatedDevice] = []
         self._planned = 0
         self._planned_until = 0.0
         self.is_healed = False
-        self._mischief = Mischief(self, self._stream("mischief"))
+        self._mischief = Mischief(self, self.stream("mischief"))
+        self.hardship = Hardship(self)
 
     @property
     def faults(self) -> Faults:
@@ -119,6 +125,7 @@ class World:
 
     def run(self) -> Result:
         """Run until everything has come to rest or the time is over, and judge."""
+        self.hardship.upset_clocks()
         for name, device in self.devices.items():
             if name not in self.scenario.absent:
                 device.boot()
@@ -128,6 +135,7 @@ class World:
         self.at(0.0, self._ask_for_rollout)
         if self.faults != NO_FAULTS:
             self._mischief.begin()
+            self.hardship.begin()
         self.clock.after(WARM_UP_SECONDS + self._mischief.stop_seconds, self._heal)
         quiet_looks, over_looks = 0, 0
         while quiet_looks < _QUIET_LOOKS and self.seconds < self._rests_by() and self.clock.run(_LOOK_SECONDS):
@@ -163,10 +171,12 @@ class World:
         self.is_healed = True
         self.trace.add("world", "nothing goes wrong any more")
         self.network.heal()
-        self.orchestrator.crash = 0.0
+        for clone in self.clones:
+            clone.vanish()
+        self.orchestrator.crash = self.orchestrator.journal_failure = 0.0
         for device in self.devices.values():
             device.power_cut = 0.0
-            device.plant.step_failure = device.plant.hook_waits = 0.0
+            device.plant.step_failure = device.plant.hook_waits = device.plant.trouble.chance = 0.0
 
     def _is_over(self) -> bool:
         """Say whether no rollout goes on by itself and nobody has anything in mind."""
@@ -196,7 +206,9 @@ class World:
             return []
         waits = {Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES, Phase.HALTED}
         is_stopped = bool(self.person.is_braking or engine.state.frozen)
-        return [each.id for each in engine.state.rollouts.values() if each.phase in waits or each.paused or is_stopped]
+        broken = {name for name, facts in self.witness.ledger.rollouts.items() if waits_for_repair(facts)}
+        rollouts = engine.state.rollouts.values()
+        return [each.id for each in rollouts if each.phase in waits or each.paused or is_stopped or each.id in broken]
 
     def _are_people_busy(self) -> bool:
         return self.person.is_waiting or self.colleague.is_waiting
@@ -237,8 +249,17 @@ class World:
             trace=tuple(self.trace.lines),
         )
 
-    def _stream(self, name: str) -> random.Random:
+    def stream(self, name: str) -> random.Random:
+        """Return the random numbers of one part of this world."""
         return stream(self.scenario.seed, name)
+
+    def make_clone(self, device: SimulatedDevice) -> SimulatedDevice:
+        """Return another device with a copy of a device's disk, and with its name."""
+        body = f"{device.spec.id}+{len(self.clones) + 1}"
+        self.witness.truths[body] = self.witness.truths[device.spec.id].of_a_copy()
+        clone = self._assemble(device.spec, device.disk.copy(), body)
+        self.clones.append(clone)
+        return clone
 
     def _make_orchestrator(self) -> SimulatedOrchestrator:
         releases = {each.release: each for each in map(make_release, (NEW_VERSION, NEXT_VERSION))}
@@ -249,11 +270,13 @@ class World:
             self._key,
             materials=Materials(releases, {POLICY: self.scenario.policy}),
             tick_seconds=self._sample_seconds / self.scenario.ticks_each_sample,
-            rng=self._stream("orchestrator"),
+            rng=self.stream("orchestrator"),
+            disk_rng=self.stream("orchestrator/disk"),
             witness=self.witness,
             trace=self.trace,
         )
         orchestrator.crash = self.faults.orchestrator_crash
+        orchestrator.journal_failure = self.faults.journal_failure
         return orchestrator
 
     def _make_person(self, name: str, habits: Habits, rng: random.Random) -> Person:
@@ -269,14 +292,19 @@ class World:
         )
 
     def _make_device(self, spec: DeviceSpec) -> SimulatedDevice:
-        rng = self._stream(spec.id)
         disk = Disk(active="blue")
+        disk.end_write("blue", make_content(OLD_VERSION, self.scenario.policy.rolling_update.health_check))
+        self.witness.truths[spec.id].note_delivered("blue", disk.slots["blue"].write_count)
+        return self._assemble(spec, disk, spec.id)
+
+    def _assemble(self, spec: DeviceSpec, disk: Disk, body: str) -> SimulatedDevice:
+        rng = self.stream(body)
         check = self.scenario.policy.rolling_update.health_check
-        disk.end_write("blue", make_content(OLD_VERSION, check))
         behaviors = {OLD_VERSION: GOOD, NEW_VERSION: self.scenario.behavior_on(spec)}
-        plant = Plant(spec.id, disk, behaviors, clock=self.clock, rng=rng, witness=self.witness)
+        plant = Plant(body, disk, behaviors, clock=self.clock, rng=rng, witness=self.witness)
         plant.step_failure = self.faults.step_failure
         plant.hook_waits = self.faults.hook_waits
+        plant.trouble = DiskTrouble(self.faults.disk_failure, self.stream(f"{body}/disk"))
         plant.has_router = spec.setup.has_router
         device = SimulatedDevice(
             spec,

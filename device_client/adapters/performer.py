@@ -78,6 +78,7 @@ class Performer:
 
         Raises:
             OSError: The record could not be made durable; the agent must end.
+            StepError: The link could not be led back; the agent must end before it remembers that it was.
         """
         match effect:
             case Persist(durable):
@@ -113,6 +114,8 @@ class Performer:
                     assert content is not None, "only what is verified is started"
                     self.applications.start(slot, content)
         except StepError as error:
+            if isinstance(effect, SwitchSlot) and effect.must_succeed:
+                raise
             return StepFailed(step, effect.ticket, error.code, str(error), error.retryable)
         return StepSucceeded(step, effect.ticket)
 

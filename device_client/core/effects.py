@@ -106,10 +106,15 @@ class StopApplication:
 
 @dataclass(frozen=True, slots=True)
 class SwitchSlot:
-    """Let the slot be the active one, atomically and durably."""
+    """Let the slot be the active one, atomically and durably.
+
+    ``must_succeed``: it undoes a switch that failed, and what follows would remember that it is undone. A shell that
+    cannot do it ends before that; the next start judges by the link.
+    """
 
     ticket: int
     slot: SlotName
+    must_succeed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ class Record(_Remembered):
         desired: The order it accepted last.
         desired_sha256: Digest of that order's bytes as received; a grant names it.
         marks: What it has seen.
-        active: The slot that serves; None before the first install.
+        active: The slot that serves; None before the first install, and when nothing on the device is whole.
+        linked: Where the link leads while nothing is active; seen anew by each start, and not remembered.
         blue: What the slot holds; None unless verified.
         green: The same for the other slot.
         previous: The slot with the version that ran before the active one.
@@ -144,6 +145,7 @@ class Record(_Remembered):
     desired_sha256: Sha256 | None = None
     marks: Marks = Marks()
     active: SlotName | None = None
+    linked: Annotated[SlotName | None, Field(exclude=True)] = None
     blue: SlotContent | None = None
     green: SlotContent | None = None
     previous: SlotName | None = None
@@ -167,8 +169,8 @@ class Record(_Remembered):
 
     @property
     def standby(self) -> SlotName:
-        """The slot that may be written."""
-        return "green" if self.active == "blue" else "blue"
+        """The slot that may be written: never the one that the link leads to, even if it is damaged."""
+        return "green" if (self.active or self.linked) == "blue" else "blue"
 
     @property
     def serving(self) -> SlotContent | None:

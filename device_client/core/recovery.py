@@ -31,12 +31,19 @@ def recover(record: Record, facts: Facts, now: float) -> Record:
             "reported_seq": record.reported_seq + 1,
             "blue": facts.verified.get("blue"),
             "green": facts.verified.get("green"),
+            "linked": None,
         }
     )
     if facts.boot_id != record.boot_id:
         seen = _in_new_boot(seen, facts.boot_id, now)
     elif seen.trial is not None and seen.trial.healthy:
         seen = seen.model_copy(update={"trial": _prove_again(seen.trial, now)})
+    recovered = _judge(seen, facts, now)
+    return recovered if recovered.active is not None else recovered.model_copy(update={"linked": facts.active})
+
+
+def _judge(seen: Record, facts: Facts, now: float) -> Record:
+    """Say what becomes of what was going on."""
     match seen.phase:
         case Phase.ROLLING_BACK:
             return _recover_return(seen, facts)

@@ -207,6 +207,7 @@ def _arrive(device: Device, now: float) -> Outcome:
         device,
         Signal.SWITCHED,
         active=target,
+        linked=None,
         previous=trial.previous if trial is not None else None,
         check=going_back.check if going_back is not None else trial.check if trial is not None else None,
         trial=trial,
@@ -256,7 +257,7 @@ def _serve(device: Device, effects: tuple[Effect, ...], *, relink: bool) -> Outc
         return device, effects
     if relink:  # before the record says that the change is over: a link elsewhere would be the truth after a power cut
         device = begin(device, Step.SWITCH)
-        effects = (SwitchSlot(device.ticket, active), *effects)
+        effects = (SwitchSlot(device.ticket, active, must_succeed=True), *effects)
     device = begin(device, Step.START)
     effects = (*effects, StartApplication(device.ticket, active))
     if not (relink and device.setup.has_router):

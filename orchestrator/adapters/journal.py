@@ -14,7 +14,8 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -180,19 +181,21 @@ class Journal(JournalReader):
 
     Args:
         path: The file, made if it is not there; None keeps everything in memory.
+        note_commit: Told how long each commit of entries took, in seconds.
 
     Raises:
         JournalError: It cannot be opened or is of a newer version.
         JournalCorruptError: SQLite finds the file damaged.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, note_commit: Callable[[float], None] = lambda _seconds: None) -> None:
         place = str(path or ":memory:")
         super().__init__(open_for_writing(place), place)
         self._epoch: int | None = None
         self._head: tuple[int, str] | None = None
         """Number and hash of the last entry, as long as nobody else may have written one."""
         self._is_together = False
+        self._note_commit = note_commit
         try:
             self._set_up()
             check(self._database, place, SCHEMA_VERSION)
@@ -248,6 +251,18 @@ class Journal(JournalReader):
         """
         self._check_epoch()
 
+    def probe(self) -> None:
+        """Write what was performed, as often as asked, to see that the disk still takes it.
+
+        Raises:
+            FencedError: Another process took over.
+            JournalError: Disk full, read-only, locked or broken.
+        """
+        with transaction(self._database, self._place):
+            if self._epoch is not None:
+                self._check_epoch()
+            self._database.execute("UPDATE outbox SET performed_seq = max(performed_seq, ?)", (self._performed_seq,))
+
     def append(self, rows: Sequence[tuple[str, str]], at: float) -> tuple[AuditRecord, ...]:
         """Append entries, all or none; when it returns they survive a power cut.
 
@@ -293,8 +308,10 @@ class Journal(JournalReader):
             yield
             if self._database.conn.in_transaction:
                 with translated(self._place):
+                    began = time.perf_counter()
                     self._store_performed()
                     self._database.execute("COMMIT")
+                    self._note_commit(time.perf_counter() - began)
         except BaseException:
             self._head = None
             self._database.rollback()

@@ -122,6 +122,11 @@ class MqttBus:
         """The one that decisions may be sent over; None while there is none."""
         self._stream = FleetStream(broker, tree, self._hear)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether decisions can be sent now."""
+        return self._connection is not None
+
     async def run(self, ready: Callable[[], Awaitable[None]]) -> None:
         """Connect and serve; ``ready`` is awaited once, when the first connection is up.
 

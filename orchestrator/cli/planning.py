@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.answers import Answer, Data, read
+from orchestrator.cli.distribution import Distribution, render_distribution
 from orchestrator.cli.terminal import command_lines, words
 from schemas.times import format_duration
 
@@ -65,6 +66,7 @@ class PlanAnswer(Answer):
     lint: tuple[Finding, ...] = ()
     lint_count: int = 0
     baselines: tuple[str, ...] = ()
+    distribution: Distribution = Distribution()
     targets: int = 0
     offline: int = 0
     nothing_to_do: bool = False
@@ -109,6 +111,7 @@ def render_plan(data: Data, policy: str, options: str = "") -> RenderableType:
         *_counted("Left out", plan.excluded),
         *_counted("Targets that may not be a canary", plan.not_canary),
         *_baselines(plan),
+        *render_distribution(plan.distribution),
         *_doubts(plan),
         *_lint(plan, policy),
         Text(""),

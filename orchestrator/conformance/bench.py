@@ -152,7 +152,7 @@ class Bench:
     def _references(self, release: StoredRelease) -> tuple[ManifestRef, ArtifactRef]:
         stored = release.artifact_for(self.arch)
         assert stored is not None, "a release that the device cannot run is refused before"
-        return stored.references(self.base_url)
+        return stored.references((self.base_url,))
 
     def _note_served(self, sha256: str, *, is_tampered: bool) -> None:
         self.transcript.entries.append(Served(clock.now(), sha256, is_tampered))

@@ -1,8 +1,9 @@
 """What the core may look at beside its state: telemetry, and what the operator has put on the shelf."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from orchestrator.core.distribution import Caches
 from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.releases import StoredRelease
 from orchestrator.telemetry.monitor import Monitor
@@ -19,6 +20,7 @@ class Context:
         policies: Policies that a command may name.
         registry_url: Where devices fetch from.
         enrolment: Which devices may introduce themselves.
+        caches: Returns each site's caches as they are known now, or raises ``SitesError``.
     """
 
     monitor: Monitor
@@ -26,3 +28,4 @@ class Context:
     policies: Mapping[str, Policy]
     registry_url: str
     enrolment: Enrolment = OPEN
+    caches: Callable[[], Caches] = dict

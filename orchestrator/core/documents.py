@@ -51,7 +51,7 @@ def desired_bytes(state: State, device: Device, made: dict[tuple[object, ...], b
     if made is None:
         return _desired(rollout, device, member)
     of_device = (rollout.id, device.generation, device.action, device.epoch)
-    key = (*of_device, member.wave, member.arch, member.from_version)
+    key = (*of_device, member.wave, member.arch, member.site, member.from_version)
     document = made.get(key)
     if document is None:
         document = made[key] = _desired(rollout, device, member)
@@ -87,7 +87,7 @@ def _desired(rollout: Rollout, device: Device, member: Member) -> bytes:
 def _references(rollout: Rollout, member: Member) -> tuple[ManifestRef, ArtifactRef]:
     stored = rollout.release.artifact_for(member.arch)
     assert stored is not None, "the plan holds only devices that have an artifact"
-    return stored.references(rollout.registry_url)
+    return stored.references(rollout.bases(member.site))
 
 
 def _health_check(rollout: Rollout) -> HealthCheck:

@@ -82,7 +82,11 @@ class DeviceReleased(Event):
 
 
 class RolloutStarted(Event):
-    """A person started a rollout; the plan, the policy and the baselines are frozen with it."""
+    """A person started a rollout; the plan, the policy and the baselines are frozen with it.
+
+    Attributes:
+        sources: Base addresses that devices of a site fetch from, in order; those of all others use ``registry_url``.
+    """
 
     kind: Literal["rollout_started"] = "rollout_started"
     rollout: str
@@ -93,6 +97,7 @@ class RolloutStarted(Event):
     policy: Policy
     plan: Plan
     baselines: Mapping[str, Baseline]
+    sources: Mapping[str, tuple[str, ...]] = {}
 
 
 class WaveStarted(Event):

@@ -47,6 +47,7 @@ class Member(Row):
 
     Attributes:
         arch: What the device was when the plan was made; what it calls itself later changes no order.
+        site: Where it was then; empty if it did not say.
         failed: It counts against the wave, whatever it runs by now.
         excused: A person let the rollout go on in spite of it.
         is_lost: It was granted, and nobody knows what it runs; it is out of service until it says so.
@@ -60,6 +61,7 @@ class Member(Row):
     device_row: Field[int] = Field(0, "i4")
     wave: Field[int] = Field(0, "i2")
     arch: Field[str] = Field("")
+    site: Field[str] = Field("")
     progress: Field[Progress] = Field(Progress.PENDING, values=tuple(Progress))
     generation: Field[int] = Field(0, "i8")
     from_version: Field[str | None] = Field(None)
@@ -161,10 +163,11 @@ class Members(Table[Member]):
         self._row_at[device_rows] = rows
         self.cells["device_row"][rows] = device_rows
         self.fill(rows, Member.wave, wave)
-        arches = [info.arch for info in self.inventory.vocabularies["info"].values]
+        infos = self.inventory.vocabularies["info"].values
         codes = self.inventory.column(Device.info)[device_rows]
-        arch_codes = np.array([self.vocabularies["arch"].code(arch) for arch in arches], dtype="i4")
-        self.cells["arch"][rows] = arch_codes[codes]
+        for name, said in (("arch", [info.arch for info in infos]), ("site", [info.site or "" for info in infos])):
+            own_codes = np.array([self.vocabularies[name].code(text) for text in said], dtype="i4")
+            self.cells[name][rows] = own_codes[codes]
         if wave + 2 <= len(self._starts):
             self._starts[-1] = len(self)
 

@@ -86,11 +86,16 @@ def _go_on(state: State, rollout: Rollout, context: Context, now: float) -> list
 
 
 def _start_soak(rollout: Rollout, now: float) -> list[e.AnyEvent]:
-    """The soak starts when every online member has committed or failed, and one has committed or none can any more."""
-    rows = rollout.members.of_wave(rollout.wave)
-    settled = rollout.members.where(Member.progress, *SETTLED)[rows]
+    """The soak starts when every online member has committed or failed, and one has committed or none can any more.
+
+    A member in quarantine cannot: it may go only after a person has released it, and a wave does not wait for that.
+    """
+    members = rollout.members
+    rows = members.of_wave(rollout.wave)
+    kept_out = members.where(Member.progress, *QUEUED) & members.quarantined
+    settled = (members.where(Member.progress, *SETTLED) | kept_out)[rows]
     waits = ~(settled | _is_away(rollout, now)[rows])
-    has_committed = rollout.members.where(Member.progress, *DEPLOYED)[rows].any()
+    has_committed = members.where(Member.progress, *DEPLOYED)[rows].any()
     if waits.any() or not (has_committed or settled.all()):
         return []
     return [e.SoakStarted(rollout=rollout.id, wave=rollout.wave)]

@@ -1,6 +1,6 @@
 """What the orchestrator knows about a release it can roll out: names, sizes and digests for each architecture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,18 +47,18 @@ class StoredArtifact(BaseModel):
     allowed_from: Annotated[tuple[Name, ...], Field(strict=False, max_length=256)] = ()
     needs: Annotated[tuple[Name, ...], Field(strict=False, max_length=16)] = ()
 
-    def references(self, registry_url: str) -> tuple[ManifestRef, ArtifactRef]:
-        """Say what a device fetches, and where below ``registry_url``, as its ``desired`` names it."""
+    def references(self, bases: Sequence[str]) -> tuple[ManifestRef, ArtifactRef]:
+        """Say what a device fetches, and where below each of ``bases`` in order, as its ``desired`` names it."""
         manifest = ManifestRef(
             sha256=self.manifest_sha256,
             size_bytes=self.manifest_size_bytes,
-            urls=(f"{registry_url}/manifests/{self.manifest_sha256}",),
+            urls=tuple(f"{base}/manifests/{self.manifest_sha256}" for base in bases),
         )
         artifact = ArtifactRef(
             sha256=self.artifact_sha256,
             size_bytes=self.artifact_size_bytes,
             arch=self.arch,
-            sources=(f"{registry_url}/artifacts/{self.artifact_sha256}",),
+            sources=tuple(f"{base}/artifacts/{self.artifact_sha256}" for base in bases),
         )
         return manifest, artifact
 

@@ -48,6 +48,8 @@ class Rollout:
     plan: Plan
     baselines: dict[str, Baseline]
     members: Members
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Base addresses for the devices of a site, in order; for those of all others the registry's."""
     known_devices: int = 0
     """How many devices the inventory held when it was started; later ones have appeared since."""
     reason_given: str = ""
@@ -79,6 +81,10 @@ class Rollout:
     reason: str = ""
     reason_by: str = ""
     """Who paused, halted or ended it."""
+
+    def bases(self, site: str) -> tuple[str, ...]:
+        """Return the base addresses that devices of a site fetch from, in order."""
+        return self.sources.get(site) or (self.registry_url,)
 
     def in_wave(self, wave: int) -> Iterator[tuple[str, Member]]:
         """Yield the members of one wave in the plan's order."""

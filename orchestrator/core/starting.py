@@ -15,6 +15,7 @@ from orchestrator.core import events as e
 from orchestrator.core.answers import Outcome, accept, refuse, summary, unknown
 from orchestrator.core.baselines import known_baselines, take_baselines
 from orchestrator.core.context import Context
+from orchestrator.core.distribution import SitesError, bases_by_site, choose_distribution
 from orchestrator.core.facts import fleet_facts
 from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.members import Member
@@ -22,7 +23,7 @@ from orchestrator.core.orders import order_hold
 from orchestrator.core.releases import ReleaseError, StoredRelease
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
-from orchestrator.core.summaries import SHOWN_MAX, fitted, plan_summary
+from orchestrator.core.summaries import SHOWN_MAX, distribution_summary, fitted, plan_summary
 from orchestrator.core.targets import Refusal, make_plan
 from orchestrator.lint.catalogue import lint_rollout
 from orchestrator.lint.finding import Finding
@@ -36,7 +37,7 @@ from schemas.policy import Policy
 FINDINGS_MAX: Final = 40
 """Findings in an answer; it must fit into one message."""
 DATA_BYTES_MAX: Final = MESSAGE.bytes_max - 1024
-_DISPENSABLE: Final = ("baselines", "uncovered", "canary", "not_canary", "excluded", "lint", "waves")
+_DISPENSABLE: Final = ("baselines", "uncovered", "canary", "not_canary", "excluded", "distribution", "lint", "waves")
 """What an answer goes without if it would be too large, the first first."""
 
 
@@ -62,6 +63,11 @@ def decide_start(
     plan = _plan(state, command, release, policy, name=name, now=now)
     if isinstance(plan, Refusal):
         return _nothing_to_do(received, name, release, plan)
+    try:
+        caches = context.caches()
+    except SitesError as error:
+        return refuse("not_allowed", str(error))
+    distribution = choose_distribution(state, plan, release, policy, caches)
     yielding = _giving_way(state, plan)
     baselines = take_baselines(state, plan, release, policy, context=context, now=now)
     refusal = _not_yet(command, plan, baselines) if received.verb == "start" else None
@@ -77,6 +83,7 @@ def decide_start(
     document = {
         **plan_summary(name, plan, release, policy),
         "supersedes": [each.id for each in yielding],
+        "distribution": distribution_summary(distribution),
         "baselines": sorted(frozen)[:SHOWN_MAX],
         **_shown(findings),
     }
@@ -95,6 +102,7 @@ def decide_start(
         policy=policy,
         plan=plan,
         baselines=frozen,
+        sources=bases_by_site(distribution, context.registry_url, caches),
     )
     ended = _superseded(state, yielding, name, received.actor)
     return accept(data, [*ended, started, e.WaveStarted(rollout=name, wave=0)])

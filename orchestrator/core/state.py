@@ -127,6 +127,7 @@ def _started(state: State, event: e.RolloutStarted, at: float) -> Rollout:
         policy=event.policy,
         plan=event.plan,
         baselines=dict(event.baselines),
+        sources=dict(event.sources),
         members=Members(state.devices, [wave.members for wave in event.plan.waves]),
         known_devices=len(state.devices),
         reason_given=event.reason,

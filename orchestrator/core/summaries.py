@@ -7,12 +7,14 @@ from itertools import islice
 from typing import Any, Final
 
 from orchestrator.core.releases import StoredRelease
+from orchestrator.planning.distribution import Distribution
 from orchestrator.planning.plan import Plan
 from schemas.policy import Policy
 
 SHOWN_MAX: Final = 200
 """Names of one kind in a summary; whoever counts all finds the number beside them."""
 _REASONS_MAX: Final = 40
+_SITES_MAX: Final = 40
 _TEXT_MAX: Final = 160
 
 
@@ -41,6 +43,18 @@ def plan_summary(name: str, plan: Plan, release: StoredRelease, policy: Policy) 
         "uncovered": list(plan.uncovered[:SHOWN_MAX]),
         "uncovered_count": len(plan.uncovered),
         "warnings": list(plan.warnings),
+    }
+
+
+def distribution_summary(distribution: Distribution) -> dict[str, Any]:
+    """Return where devices fetch from and why, with the largest sites one by one."""
+    return {
+        "sources": list(distribution.sources),
+        "reason": distribution.reason,
+        "wan_bytes": distribution.wan_bytes,
+        "direct_bytes": distribution.direct_bytes,
+        "sites": [each.model_dump(mode="json") for each in distribution.sites[:_SITES_MAX]],
+        "site_count": len(distribution.sites),
     }
 
 

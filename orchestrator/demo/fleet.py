@@ -106,13 +106,18 @@ def clone_image(image: DemoDevice, devices: Sequence[DemoDevice]) -> None:
             shutil.copytree(image.root, device.root, symlinks=True, dirs_exist_ok=True)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_port() -> int:
+    """Return one more free port, below those of the devices' own range."""
+    return _free_ports(1, range(_PORTS.start - 2_000, _PORTS.start))[0]
+
+
+def _free_ports(count: int, within: range = _PORTS) -> list[int]:
     """Return free ports below those that the system hands out for outgoing connections, which come and go."""
     ports: list[int] = []
-    first = _PORTS.start + os.getpid() * 2 * DEVICE_COUNT % len(_PORTS)
-    for candidate in (*range(first, _PORTS.stop), *range(_PORTS.start, first)):
+    first = within.start + os.getpid() * 2 * DEVICE_COUNT % len(within)
+    for candidate in (*range(first, within.stop), *range(within.start, first)):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", candidate)):
             ports.append(candidate)
         if len(ports) == count:
             return ports
-    raise DemoPortError(f"fewer than {count} ports are free from {_PORTS.start} to {_PORTS.stop - 1}")
+    raise DemoPortError(f"fewer than {count} ports are free from {within.start} to {within.stop - 1}")

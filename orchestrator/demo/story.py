@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from orchestrator.adapters.brokers import Broker, open_broker
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
-from orchestrator.demo.fleet import DemoDevice, clone_image, make_devices, write_config
+from orchestrator.demo.fleet import DemoDevice, clone_image, free_port, make_devices, write_config
 from orchestrator.demo.load import drive
 from orchestrator.demo.observer import ACTOR, DemoError, Observed, Observer, clear_retained
 from orchestrator.demo.processes import Processes, running
@@ -185,6 +185,15 @@ def _start_orchestrator(stage: _Stage) -> None:
     user = f"{url.username}{secret}@" if url.username else ""
     scheme = "mqtts" if url.is_tls else "mqtt"
     arguments = ["orchestrator", "orchestrator", "--folder", str(stage.folder)]
+    if stage.broker.websocket_port is not None:
+        # Two ports that a page needs: the registry's, which serves it, and the broker's for browsers.
+        port = free_port()
+        arguments += ["--registry-port", str(port)]
+        arguments += ["--dashboard-broker-url", f"ws://{url.host}:{stage.broker.websocket_port}"]
+        person = stage.broker.url_for(ACTOR)
+        stage.screen.say(
+            f"or in a browser: http://{url.host}:{port}/dashboard/ as {ACTOR}, password {person.password}", "dim"
+        )
     stage.processes.start(
         "orchestrator",
         [*arguments, "--topic-root", stage.tree.root, "--tick-seconds", "0.1", "--settle-seconds", "1"],

@@ -13,6 +13,7 @@ from typing import Final
 from orchestrator.adapters.journal import Journal, JournalError
 from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.releases import ReleaseStore
+from orchestrator.adapters.sites import read_caches
 from orchestrator.adapters.trust import LiveTrust
 from orchestrator.doctor.findings import Finding, State, ok
 from orchestrator.reporting.words import count_text
@@ -29,7 +30,7 @@ def look_at_folder(folder: Path) -> list[Finding]:
     """Look at everything that an orchestrator needs in its folder."""
     if not folder.is_dir():
         return [Finding("folder", State.FAILED, f"{folder} is no folder", f"make it: tidegate init {folder}")]
-    return [_keys(folder), _journal(folder), _releases(folder), *_policies(folder), _room(folder)]
+    return [_keys(folder), _journal(folder), _releases(folder), *_policies(folder), *_sites(folder), _room(folder)]
 
 
 def look_at_machine() -> Finding:
@@ -93,6 +94,17 @@ def _policies(folder: Path) -> Iterator[Finding]:
         yield ok("policies", f"{good} can be used")
     elif not len(policies):
         yield Finding("policies", State.WARNING, "there is none", f"put one into {folder}/policies")
+
+
+def _sites(folder: Path) -> Iterator[Finding]:
+    try:
+        caches = read_caches(folder)
+    except FleetError as error:
+        remedy = "mend it: until then no rollout is planned or started; docs/site-cache.md says what stands there"
+        yield Finding("sites", State.FAILED, str(error), remedy)
+    else:
+        if caches:
+            yield ok("sites", f"{count_text(len(caches), 'site')} with a cache")
 
 
 def _room(folder: Path) -> Finding:

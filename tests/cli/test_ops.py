@@ -182,6 +182,33 @@ def test_a_plan_shows_who_goes_when_and_why_and_ends_with_the_command_that_start
     assert result.stdout.splitlines()[-1] == f"Next: {start}"
 
 
+def test_a_plan_says_where_devices_fetch_from_and_what_crosses_each_line(bus: FakeBus) -> None:
+    sites = [
+        {
+            "site": "plant-7",
+            "through": "cache",
+            "devices": 212,
+            "wan_bytes": 48_000_000,
+            "direct_bytes": 10_176_000_000,
+        },
+        {"site": "", "through": "registry", "devices": 5, "wan_bytes": 240_000_000, "direct_bytes": 240_000_000},
+    ]
+    about = {"sources": ["cache", "registry"], "reason": "212 of 217 devices are at sites with a cache", "sites": sites}
+    in_all = {"wan_bytes": 288_000_000, "direct_bytes": 10_416_000_000, "site_count": 52}
+    bus.answer = always(ok(**PLAN, distribution={**about, **in_all}))
+
+    text = " ".join(plan().stdout.split())
+
+    for told in (
+        "Fetched from cache, then registry: 212 of 217 devices are at sites with a cache",
+        "plant-7 212 devices through its cache: 48.0 MB over the WAN instead of 10.2 GB",
+        "no site 5 devices from the registry: 240.0 MB",
+        "and 50 more sites",
+        "in all 288.0 MB from the registry instead of 10.4 GB",
+    ):
+        assert told in text
+
+
 def test_a_plan_that_lint_would_refuse_says_so_instead_of_how_to_start(bus: FakeBus) -> None:
     finding = {"id": "L001", "severity": "error", "message": "can never pass", "silenced": None}
     bus.answer = always(ok(**{**PLAN, "lint": [finding]}))

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from orchestrator.adapters.journal import Journal, StoredEntry
 from orchestrator.core.context import Context
-from orchestrator.core.events import event_from_json
+from orchestrator.core.distribution import Caches
+from orchestrator.core.events import AnyEvent, event_from_json
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
 from orchestrator.core.members import Member, Progress
@@ -149,7 +150,9 @@ class Bench:
     journal: Journal = field(default_factory=lambda: Journal(None))
     warm_up_seconds: float = 330.0
     summary_seconds: float = float("inf")
+    note_fact: Callable[[State, AnyEvent, float], None] | None = None
     now: float = START
+    caches: Callable[[], Caches] = dict
 
     def __post_init__(self) -> None:
         self.devices = {name: FakeDevice(info) for name, info in self.fleet.items()}
@@ -165,7 +168,7 @@ class Bench:
     def boot(self, *, settle_seconds: float = 5.0, restored: str = "") -> list[Outgoing]:
         """Start an orchestrator process on the journal; telemetry starts empty."""
         self.monitor = Monitor()
-        context = Context(self.monitor, self.releases, self.policies, "http://registry")
+        context = Context(self.monitor, self.releases, self.policies, "http://registry", caches=self.caches)
         self.engine = Engine(
             self.journal,
             context,
@@ -173,6 +176,7 @@ class Bench:
             TREE,
             settle_seconds=settle_seconds,
             summary_seconds=self.summary_seconds,
+            note_fact=self.note_fact,
         )
         return self.take(self.engine.start(self.now, restored))
 

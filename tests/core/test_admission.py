@@ -73,7 +73,7 @@ def test_the_last_report_of_a_flood_is_heard_when_the_device_may_speak_again() -
     bench.now += 1.0
     bench.tick()
     assert bench.state.devices["d-0001"].version == f"1.0.{3 * BURST_COUNT - 1}"
-    assert bench.engine.refused_total["flood"] == 2 * BURST_COUNT
+    assert bench.engine.tally.refused[Kind.REPORTED, "flood"] == 2 * BURST_COUNT
 
 
 def test_a_flood_of_news_is_not_written_down_and_its_sender_is_kept_out_after_a_minute() -> None:
@@ -96,4 +96,4 @@ def test_a_flood_of_what_does_not_decode_costs_no_decoding() -> None:
     for _ in range(BURST_COUNT + 1000):
         bench.hear(TREE.build(Kind.REPORTED, device="d-0001"), b"nonsense")
     bench.tick()
-    assert bench.engine.refused_total["undecodable"] <= BURST_COUNT + 1
+    assert bench.engine.tally.refused[Kind.REPORTED, "undecodable"] <= BURST_COUNT + 1

@@ -368,4 +368,4 @@ def test_a_ready_of_a_device_that_was_ordered_nothing_is_counted_and_not_answere
 
     assert bench.say(Kind.READY, ready(bench, generation=1), device=CANARY) == []
     assert bench.say(Kind.READY, ready(bench, generation=1), device="stranger") == []
-    assert bench.engine.refused_total == {"ready_without_order": 2}
+    assert bench.engine.tally.refused_by_reason == {"ready_without_order": 2}

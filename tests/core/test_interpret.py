@@ -173,4 +173,4 @@ def test_messages_are_counted_by_what_was_wrong() -> None:
     bench.hear("fleet/v2/audit", b"x")
     bench.hear(HEALTH_TOPIC, encode(SAMPLE))
 
-    assert bench.engine.refused_total == {"undecodable": 1, "foreign_topic": 2, "unknown_device": 1}
+    assert bench.engine.tally.refused_by_reason == {"undecodable": 1, "foreign_topic": 2, "unknown_device": 1}

@@ -351,6 +351,16 @@ def test_a_quarantined_member_is_not_ordered_and_does_not_hold_the_wave() -> Non
     assert bench.phase() is Phase.SOAKING
 
 
+def test_a_wave_whose_members_are_all_in_quarantine_is_not_waited_for() -> None:
+    bench = wave_bench(6)
+    for name in bench.wave(1):
+        bench.command("quarantine", device=name)
+
+    bench.tick()
+
+    assert bench.phase() is Phase.SOAKING
+
+
 def test_a_device_sent_back_alone_does_not_hold_the_wave_when_it_is_away() -> None:
     bench = wave_bench(30, waves=[{**ONE_WAVE[0], "failure_threshold_percent": 50}])
     first, *others = bench.wave(1)

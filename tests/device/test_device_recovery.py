@@ -266,6 +266,19 @@ def test_device_without_any_verified_slot_runs_nothing() -> None:
     assert bench.version == "1.2.0", "it can still be repaired"
 
 
+def test_device_without_any_verified_slot_is_repaired_beside_the_slot_that_the_link_leads_to() -> None:
+    bench = Bench().started()
+    assert bench.link == "blue"
+    bench.disk.clear()
+    bench.reboot()
+
+    bench.order(1, "1.1.0")
+    bench.grant()
+
+    assert (bench.version, bench.link) == ("1.1.0", "green"), "what the link leads to is never written"
+    assert bench.record == Record.model_validate_json(bench.record.model_dump_json())
+
+
 def test_first_install_does_not_serve_after_a_power_cut_before_it_was_permitted() -> None:
     bench = Bench(link=None, disk={}).ready()
 

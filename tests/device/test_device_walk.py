@@ -99,6 +99,7 @@ def test_power_cut_while_a_failed_change_is_ended_leaves_the_old_version_active(
 
     back = effects.index(next(e for e in effects if isinstance(e, SwitchSlot) and e.slot == "blue"))
     over = effects.index(next(e for e in effects if isinstance(e, Persist) and e.record.phase is Phase.FAILED))
+    assert effects[back] == SwitchSlot(bench.all(SwitchSlot)[-1].ticket, "blue", must_succeed=True)
     assert back < over, "the link is the truth after a power cut, so it must be back before the record says so"
 
 

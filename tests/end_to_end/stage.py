@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +75,7 @@ class Stage:
 
     Attributes:
         under: A program that becomes the orchestrator, with its arguments; empty for none.
+        said: What it printed when it was connected.
     """
 
     folder: Path
@@ -82,6 +83,12 @@ class Stage:
     command_key: bytes
     process: "subprocess.Popen[bytes] | None" = None
     under: tuple[str, ...] = ()
+    said: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def registry(self) -> str:
+        """Where the orchestrator serves releases and the dashboard, while it runs."""
+        return str(self.said["registry"])
 
     def start(self, *options: str) -> None:
         """Start the orchestrator and wait until it is connected."""
@@ -95,7 +102,8 @@ class Stage:
         readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "orchestrator.log").read_text()
-        assert json.loads(line)["ready"] is True
+        self.said = json.loads(line)
+        assert self.said["ready"] is True
 
     def kill(self) -> None:
         """A power cut for the orchestrator."""

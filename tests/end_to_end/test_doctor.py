@@ -104,6 +104,10 @@ def damage_policy(folder: Path) -> None:
     (folder / "policies" / "careful.yaml").write_text("rollout: [")
 
 
+def damage_sites(folder: Path) -> None:
+    (folder / "sites.yaml").write_text("sites:\n  plant-7:\n    cach: http://cache\n")
+
+
 def open_the_key(folder: Path) -> None:
     (folder / "keys" / "command.key").chmod(0o644)
 
@@ -118,6 +122,7 @@ def lose_the_key(folder: Path) -> None:
         (damage_release, "releases", ("failed", "tidegate release publish")),
         (damage_journal, "journal", ("failed", "restore")),
         (damage_policy, "policies", ("warning", "tidegate lint")),
+        (damage_sites, "sites", ("failed", "docs/site-cache.md")),
         (open_the_key, "keys", ("failed", "chmod 600")),
         (lose_the_key, "keys", ("failed", "tidegate init")),
     ],

@@ -18,6 +18,7 @@ from device_client.settings import Settings
 from orchestrator.__main__ import app
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.keys import load_public
+from orchestrator.adapters.watching import DEFAULT_PORT
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -30,6 +31,8 @@ def load_compose() -> dict[str, Any]:
 
 COMPOSE = load_compose()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+USERS = {"eclipse-mosquitto": "1883:1883", "prom/prometheus": "65534:65534", "grafana/grafana": "472:0"}
+"""The users that these images are made for; what they write belongs to them."""
 
 
 def mounts(service: str) -> list[list[str]]:
@@ -46,7 +49,7 @@ def has_compose_plugin() -> bool:
 
 def test_compose_file_is_accepted_by_docker_where_there_is_one() -> None:
     if has_compose_plugin():
-        for profile in ([], ["--profile", "tools"]):
+        for profile in ([], ["--profile", "tools"], ["--profile", "metrics"]):
             subprocess.run(["docker", "compose", *profile, "config", "--quiet"], check=True, cwd=ROOT)
     assert set(COMPOSE) == {"name", "services", "volumes"} | {key for key in COMPOSE if key.startswith("x-")}
 
@@ -54,15 +57,17 @@ def test_compose_file_is_accepted_by_docker_where_there_is_one() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_mount_is_a_declared_volume_or_a_file_of_the_repository(service: str) -> None:
     for source, target, *_ in mounts(service):
-        assert source in COMPOSE["volumes"] or (ROOT / source).is_file(), source
+        assert source in COMPOSE["volumes"] or (ROOT / source).is_file() or source == "./grafana/provisioning", source
         assert target.startswith("/")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_image_is_built_here_or_is_mosquitto(service: str) -> None:
+def test_every_image_is_built_here_or_is_one_of_those_that_are_known(service: str) -> None:
     build = SERVICES[service].get("build")
     if build is None:
-        assert SERVICES[service]["image"] == "eclipse-mosquitto:2"
+        name, _, version = SERVICES[service]["image"].partition(":")
+        assert name in USERS
+        assert version not in ("", "latest")
     else:
         assert f" AS {build['target']}\n" in DOCKERFILE
         assert (ROOT / build["context"] / "Dockerfile").is_file()
@@ -78,7 +83,7 @@ def test_no_container_runs_as_root_or_may_change_its_image(service: str) -> None
         stage = DOCKERFILE.partition(f" AS {entry['build']['target']}\n")[2].partition("\nFROM ")[0]
         assert "\nUSER tidegate\n" in stage
     else:
-        assert entry["user"] == "1883:1883"
+        assert entry["user"] == USERS[entry["image"].partition(":")[0]]
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -104,6 +109,49 @@ def test_orchestrator_is_started_with_options_it_has() -> None:
     assert {option.partition("=")[0] for option in options} <= known
     assert "TIDEGATE_BROKER" in SERVICES["orchestrator"]["entrypoint"][2]
     assert {parameter.envvar for parameter in command.commands[name].params} >= {"TIDEGATE_BROKER"}
+
+
+def test_orchestrator_is_watched_where_it_answers() -> None:
+    stage = DOCKERFILE.partition(" AS orchestrator\n")[2].partition("\nFROM ")[0]
+
+    assert f"http://127.0.0.1:{DEFAULT_PORT}/healthz" in stage
+    assert not any(
+        option.startswith(("--no-metrics", "--metrics-port")) for option in SERVICES["orchestrator"]["command"]
+    )
+
+
+def test_prometheus_scrapes_the_orchestrator_and_reads_the_rules_that_are_mounted() -> None:
+    config = YAML(typ="safe").load(ROOT / "grafana" / "prometheus.yml")
+    targets = {target for _, target, *_ in mounts("prometheus")}
+    (job,) = config["scrape_configs"]
+
+    assert job["static_configs"] == [{"targets": [f"orchestrator:{DEFAULT_PORT}"]}]
+    assert f'up{{job="{job["job_name"]}"}}' in (ROOT / "grafana" / "alerts.yml").read_text()
+    assert set(config["rule_files"]) <= targets
+    assert SERVICES["prometheus"]["command"][0].partition("=")[2] in targets
+    assert "--metrics-host=0.0.0.0" in SERVICES["orchestrator"]["command"]
+
+
+def test_grafana_is_given_its_data_source_and_the_dashboard() -> None:
+    load = YAML(typ="safe").load
+    folder = ROOT / "grafana" / "provisioning"
+    (source,) = load(folder / "datasources" / "prometheus.yml")["datasources"]
+    (provider,) = load(folder / "dashboards" / "tidegate.yml")["providers"]
+    targets = {target: source for source, target, *_ in mounts("grafana")}
+
+    assert source["url"] == "http://prometheus:9090"
+    assert source["type"] == "prometheus"
+    dashboard = f"{provider['options']['path']}/tidegate.json"
+    assert (ROOT / targets[dashboard]).is_file()
+    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
+    assert all(isinstance(value, str) for value in SERVICES["grafana"]["environment"].values())
+
+
+def test_metrics_are_an_offer() -> None:
+    assert [name for name, entry in SERVICES.items() if entry.get("profiles") == ["metrics"]] == [
+        "prometheus",
+        "grafana",
+    ]
 
 
 def test_agents_are_started_with_options_they_have() -> None:

@@ -2,13 +2,19 @@
 """Bugs of the product, one at a time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from device_client.core import installing
+from device_client.core import walk as walks
 from device_client.core.device import advance
-from device_client.core.effects import Effect, SwitchSlot
+from device_client.core.effects import Effect, SwitchSlot, Verify
+from device_client.core.events import Step, StepSucceeded
 from device_client.core.grant import judge_grant
+from device_client.core.record import Record
 from orchestrator.adapters.journal import Journal
 from orchestrator.core import concluding, grants, soaking, state, verifying
 from orchestrator.core import events as e
@@ -16,7 +22,11 @@ from orchestrator.core.judging import judged
 from orchestrator.core.members import Member, Members
 from orchestrator.core.orders import order
 from orchestrator.core.rollout import Phase, Rollout
+from orchestrator.intake import Located
+from orchestrator.service import Engine
 from orchestrator.telemetry.gates import judge_gate
+from orchestrator.telemetry.limiter import Limiter
+from orchestrator.telemetry.places import Place
 from schemas.verdicts import Verdict
 from simulator.process import WatchedJournal
 
@@ -199,3 +209,80 @@ def decide_beside_the_journal(patch: pytest.MonkeyPatch) -> None:
         known.generation += any(device.is_online for device in known.devices.values())
 
     patch.setattr("orchestrator.core.state._order", adding)
+
+
+def install_what_was_not_verified(patch: pytest.MonkeyPatch) -> None:
+    real = installing.on_prepared
+
+    def hasty(device: Any, event: Any) -> Any:
+        device, told = real(device, event)
+        if event.step is not Step.FETCH:
+            return device, told
+        device, more = real(device, StepSucceeded(Step.VERIFY, device.ticket))
+        return device, (*(each for each in told if not isinstance(each, Verify)), *more)
+
+    patch.setattr("device_client.core.device.on_prepared", hasty)
+
+
+def switch_without_reading(patch: pytest.MonkeyPatch) -> None:
+    for walk in ("ONE_BY_ONE", "SIDE_BY_SIDE"):
+        steps = getattr(walks, walk)
+        patch.setattr(walks, walk, tuple(step for step in steps if step is not Step.CHECK))
+
+
+def write_what_serves(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Record, "standby", property(lambda record: record.active or "blue"))
+
+
+def install_for_ever(patch: pytest.MonkeyPatch) -> None:
+    real = installing.on_preparation_failed
+    patch.setattr(installing, "ATTEMPTS_MAX", 100)
+    patch.setattr(installing, "BACKOFF_SECONDS_MAX", 5.0)
+    patch.setattr(
+        "device_client.core.device.on_preparation_failed",
+        lambda device, event, now: real(device, replace(event, retryable=True), now),
+    )
+
+
+def take_everything_in(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Limiter, "admit", lambda limiter, rows, now: np.ones(len(rows), dtype=np.bool_))
+
+
+def know_everybody(patch: pytest.MonkeyPatch) -> None:
+    real = Engine._locate
+    guest = Located(Place("guests", "", is_normal=True), 0)
+    patch.setattr(Engine, "_locate", lambda engine, name: real(engine, name) or guest)
+
+
+def answer_later(patch: pytest.MonkeyPatch) -> None:
+    real = Engine._answer_ready
+
+    def slow(engine: Engine, given: Any, now: float) -> Any:
+        answer = real(engine, given, now)
+        return [] if engine.tally.refused_by_reason["flood"] else answer
+
+    patch.setattr(Engine, "_answer_ready", slow)
+
+
+def call_everything_normal(patch: pytest.MonkeyPatch) -> None:
+    real = Engine._locate
+
+    def blind(engine: Engine, name: str) -> Any:
+        located = real(engine, name)
+        return None if located is None else located._replace(place=located.place._replace(is_normal=True))
+
+    patch.setattr(Engine, "_locate", blind)
+
+
+def move_the_baseline(patch: pytest.MonkeyPatch) -> None:
+    real = state.evolve
+
+    def drifting(known: Any, event: Any, at: float) -> None:
+        real(known, event, at)
+        for rollout in known.active:
+            rollout.baselines = {
+                group: each.model_copy(update={"error_rate": min(1.0, each.error_rate * 1.01)})
+                for group, each in rollout.baselines.items()
+            }
+
+    patch.setattr("orchestrator.service.evolve", drifting)

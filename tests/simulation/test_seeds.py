@@ -11,7 +11,8 @@ import pytest
 from orchestrator.intake import Intake
 from orchestrator.reporting.build import build_report
 from orchestrator.telemetry.monitor import Monitor
-from simulator import World, simulate
+from simulator import Faults, World, simulate
+from simulator.faults import RARER, draw_faults
 from simulator.scenario import draw_device_count, draw_scenario
 from tests.reporting.report_agrees import compare
 
@@ -20,7 +21,7 @@ CHUNK = 10
 DEVICE_COUNT = 10
 HASHED = [0, 1, 2, 17]
 """The last has two devices that appear late."""
-FOUND = [(1146, 6)]
+FOUND = [(1146, 6), (71, 10)]
 """Seeds, each with its number of devices, that found a bug."""
 
 
@@ -84,6 +85,29 @@ def test_everything_happens_in_some_seed() -> None:
     assert {"completed", "rolled_back", "halted"} <= {phase for each in results for phase in each.outcomes.values()}
     assert {"devices_joined", "device_retried", "device_skipped", "soak_extended", "rollout_resumed"} <= facts
     assert {"fleet_frozen", "fleet_thawed", "rollback_verified", "device_returned", "hangs,"} <= facts
+
+
+HARDSHIP = (
+    "clock 1970", "clock ahead", "clock jumps", "clock slow", "rots: ", "which is active",
+    "cannot remember: ", "is copied: ", ", unheard", "unhearing for ", "lies: long_flood", "lies: be_a_stranger",
+    "lies: send_no_numbers", "lies: use_another_name", "cannot write its journal", "doubles: ",
+    "is put back from a backup",
+)  # fmt: skip
+"""What the trace says of each fault of machines."""
+
+
+def test_every_hardship_is_drawn_and_happens() -> None:
+    drawn = [draw_faults(seed) for seed in SEEDS]
+    assert all(sum(bool(getattr(each, name)) for each in drawn) >= 10 for name in RARER)
+    assert {each.queued_max for each in drawn} == {None, 0, 1, 2}
+
+    worst = Faults(**RARER)  # type: ignore[arg-type] # all of these are numbers
+    missing = set(HARDSHIP)
+    for seed in range(6):
+        lines = simulate(seed, device_count=6, faults=worst).trace if missing else ()
+        missing -= {word for word in missing if any(word in line for line in lines)}
+
+    assert missing == set()
 
 
 def test_trace_is_the_same_when_a_seed_runs_again_with_another_hash_seed() -> None:

@@ -6,7 +6,9 @@ from functools import partial
 
 import pytest
 
-from simulator import Faults, World, make_scenario, simulate
+from simulator import Behavior, Faults, World, failing, make_scenario, simulate
+from simulator.materials import NEXT_RELEASE
+from simulator.scenario import POLICY
 from tests.simulation import planted
 from tests.simulation.planted import Plant
 from tests.simulation.story import when
@@ -35,6 +37,11 @@ _RETAKEN = "INV-26"
         (planted.commit_without_health, "INV-4", None),
         (planted.count_downtime_as_soak, "INV-11 soak", Faults(orchestrator_kills_per_hour=6.0)),
         (planted.decide_beside_the_journal, "INV-17", None),
+        (planted.install_what_was_not_verified, "INV-2 no unverified", None),
+        (planted.write_what_serves, "INV-24 only standby", None),
+        (planted.take_everything_in, "INV-20 rate", Faults(floods_per_hour=3.0)),
+        (planted.know_everybody, "INV-20 memory", Faults(lies_per_hour=60.0)),
+        (planted.answer_later, "INV-20 control", Faults(floods_per_hour=3.0)),
     ],
 )
 def test_planted_bug_is_caught(
@@ -79,6 +86,31 @@ def another_takes_over() -> World:
     return world
 
 
+def fallback_rots() -> World:
+    world = World(make_scenario(devices=3, release=failing(0.6, after_seconds=600.0)))
+
+    def is_soaking() -> bool:
+        return any(device.disk.record.trial is not None for device in world.devices.values())
+
+    def rot() -> None:
+        for device in world.devices.values():
+            device.disk.slots["blue"].rotten_since = world.clock.now if device.disk.active == "green" else None
+
+    when(world, is_soaking, lambda: world.at(world.seconds + 60.0, rot))
+    return world
+
+
+def nothing_starts() -> World:
+    return World(make_scenario(devices=3, release=Behavior(starts=False)))
+
+
+def newer_one_is_started() -> World:
+    world = World(make_scenario(devices=6))
+    fields = {"release": NEXT_RELEASE, "policy": POLICY, "rollout": "r-002", "supersede": True}
+    world.at(1500.0, lambda: world.person.command("start", **fields))
+    return world
+
+
 @pytest.mark.parametrize(
     ("plant", "invariant", "story"),
     [
@@ -86,6 +118,10 @@ def another_takes_over() -> World:
         (planted.forget_quarantine, "INV-18 quarantine", device_is_quarantined),
         (planted.stay_on_trial, "INV-5", nobody_answers),
         (planted.go_on_after_another_took_over, "INV-13", another_takes_over),
+        (planted.switch_without_reading, "INV-2 damage", fallback_rots),
+        (planted.install_for_ever, "INV-24 disk", nothing_starts),
+        (planted.move_the_baseline, "INV-22 baselines stay", newer_one_is_started),
+        (planted.call_everything_normal, "INV-22 baselines are normal", newer_one_is_started),
     ],
 )
 def test_planted_bug_is_caught_in_its_story(

@@ -1,0 +1,59 @@
+"""Where a plan's devices fetch from, as people read it before they start it."""
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.answers import Answer
+from orchestrator.cli.sizes import size_text
+from orchestrator.cli.terminal import words
+
+_SITES_SHOWN_MAX = 10
+
+
+class SiteShare(Answer):
+    """What the devices of one site fetch."""
+
+    site: str = ""
+    through: str = ""
+    devices: int = 0
+    wan_bytes: int = 0
+    direct_bytes: int = 0
+
+
+class Distribution(Answer):
+    """Where a plan's devices fetch from."""
+
+    sources: tuple[str, ...] = ()
+    reason: str = ""
+    wan_bytes: int = 0
+    direct_bytes: int = 0
+    sites: tuple[SiteShare, ...] = ()
+    site_count: int = 0
+
+
+def render_distribution(distribution: Distribution) -> list[RenderableType]:
+    """Show it; nothing for an orchestrator that says nothing of it."""
+    if not distribution.sources:
+        return []
+    order = ", then ".join(distribution.sources)
+    parts: list[RenderableType] = [Text(""), words(f"Fetched from {order}: {distribution.reason}")]
+    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    for _ in range(3):
+        table.add_column()
+    for each in distribution.sites[:_SITES_SHOWN_MAX]:
+        table.add_row(words(each.site or "no site"), words(f"{each.devices} devices"), words(_line(each)))
+    more = distribution.site_count - len(distribution.sites[:_SITES_SHOWN_MAX])
+    if more > 0:
+        table.add_row("", "", words(f"and {more} more sites; --json shows more", "dim"))
+    saved = distribution.direct_bytes > distribution.wan_bytes
+    instead = f" instead of {size_text(distribution.direct_bytes)}" if saved else ""
+    return [*parts, table, words(f"    in all {size_text(distribution.wan_bytes)} from the registry{instead}", "dim")]
+
+
+def _line(share: SiteShare) -> str:
+    if share.through == "cache":
+        return (
+            f"through its cache: {size_text(share.wan_bytes)} over the WAN instead of {size_text(share.direct_bytes)}"
+        )
+    return f"from the registry: {size_text(share.wan_bytes)}"

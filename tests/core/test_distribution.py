@@ -1,0 +1,156 @@
+"""Who is told to fetch from where, and what that costs each line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.core.distribution import SitesError
+from orchestrator.core.snapshot import freeze, thaw
+from orchestrator.planning.distribution import plan_distribution
+from schemas.codec import decode
+from schemas.errors import PolicyError
+from schemas.messages import Desired
+from schemas.policy_distribution import DistributionPolicy
+from schemas.policy_text import parse_policy
+from tests.core.core_bench import Bench, make_fleet, make_policy
+
+CACHES = {"plant-7": ("http://cache-7",), "plant-9": ("http://cache-9a", "http://cache-9b")}
+SITES = ("plant-7", "plant-8", "plant-9", None)
+
+
+def started(caches: Mapping[str, tuple[str, ...]] = CACHES, **policy: Any) -> Bench:  # noqa: ANN401 - any block
+    bench = Bench(make_fleet(12, site=lambda n: SITES[n % 4]), make_policy(**policy), caches=lambda: caches)
+    bench.start()
+    bench.install_wave()
+    bench.soak()
+    return bench
+
+
+def sources(bench: Bench) -> dict[str | None, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What each site's ordered devices are told: where the manifest is, and where the archive."""
+    told = {}
+    for name, info in bench.fleet.items():
+        retained = bench.retained().get(f"fleet/v1/device/{name}/desired")
+        if retained is not None:
+            desired = decode(Desired, retained)
+            assert desired.manifest is not None
+            assert desired.artifact is not None
+            told[info.site] = (
+                tuple(url.split("/manifests/")[0] for url in desired.manifest.urls),
+                tuple(url.split("/artifacts/")[0] for url in desired.artifact.sources),
+            )
+    return told
+
+
+REGISTRY = ("http://registry",)
+
+
+def test_devices_of_a_site_are_told_its_cache_first_and_the_registry_behind_it() -> None:
+    told = sources(started())
+
+    assert told["plant-7"] == 2 * (("http://cache-7", *REGISTRY),)
+    assert told["plant-9"] == 2 * (("http://cache-9a", "http://cache-9b", *REGISTRY),)
+    assert told["plant-8"] == told[None] == 2 * (REGISTRY,)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        (["registry", "cache"], ("http://registry", "http://cache-7")),
+        (["registry"], REGISTRY),
+        (["cache"], ("http://cache-7",)),
+    ],
+)
+def test_the_policy_says_the_order_and_nobody_is_left_without_a_source(named: list[str], told: tuple[str, ...]) -> None:
+    found = sources(started(distribution={"sources": named}))
+
+    assert found["plant-7"] == (told, told)
+    assert found["plant-8"] == (REGISTRY, REGISTRY)
+
+
+def test_a_running_rollout_keeps_its_sources_whatever_the_file_and_the_devices_say_later() -> None:
+    bench = started()
+    before = {name: payload for name, payload in bench.retained().items() if name.endswith("/desired")}
+
+    def broken() -> Mapping[str, tuple[str, ...]]:
+        raise SitesError("sites.yaml:1:1: broken")
+
+    bench.caches = broken
+    bench.boot()
+    bench.speak()
+
+    assert {name: payload for name, payload in bench.retained().items() if name.endswith("/desired")} == before
+    assert sources(bench)["plant-7"] == 2 * (("http://cache-7", *REGISTRY),)
+
+
+def test_sources_survive_a_snapshot() -> None:
+    bench = started()
+    copy = thaw(freeze(bench.state)).rollouts[bench.rollout.id]
+
+    assert copy.sources == CACHES_WITH_REGISTRY
+    assert [each.site for _, each in copy.in_wave(1)] == [each.site for _, each in bench.rollout.in_wave(1)]
+
+
+CACHES_WITH_REGISTRY = {site: (*bases, *REGISTRY) for site, bases in CACHES.items()}
+
+
+def test_a_file_of_sites_that_is_broken_stops_a_start_with_its_place() -> None:
+    bench = Bench()
+
+    def broken() -> Mapping[str, tuple[str, ...]]:
+        raise SitesError("sites.yaml:3:5: unknown key 'cach'; did you mean 'cache'?")
+
+    bench.caches = broken
+    bench.boot()
+    bench.speak()
+
+    reply = bench.command("start", release="app-2.0.0", policy="careful")
+
+    assert reply.error is not None
+    assert (reply.error.code, reply.error.message) == (
+        "not_allowed", "sites.yaml:3:5: unknown key 'cach'; did you mean 'cache'?",
+    )  # fmt: skip
+
+
+def test_the_plan_says_what_each_line_carries() -> None:
+    wanted = {("plant-7", "a"): 212, ("plant-7", "b"): 3, ("", "a"): 5}
+    found = plan_distribution(DistributionPolicy(), wanted, {"a": 48_000_000, "b": 10}, {"plant-7"})
+
+    assert found.sources == ("cache", "registry")
+    assert found.reason == "215 of 220 devices are at sites with a cache"
+    plant, elsewhere = found.sites
+    assert (plant.site, plant.through, plant.devices) == ("plant-7", "cache", 215)
+    assert (plant.wan_bytes, plant.direct_bytes) == (48_000_010, 10_176_000_030)
+    assert (elsewhere.site, elsewhere.through, elsewhere.devices) == ("", "registry", 5)
+    assert elsewhere.wan_bytes == elsewhere.direct_bytes == 240_000_000
+    assert found.wan_bytes == 288_000_010
+
+
+@pytest.mark.parametrize(("count", "advice"), [(500, "simplest"), (501, "a cache for each site spares")])
+def test_without_caches_the_registry_is_chosen_and_the_size_says_what_is_advised(count: int, advice: str) -> None:
+    found = plan_distribution(DistributionPolicy(), {("plant-7", "a"): count}, {"a": 1}, ())
+
+    assert found.sources == ("registry",)
+    assert advice in found.reason
+
+
+def test_who_is_told_the_registry_against_the_policy_is_counted() -> None:
+    policy = DistributionPolicy.model_validate({"sources": ["cache"]})
+    found = plan_distribution(policy, {("plant-7", "a"): 3, ("plant-8", "a"): 2}, {"a": 1}, {"plant-7"})
+
+    assert found.reason == ("the policy says so; 2 of 5 devices have no cache at their site and are told the registry")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[cache, usb]", "'usb' is no source; write auto, or a list out of cache, registry"),
+        ("[]", "write auto, or a list out of cache, registry"),
+        ("cache", "write auto, or a list out of cache, registry"),
+        ("[cache, cache]", "'cache' stands there twice"),
+    ],
+)
+def test_a_policy_with_a_source_that_is_none_is_refused_with_the_list(text: str, message: str) -> None:
+    with pytest.raises(PolicyError, match=":2:3: .*" + message):
+        parse_policy(f"distribution:\n  sources: {text}\n")

@@ -1,0 +1,194 @@
+"""A site with a cache: the orchestrator's registry, `tidegate cache`, `tidegate stage`, and real agents."""
+
+import asyncio
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.keys import load_private, load_public
+from orchestrator.adapters.registry import serve_registry
+from orchestrator.adapters.releases import BuiltRelease, ReleaseStore
+from tests.device.device_world import QUICK_APPLICATION, AgentProcess, free_port, make_release
+from tests.end_to_end.rollout_bench import command, until_phase
+from tests.end_to_end.stage import Stage, make_stage
+from tests.shell.site_world import Site, files_in, name_of
+
+DEVICES = ["pi-1", "pi-2"]
+WELL = {"checks": [{"type": "application_health", "threshold": "all_healthy", "min_samples": 1}]}
+POLICY: dict[str, Any] = {
+    "rollout": {
+        "canary": {"min_devices": 1, "max_devices": 1, "immediate_minutes": 0, "short_term_minutes": 0.5,
+                   "soak_minutes": 0.5, "require_human_approval_after": False,
+                   "phases": {"short_term": WELL, "soak": WELL}},
+        "waves": [{"name": "wave-1", "percentage": 100, "soak_minutes": 0.5}],
+        "global": {"deploy_timeout_minutes": 20, "health_check_interval_seconds": 5},
+    },
+    "rolling_update": {"max_unavailable": 50, "min_available": 50, "min_ready_seconds": 1},
+    "health_gates": {"canary_gate": WELL, "wave_gate": WELL},
+    "rollback_triggers": {"threshold": [{"name": "endpoint_down", "condition": "error_rate > 50%", "window": "1m",
+                                         "scope": "single_device", "action": "rollback_device"}]},
+}  # fmt: skip
+"""With a time scale of 60 a minute is a second."""
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+        yield make_stage(stack, tmp_path, DEVICES)
+
+
+@contextmanager
+def cache_process(
+    folder: Path,
+    registry: str,
+    *options: str,
+    file_bytes_max: int | None = None,
+    ending: signal.Signals = signal.SIGTERM,
+) -> Iterator[str]:
+    """Run a cache, on a disk that takes no larger files, and end it with a signal."""
+    arguments = ["--registry", registry, "--folder", str(folder), "--host", "127.0.0.1", "--port", "0", *options]
+    with (folder.parent / "cache.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", "cache", *arguments], stdout=subprocess.PIPE, stderr=log
+        )
+    if file_bytes_max is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
+    try:
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], 60)
+        line = process.stdout.readline() if readable else b""
+        assert line, (folder.parent / "cache.log").read_text()
+        yield json.loads(line)["cache"]
+    finally:
+        process.send_signal(ending)
+        assert process.wait(timeout=30) == (0 if ending is signal.SIGTERM else -ending)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@contextmanager
+def agents(stage: Stage) -> Iterator[list[AgentProcess]]:
+    made: list[AgentProcess] = []
+    try:
+        for name in DEVICES:
+            (stage.folder / name).mkdir()
+            url = stage.broker.url_for(name)
+            made.append(
+                AgentProcess(
+                    stage.folder / name, f"mqtt://{url.username}:{url.password}@{url.host}:{url.port}",
+                    device=name, group="lab", site="plant-7",
+                    release_keys=[load_public(stage.folder / "keys" / "release.pub").hex()],
+                    command_keys=[load_public(stage.folder / "keys" / "command.pub").hex()],
+                )
+            )  # fmt: skip
+            made[-1].start()
+        yield made
+    finally:
+        for each in made:
+            each.close()
+
+
+def published(stage: Stage) -> BuiltRelease:
+    key = load_private(stage.folder / "keys" / "release.key")
+    built = make_release(stage.folder, "1.0.0", key=key, application=QUICK_APPLICATION)
+    ReleaseStore(stage.folder / "releases").publish(built)
+    return built
+
+
+def status_of(cache: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{cache}/status", timeout=10) as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+    return found
+
+
+async def typed(*words: str) -> dict[str, Any]:
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "orchestrator", *words, "--json"], capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads(done.stdout))
+
+
+async def announced(stage: Stage) -> None:
+    for _ in range(300):
+        if (await command(stage, "list"))["devices"] == len(DEVICES):
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("the agents did not announce themselves")
+
+
+async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_crosses_the_line_once(
+    stage: Stage, tmp_path: Path
+) -> None:
+    built = published(stage)
+    size_bytes = len(built.envelope) + len(built.artifact)
+    port = free_port()
+    stage.start("--registry-port", str(port))
+    with cache_process(tmp_path / "cache", f"http://127.0.0.1:{port}") as cache, agents(stage) as fleet:
+        (stage.folder / "sites.yaml").write_text(f"sites:\n  plant-7:\n    cache: {cache}\n")
+
+        staged = await typed("stage", "app-1.0.0", "--folder", str(stage.folder), "--site", "plant-7")
+        assert [(each["files"], each["received_bytes"], each["error"]) for each in staged["caches"]] == [
+            (2, size_bytes, "")
+        ]
+        await announced(stage)
+        body = {"release": "app-1.0.0", "policy": POLICY, "rollout": "r-1", "time_scale": 60}
+        planned = await command(stage, "plan", **body)
+        await command(stage, "start", **body)
+        await until_phase(stage, "completed")
+        status = status_of(cache)
+        assert [each.ask()["version"] for each in fleet] == ["1.0.0", "1.0.0"]
+
+    (share,) = planned["distribution"]["sites"]
+    assert share == {
+        "site": "plant-7", "through": "cache", "devices": 2, "wan_bytes": size_bytes, "direct_bytes": 2 * size_bytes,
+    }  # fmt: skip
+    assert (status["hits"], status["hit_bytes"]) == (4, 2 * size_bytes)
+    assert (status["fetched_bytes"], status["misses"]) == (size_bytes, 2)
+    stage.stop()
+    assert stage.verify() == len(stage.facts())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> bytes:
+    """Something in a registry's store."""
+    data = os.urandom(1_000_000)
+    (tmp_path / "store" / "artifacts").mkdir(parents=True)
+    (tmp_path / "store" / name_of(data)[1:]).write_bytes(data)
+    return data
+
+
+async def test_cache_on_a_full_disk_passes_on_what_it_cannot_keep(tmp_path: Path, data: bytes) -> None:
+    async with serve_registry(tmp_path / "store", "127.0.0.1", 0) as registry:
+        with cache_process(tmp_path / "cache", registry, file_bytes_max=300_000) as url:
+            got = await asyncio.gather(*(Site(url).get(name_of(data)) for _ in range(3)))
+
+    assert {(each.status, each.body == data) for each in got} == {(200, True)}
+    assert files_in(tmp_path / "cache") == set()
+
+
+async def test_cache_that_is_killed_goes_on_where_it_was(tmp_path: Path, data: bytes) -> None:
+    folder = tmp_path / "cache"
+    async with serve_registry(tmp_path / "store", "127.0.0.1", 0) as registry:
+        with cache_process(folder, registry, "--bandwidth-bytes-per-second", "500kB", ending=signal.SIGKILL) as url:
+            asking = asyncio.create_task(Site(url).get(name_of(data)))
+            await Site(url).until(lambda status: status["fetched_bytes"] > 200_000)
+        assert not (await asking).is_whole
+        with cache_process(folder, registry) as url:
+            assert (await Site(url).get(name_of(data))).body == data
+            fetched_bytes = (await Site(url).status())["fetched_bytes"]
+
+    assert fetched_bytes <= len(data) - 200_000
+    assert files_in(folder) == {name_of(data)[1:]}
