@@ -278,8 +278,10 @@ class Engine:
 
         Samples that came since are folded in together, so it costs least after many of them.
         """
+        if now < self.blind_until or self.state.frozen or not self.state.active:
+            return []
         alarmed = self.context.monitor.alarmed()
-        if not alarmed or now < self.blind_until or self.state.frozen:
+        if not alarmed:
             return []
         outgoing: list[Outgoing] = []
         for rollout in self.state.active:
@@ -340,7 +342,7 @@ class Engine:
             return let
         windows = [rollout.policy.longest_window_seconds for rollout in self.state.watched]
         self.context.monitor.cover(max((each for each in windows if each is not None), default=LONGEST_SECONDS))
-        self.context.monitor.alarmed()  # Everybody is looked at below.
+        self.context.monitor.forget_alarms()  # Whoever is watched is looked at below.
         observe_silence(self.state, now)
         outgoing = [*let, *self._watch_shards(now), *self._commit(self._freeze_or_thaw(now), now)]
         if self.state.frozen:

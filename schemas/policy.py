@@ -127,4 +127,4 @@ class Policy(Block):
         Two stay: how long a device waits for one answer of its application, because no program answers faster for it,
         and the maintenance window, which is of the clock on the wall.
         """
-        return super().scaled(time_scale)
+        return self if time_scale == 1 else super().scaled(time_scale)

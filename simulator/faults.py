@@ -82,6 +82,8 @@ class Faults:
 
 
 NO_FAULTS: Final = Faults()
+_STOPS_SECONDS: Final = (900.0, 1800.0, 2700.0)
+"""When a seed's faults end: before most canaries have passed, between waves, or when most rollouts are over."""
 _ODDS: Final = 0.3
 """That a device has something beside its slots."""
 _RARE: Final = 0.2
@@ -126,6 +128,7 @@ def draw_faults(seed: int) -> Faults:
         broker_rewinds=_flip(rng),
         clumsy_humans=_flip(rng),
         hook_waits=stream(seed, "hooks").uniform(0, 0.5),
+        stop_seconds=stream(seed, "stop").choice(_STOPS_SECONDS),
         **_draw_rarer(seed),
     )
 

@@ -43,7 +43,7 @@ class Mischief:
         self._repeat(faults.orchestrator_kills_per_hour, world.orchestrator.kill)
         self._repeat(faults.orchestrator_hangs_per_hour, world.orchestrator.hang)
         self._repeat(faults.broker_restarts_per_hour, lambda: world.network.restart_broker(rng.uniform(1, 120)))
-        for name in world.scenario.absent:
+        for name in sorted(world.scenario.absent):
             world.at(rng.uniform(0, self.stop_seconds), world.devices[name].boot)
         if faults.clumsy_humans:
             self._confuse_people()

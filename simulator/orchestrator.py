@@ -21,6 +21,7 @@ from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.publishing import Outgoing
 from orchestrator.service import Engine
 from schemas.dsse import GRANT_TYPE, seal
+from schemas.ids import SHARDS
 from schemas.policy import Policy
 from schemas.topics import RULES, Kind, TopicTree
 from simulator.client import Client, Login
@@ -194,10 +195,15 @@ class SimulatedOrchestrator:
             self.process = None
             self.clock.after(self._rng.uniform(*_DOWN_SECONDS), self.boot)
 
-    def note_sample(self, packet: Publish) -> None:
-        """A message has come; a sample is evidence, unless somebody lies."""
-        if packet.topic.startswith(self._health_prefix) and packet.payload not in self._witness.lies:
-            self._witness.sampled_at[packet.topic.rsplit("/", 1)[1]] = self.clock.now
+    def plain_sample(self, packet: Publish) -> tuple[str, int, bytes] | None:
+        """Return device, shard and payload of a message that is a plain sample: evidence, unless somebody lies."""
+        prefix, shard, device = packet.topic.rsplit("/", 2) if packet.topic.count("/") > 1 else ("", "", "")
+        if prefix != self._health_prefix:
+            return None
+        if packet.payload not in self._witness.lies:
+            self._witness.sampled_at[device] = self.clock.now
+        is_plain = shard in SHARDS and bool(packet.payload) and not packet.retain
+        return (device, SHARDS[shard], packet.payload) if is_plain else None
 
     def note_answer(self, process: Process, topic: str, outgoing: Sequence[Outgoing]) -> None:
         """A question has been dealt with; what goes out at once must hold its answer."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from embedded_broker.packets import NO_PROPERTIES, Properties, Publish
 from orchestrator.adapters.journal import FencedError, Journal, JournalError, StoredEntry
 from orchestrator.core.inputs import Tick
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _TOGETHER: Final = 7
-"""Messages after which the engine looks at what was alarming in them."""
+"""Samples that are heard together at the latest; then the engine looks at what was alarming in them."""
 
 
 _QUESTION: Final = "/ready"
@@ -99,7 +101,8 @@ class Process:
         self._is_started = False
         self._is_awake = True
         self._is_alive = True
-        self._taken = 0
+        self._samples: list[tuple[str, int, bytes]] = []
+        """Device, shard and payload of what was not heard yet."""
         self.client = world.make_client(self)
         self.client.start()
         world.clock.after(world.tick_seconds, self._tick)
@@ -127,6 +130,7 @@ class Process:
 
     def on_connected(self) -> None:
         """Take over, or say everything again."""
+        self._hear()
         engine, now = self.engine, self._world.clock.now
         is_first, self._is_started = not self._is_started, True
         world = self._world
@@ -139,24 +143,36 @@ class Process:
         """The engine is not told: what it hears next says enough."""
 
     def on_message(self, packet: Publish) -> None:
-        """Let the engine have it."""
+        """Let the engine have it; samples together with the next ones, but before anything else."""
         if not self._is_started:
             return
-        self._world.note_sample(packet)
-        properties = packet.properties
-        received = Received(
-            packet.topic, packet.payload, packet.retain, properties.response_topic, properties.correlation_data
-        )
-        self._run(lambda: self._take(received))
+        plain = self._world.plain_sample(packet)
+        if plain is None:
+            self._hear()
+            properties = packet.properties
+            received = Received(
+                packet.topic, packet.payload, packet.retain, properties.response_topic, properties.correlation_data
+            )
+            self._run(lambda: self._take(received))
+            return
+        self._samples.append(plain)
+        if len(self._samples) >= _TOGETHER:
+            self._hear()
+            self._run(lambda: self.engine.react(self._world.clock.now))
 
     def _take(self, received: Received) -> list[Outgoing]:
-        """Let the engine have it; samples are looked at together now and then, as where many come at a time."""
-        now = self._world.clock.now
-        outgoing = self.engine.receive(received, now)
+        """Let the engine have it; a question is answered at once."""
+        outgoing = self.engine.receive(received, self._world.clock.now)
         if received.topic.endswith(_QUESTION):
             self._world.note_answer(self, received.topic, outgoing)
-        self._taken += 1
-        return outgoing if self._taken % _TOGETHER else [*outgoing, *self.engine.react(now)]
+        return outgoing
+
+    def _hear(self) -> None:
+        """Let the engine have the samples that came, as its reader does it: many at a time."""
+        if self._samples:
+            devices, shards, payloads = zip(*self._samples, strict=True)
+            self._samples.clear()
+            self.engine.hear(devices, np.array(shards, dtype=np.uint8), payloads, self._world.clock.now)
 
     def _tick(self) -> None:
         if not self._is_alive:
@@ -164,6 +180,7 @@ class Process:
         self._world.clock.after(self._world.tick_seconds, self._tick)
         if not self._is_awake:
             return
+        self._hear()
         serves = self._is_started and self.client.is_connected
         survives = not serves or self._run(lambda: self.engine.handle(Tick(), self._world.clock.now))
         if survives and self.client.is_idle:

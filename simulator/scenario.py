@@ -16,6 +16,10 @@ WARM_UP_SECONDS: Final = 330.0
 """Time for a baseline before the rollout is asked for."""
 SAMPLE_SECONDS: Final = 60.0
 """Devices report their health once a minute; their agents ask the applications more often."""
+DEVICE_COUNTS: Final = (3, 10)
+"""A seed draws a fleet between these: a canary, a wave or two, and seldom more work than that."""
+_MIXED_MIN: Final = 6
+"""Smaller fleets are of one type: a group of one or two takes half an hour to show what is normal."""
 _LATE: Final = 0.05
 """How many devices of a drawn fleet appear while the rollout runs."""
 
@@ -29,6 +33,7 @@ class Scenario:
         spared: Devices on which it is a good one all the same.
         absent: Devices that are not there when the world begins; with faults they appear while it goes on.
         sample_seconds: Between two health samples of a device.
+        ticks_each_sample: How often the orchestrator looks at the time meanwhile.
         ignore_lint: Start the rollout against lint's advice.
         at_rest_within_seconds: After the last fault and the last plan, the world must come to rest in this time.
     """
@@ -43,6 +48,7 @@ class Scenario:
     at_rest_within_seconds: float = 8 * 3600.0
     spared: frozenset[str] = frozenset()
     sample_seconds: float = SAMPLE_SECONDS
+    ticks_each_sample: int = 2
     ignore_lint: bool = False
 
     def behavior_on(self, device: DeviceSpec) -> Behavior:
@@ -60,6 +66,7 @@ def make_scenario(
     approve_after_seconds: float | None = 60.0,
     resumes: int = 0,
     absent: frozenset[str] = frozenset(),
+    ticks_each_sample: int = 2,
 ) -> Scenario:
     """Return a scenario for a story; by default nothing goes wrong and the canary is approved after a minute."""
     return Scenario(
@@ -70,20 +77,32 @@ def make_scenario(
         faults=faults,
         habits=Habits(approve_after_seconds, resumes, faults.clumsy_humans),
         absent=absent,
+        ticks_each_sample=ticks_each_sample,
     )
 
 
-def draw_scenario(seed: int, *, device_count: int = 20, faults: Faults | None = None) -> Scenario:
-    """Return the scenario of a seed; ``faults`` replaces the ones that the seed draws."""
+def draw_device_count(seed: int) -> int:
+    """Return how many devices a seed has, where nobody says."""
+    return stream(seed, "fleet").randint(*DEVICE_COUNTS)
+
+
+def draw_scenario(seed: int, *, device_count: int | None = None, faults: Faults | None = None) -> Scenario:
+    """Return the scenario of a seed; ``device_count`` and ``faults`` replace what the seed draws."""
     drawn = draw_faults(seed) if faults is None else faults
+    pace = stream(seed, "pace")
+    ticks_each_sample, own_type = pace.choice((1, 2)), pace.choice(DEVICE_TYPES)
+    count = draw_device_count(seed) if device_count is None else device_count
+    types = DEVICE_TYPES if count >= _MIXED_MIN else (own_type,)
+    fleet = make_fleet(count, types)
     rng = stream(seed, "habits")
-    late = frozenset(spec.id for spec in make_fleet(device_count)[1:] if drawn != NO_FAULTS and rng.random() < _LATE)
+    late = frozenset(spec.id for spec in fleet[1:] if drawn != NO_FAULTS and rng.random() < _LATE)
     return make_scenario(
         seed=seed,
-        devices=draw_setups(seed, make_fleet(device_count)),
-        release=draw_behavior(seed, DEVICE_TYPES),
+        devices=draw_setups(seed, fleet),
+        release=draw_behavior(seed, types),
         faults=drawn,
         approve_after_seconds=rng.choice((0.0, 60.0, 600.0, None)) if drawn.clumsy_humans else 60.0,
         resumes=rng.choice((0, 1, 3)),
         absent=late,
+        ticks_each_sample=ticks_each_sample,
     )

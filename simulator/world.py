@@ -269,7 +269,7 @@ class World:
             self._tree,
             self._key,
             materials=Materials(releases, {POLICY: self.scenario.policy}),
-            tick_seconds=self._sample_seconds / 2,
+            tick_seconds=self._sample_seconds / self.scenario.ticks_each_sample,
             rng=self.stream("orchestrator"),
             disk_rng=self.stream("orchestrator/disk"),
             witness=self.witness,
@@ -323,12 +323,12 @@ class World:
         return device
 
 
-def simulate(seed: int, *, device_count: int = 20, faults: Faults | None = None) -> Result:
+def simulate(seed: int, *, device_count: int | None = None, faults: Faults | None = None) -> Result:
     """Run the whole rollout of a seed.
 
     Args:
         seed: Draws the release, the faults and every moment; the same seed gives the same result.
-        device_count: Devices of the fleet, at least 1.
+        device_count: Devices of the fleet, at least 1; None draws it from the seed.
         faults: What goes wrong; None draws it from the seed.
     """
     return World(draw_scenario(seed, device_count=device_count, faults=faults)).run()

@@ -70,6 +70,9 @@ def decide_start(
     distribution = choose_distribution(state, plan, release, policy, caches)
     yielding = _giving_way(state, plan)
     baselines = take_baselines(state, plan, release, policy, context=context, now=now)
+    refusal = _not_yet(command, plan, baselines) if received.verb == "start" else None
+    if refusal is not None:
+        return refusal
     frozen = (
         known_baselines(state, plan, release, policy, context=context, now=now)
         if isinstance(baselines, Refusal)
@@ -87,7 +90,7 @@ def decide_start(
     data = fitted(document, DATA_BYTES_MAX, _DISPENSABLE)
     if received.verb == "plan":
         return accept(data)
-    refusal = _refusal(command, plan, baselines, findings)
+    refusal = _against_lint(command, findings)
     if refusal is not None:
         return refusal
     started = e.RolloutStarted(
@@ -123,19 +126,20 @@ def _plan(
     return Refusal(f"{plan.message}; start with --supersede to end {ended}" if ended else plan.message)
 
 
-def _refusal(
-    command: StartCommand, plan: Plan, baselines: dict[str, Baseline] | Refusal, findings: Sequence[Finding]
-) -> Outcome | None:
+def _not_yet(command: StartCommand, plan: Plan, baselines: dict[str, Baseline] | Refusal) -> Outcome | None:
     if command.plan is not None and command.plan != plan.digest:
         message = f"the plan would be {plan.digest[:16]}… now, not the approved one: the fleet has changed; plan again"
         return refuse("conflict", message)
     if isinstance(baselines, Refusal):
         return refuse("conflict", baselines.message)
-    errors = [each for each in findings if each.severity == "error" and each.silenced is None]
-    if errors and not command.ignore_lint:
-        text = "; ".join(f"{each.id} {each.message} ({each.remedy})" for each in errors)
-        return refuse("lint_failed", text)
     return None
+
+
+def _against_lint(command: StartCommand, findings: Sequence[Finding]) -> Outcome | None:
+    errors = [each for each in findings if each.severity == "error" and each.silenced is None]
+    if not errors or command.ignore_lint:
+        return None
+    return refuse("lint_failed", "; ".join(f"{each.id} {each.message} ({each.remedy})" for each in errors))
 
 
 def _shown(findings: Sequence[Finding]) -> dict[str, Any]:

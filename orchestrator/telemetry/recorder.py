@@ -155,6 +155,10 @@ class Recorder:
         alarmed, self._alarmed = self._alarmed, []
         return self.names(np.unique(np.concatenate(alarmed))) if alarmed else []
 
+    def forget_alarms(self) -> None:
+        """Name nobody whose alarming samples have been folded in so far; those that wait go on waiting."""
+        self._alarmed = []
+
     def cover(self, seconds: float) -> None:
         """Cut time so that a window of ``seconds`` can be asked for: longer cells are coarser, shorter ones sharper."""
         cell_seconds = seconds / (CELLS - 1)

@@ -67,6 +67,8 @@ def judge_trigger(
     Raises:
         KeyError: No trigger is defined for the condition's metric; the policy should have been refused.
     """
+    if not len(deployed) and trigger.condition.metric is not Metric.FAILED_PERCENTAGE:
+        return None
     scene = Scene(
         Evidence(deployed, baselines, monitor, version, now), frozenset(failed), wave_size, thermal_limit_celsius
     )

@@ -195,6 +195,9 @@ def read_restarts(columns: Columns, devices: Devices, version: int | None, since
 def _log_errors(columns: Columns, rows: Rows, places: NDArray[np.intp]) -> NDArray[Any]:
     counts: NDArray[Any] = np.zeros(len(rows), dtype=np.int64)
     if columns.has("log_ring"):
+        if len(rows) * len(places) <= c.FEW:
+            counts += columns.log_ring[places[:, None], rows].sum(axis=0, dtype=np.int64)
+            return counts
         for place in places.tolist():
             counts += columns.log_ring[place, rows]
     return counts

@@ -14,6 +14,8 @@ from tests.simulation.planted import Plant
 from tests.simulation.story import when
 
 SEEDS = range(60)
+_RETAKEN = "INV-26"
+"""Taking every decision again from the journal catches some of these bugs as well, where their own invariant cannot."""
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,8 @@ def test_planted_bug_is_caught(
         violations = simulate(seed, device_count=10, faults=faults).violations
         if any(invariant in violation for violation in violations):
             return
-        assert not violations, f"seed={seed}: expected {invariant}, got {violations[0]}"
+        others = [each for each in violations if _RETAKEN not in each]
+        assert not others, f"seed={seed}: expected {invariant}, got {others[0]}"
     pytest.fail(f"no seed of {SEEDS} has caught it")
 
 
