@@ -6,7 +6,7 @@ that what is said to be staged is the release.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,8 +14,6 @@ from typing import Final
 
 from orchestrator.adapters.content import Item
 from orchestrator.adapters.http_client import USUAL_PATIENCE, HttpClient, HttpError, Patience
-from orchestrator.adapters.releases import ARTIFACTS, MANIFESTS
-from orchestrator.core.releases import StoredRelease
 
 _BLOCK_BYTES: Final = 256 * 1024
 _ATTEMPTS_MAX: Final = 5
@@ -23,8 +21,7 @@ PAUSE_SECONDS: float = 2.0
 """Between two attempts for the same file."""
 PATIENCE: Final = Patience(USUAL_PATIENCE.connect_seconds, 30.0)
 """A cache may be silent for as long as a device waits."""
-Progress = Callable[[str, int, int], None]
-"""Told of a cache, how many bytes of the release have come from it, and how many there are."""
+_AT_ONCE: Final = 8
 
 
 class NotThereError(HttpError):
@@ -52,9 +49,13 @@ class Staged:
     error: str = ""
 
 
+Progress = Callable[[Staged], None]
+"""Told of a cache whenever it has a file more."""
+
+
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file of a release, and what it weighs on its way."""
+    """A file of a release, and what it weighs on its way at most."""
 
     item: Item
     size_bytes: int
@@ -65,12 +66,12 @@ class Staging:
     """Brings files into caches; used inside one event loop.
 
     Args:
-        files: Of the release, in the order in which they are asked for.
+        files: Of the release, in the order in which they are asked for, several at once.
         on_progress: Told as they come.
     """
 
     files: Sequence[StagedFile]
-    on_progress: Progress = lambda _cache, _received, _total: None
+    on_progress: Progress = lambda _staged: None
     _client: HttpClient = field(default_factory=lambda: HttpClient(PATIENCE))
 
     async def run(self, caches: Sequence[str]) -> list[Staged]:
@@ -83,13 +84,19 @@ class Staging:
     async def _stage(self, cache: str) -> Staged:
         staged, began_at = Staged(cache, files_total=len(self.files)), time.monotonic()
         try:
-            for each in self.files:
-                await self._bring(cache, each, staged)
-                staged.files += 1
-        except HttpError as error:
-            staged.error = str(error)
+            async with asyncio.TaskGroup() as workers:
+                waiting = iter(self.files)
+                for _ in range(_AT_ONCE):
+                    workers.create_task(self._work(cache, waiting, staged))
+        except* HttpError as errors:
+            staged.error = str(errors.exceptions[0])
         staged.seconds = time.monotonic() - began_at
         return staged
+
+    async def _work(self, cache: str, waiting: Iterator[StagedFile], staged: Staged) -> None:
+        for each in waiting:
+            await self._bring(cache, each, staged)
+            staged.files += 1
 
     async def _bring(self, cache: str, file: StagedFile, staged: Staged) -> None:
         """Ask for one file until it has come.
@@ -97,12 +104,10 @@ class Staging:
         Raises:
             HttpError: It does not come, or is another one.
         """
-        before = staged.received_bytes
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
                 await self._receive(cache, file, staged)
             except HttpError as error:
-                staged.received_bytes = before
                 if attempt == _ATTEMPTS_MAX or isinstance(error, NotThereError):
                     raise
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -111,7 +116,6 @@ class Staging:
 
     async def _receive(self, cache: str, file: StagedFile, staged: Staged) -> None:
         item, proof, received_bytes = file.item, file.item.kind.proof(), 0
-        total_bytes = sum(each.size_bytes for each in self.files)
         async with self._client.get(f"{cache}/{item}", {"Accept-Encoding": "identity"}) as answer:
             if answer.status == HTTPStatus.NOT_FOUND:
                 raise NotThereError(f"{cache}/{item}: no registry of this cache has it; publish the release there")
@@ -123,20 +127,7 @@ class Staging:
                     if received_bytes > file.size_bytes:
                         raise HttpError(f"{cache}/{item}: sends more than {file.size_bytes} bytes")
                     proof.update(block)
-                    staged.received_bytes += len(block)
-                    self.on_progress(cache, staged.received_bytes, total_bytes)
         if not proof.is_of(item.sha256):
             raise HttpError(f"{cache}/{item}: sends other bytes than its name says")
-
-
-def files_of(release: StoredRelease, archs: Sequence[str] = ()) -> list[StagedFile]:
-    """Return what devices fetch of a release, for some architectures or all, each once."""
-    found: dict[Item, StagedFile] = {}
-    for arch, stored in release.by_arch.items():
-        if not archs or arch in archs:
-            for item, size_bytes in (
-                (Item(MANIFESTS, stored.manifest_sha256), stored.manifest_size_bytes),
-                (Item(ARTIFACTS, stored.artifact_sha256), stored.artifact_size_bytes),
-            ):
-                found[item] = StagedFile(item, size_bytes)
-    return list(found.values())
+        staged.received_bytes += received_bytes
+        self.on_progress(staged)

@@ -48,7 +48,8 @@ def render_distribution(distribution: Distribution) -> list[RenderableType]:
         table.add_row("", "", words(f"and {more} more sites; --json shows more", "dim"))
     saved = distribution.direct_bytes > distribution.wan_bytes
     instead = f" instead of {size_text(distribution.direct_bytes)}" if saved else ""
-    return [*parts, table, words(f"    in all {size_text(distribution.wan_bytes)} from the registry{instead}", "dim")]
+    in_all = f"    in all {size_text(distribution.wan_bytes)} from the registry{instead}, as archives"
+    return [*parts, table, words(in_all, "dim")]
 
 
 def _line(share: SiteShare) -> str:

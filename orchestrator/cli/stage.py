@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.site_cache import check_upstream_url
 from orchestrator.adapters.sites import SITES_NAME, read_caches
-from orchestrator.adapters.staging import Staged, StagedFile, Staging, files_of
+from orchestrator.adapters.staged_files import files_of
+from orchestrator.adapters.staging import Staged, StagedFile, Staging
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import JsonOption
 from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import printable
 from orchestrator.core.distribution import SitesError
-from orchestrator.core.releases import ReleaseError
+from orchestrator.core.releases import ReleaseError, StoredRelease
 from orchestrator.signals import until_signalled
 
 _NAMED_MAX: Final = 10
@@ -37,11 +38,17 @@ def stage(
     arch: Annotated[
         list[str] | None, typer.Option("--arch", help="Only for this architecture; several times; none means all.")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="What the devices run: chunks that it has too are left out.")
+    ] = None,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="The archive too, for devices that take no chunks.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a release into caches, so that a rollout finds it there; needs no rights at them."""
     with reported():
-        files = _files(folder, release, arch or [])
+        files = _files(folder, release, arch or [], since=since, with_archive=archive)
         caches = _caches(folder, cache or [], site or [])
         with _shown(quiet=as_json or not sys.stderr.isatty()) as on_progress:
             staging = Staging(files, on_progress)
@@ -56,16 +63,22 @@ def stage(
         raise typer.Exit(Exit.FAILED)
 
 
-def _files(folder: Path, release: str, archs: list[str]) -> list[StagedFile]:
+def _files(folder: Path, release: str, archs: list[str], *, since: str | None, with_archive: bool) -> list[StagedFile]:
     store = ReleaseStore(folder / "releases")
+    stored = _published(store, release)
+    missing = [each for each in archs if each not in stored.by_arch]
+    if missing:
+        raise ReleaseError(f"{release} has nothing for {missing[0][:80]}; it has: {', '.join(sorted(stored.by_arch))}")
+    known = None if since is None else _published(store, since)
+    return files_of(store, stored, archs, since=known, with_archive=with_archive)
+
+
+def _published(store: ReleaseStore, release: str) -> StoredRelease:
     stored = store.get(release)
     if stored is None:
         there_are = ", ".join(store.names()[:_NAMED_MAX]) or "none"
         raise ReleaseError(f"no release {release[:80]!r} in {store.folder}; there are: {there_are}")
-    missing = [each for each in archs if each not in stored.by_arch]
-    if missing:
-        raise ReleaseError(f"{release} has nothing for {missing[0][:80]}; it has: {', '.join(sorted(stored.by_arch))}")
-    return files_of(stored, archs)
+    return stored
 
 
 def _caches(folder: Path, named: list[str], sites: list[str]) -> list[str]:
@@ -89,16 +102,16 @@ def _caches(folder: Path, named: list[str], sites: list[str]) -> list[str]:
 def _shown(*, quiet: bool) -> Iterator[Any]:
     """Give what is told of progress, and show it on standard error."""
     if quiet:
-        yield lambda _cache, _received, _total: None
+        yield lambda _staged: None
         return
     tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, transient=True) as progress:
 
-        def note(cache: str, received_bytes: int, total_bytes: int) -> None:
-            if cache not in tasks:
-                tasks[cache] = progress.add_task(printable(cache), total=total_bytes)
-            progress.update(tasks[cache], completed=received_bytes)
+        def note(staged: Staged) -> None:
+            if staged.cache not in tasks:
+                tasks[staged.cache] = progress.add_task(printable(staged.cache), total=staged.files_total)
+            progress.update(tasks[staged.cache], completed=staged.files)
 
         yield note
 

