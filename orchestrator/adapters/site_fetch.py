@@ -15,6 +15,7 @@ from errno import EDQUOT, EFBIG, ENOSPC
 from http import HTTPStatus
 from typing import Final
 
+from orchestrator.adapters.chunking import CHUNKS
 from orchestrator.adapters.content import Item, Proof
 from orchestrator.adapters.http_client import HttpClient, HttpError
 from orchestrator.adapters.pace import Pace
@@ -173,7 +174,8 @@ class Fetcher:
                     self._prove(arrival, proof, senders, registry)
                     took = time.monotonic() - began_at
                     size, asked = arrival.arrived_bytes, arrival.asked
-                    log.info("%s: %d bytes from %s in %.1f s, asked for by %d", item, size, registry, took, asked)
+                    level = logging.DEBUG if item.folder == CHUNKS else logging.INFO  # a release has thousands
+                    log.log(level, "%s: %d bytes from %s in %.1f s, asked for by %d", item, size, registry, took, asked)
                     return
             if absent == len(self._registries):
                 raise ArrivalError("no registry has it", HTTPStatus.NOT_FOUND)
