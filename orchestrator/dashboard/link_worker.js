@@ -95,7 +95,9 @@ function watch(device) {
 
 /** What is read of one device alone: its health, and where nothing is read of all devices, its documents. */
 function filtersOf(device) {
-  const documents = ["availability", "info", "desired", "reported", "event/+"].map((each) => `device/${device}/${each}`);
+  const documents = ["availability", "info", "desired", "reported", "event/+"].map(
+    (each) => `device/${device}/${each}`,
+  );
   return [`health/+/${device}`, ...(login.isLight ? documents : [])].map((each) => `${login.root}/${each}`);
 }
 
