@@ -156,11 +156,11 @@ async def test_halted_rollout_says_why_and_offers_what_makes_sense(chromium: Chr
             await browser.until("The orchestrator is offline: nothing is decided")
             await browser.page.get_by_role("link", name="r-1").click()
             row = browser.page.get_by_role("row", name="latency p95")
+            await row.get_by_role("img", name="500% of the way to the limit").wait_for()
             cells = await row.get_by_role("cell").all_inner_texts()
             assert [cell for cell in cells if cell] == [
                 "500 ms", "300 ms (baseline + 20% rel)", "250 ms", "412", "✖ fail\n500 ms, limit 300 ms",
             ]  # fmt: skip
-            await row.get_by_role("img", name="500% of the way to the limit").wait_for()
             commands = browser.page.get_by_role("group", name="Commands").get_by_role("button")
             assert await commands.all_inner_texts() == ["resume", "rollback", "abort"]
 
