@@ -71,7 +71,7 @@ worker.onmessage = ({ data }) => {
   draw();
 };
 
-function linkChanged({ type, text, isDenied, what }) {
+function linkChanged({ type, text, isDenied, what, at }) {
   const { link } = app;
   if (type === "connected") {
     Object.assign(link, {
@@ -80,9 +80,8 @@ function linkChanged({ type, text, isDenied, what }) {
       trouble: "",
       refused: [],
       subscribedAt: null,
-      connectedAt: Date.now(),
+      connectedAt: at,
     });
-    app.model.hold = null; // it may have been released meanwhile; if it is set, it arrives again
   } else if (type === "subscribed") {
     link.subscribedAt = Date.now();
     const { connectedAt } = link;

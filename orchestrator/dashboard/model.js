@@ -17,6 +17,7 @@ export function createModel() {
     members: new Map(),
     orchestrator: { availability: "", version: "", epoch: 0, startedAt: null },
     hold: null,
+    holdHeardAt: 0,
     audit: [],
     auditGaps: 0,
     quarantined: new Map(),
@@ -36,11 +37,13 @@ export function hear(model, { kind, ids, body, retained }, at) {
   else if (ids.rollout !== undefined) hearRollout(model, kind, ids, isDocument ? body : null, at);
   else if (kind === "orchestrator_availability") model.orchestrator.availability = shape.text(body);
   else if (kind === "evaluator_availability") model.evaluators.set(ids.worker, shape.text(body));
-  else if (kind === "hold")
-    model.hold = isDocument
-      ? { reason: shape.text(body.reason), by: shape.text(body.by), since: retained ? null : at }
-      : null;
+  else if (kind === "hold") hearHold(model, isDocument ? body : null, retained, at);
   else if (isDocument) hearOther(model, kind, ids, body, at);
+}
+
+function hearHold(model, body, retained, at) {
+  model.holdHeardAt = at;
+  model.hold = body && { reason: shape.text(body.reason), by: shape.text(body.by), since: retained ? null : at };
 }
 
 function hearOther(model, kind, ids, body, at) {
@@ -150,5 +153,6 @@ export function sweep(model, since) {
   for (const [id, each] of model.groups) if (each.at < since) model.groups.delete(id);
   for (const waves of model.members.values())
     for (const devices of waves.values()) for (const id of devices) if (!model.devices.has(id)) devices.delete(id);
+  if (model.holdHeardAt < since) model.hold = null;
   model.fleetRevision += 1;
 }

@@ -165,6 +165,19 @@ async def test_halted_rollout_says_why_and_offers_what_makes_sense(chromium: Chr
             assert await commands.all_inner_texts() == ["resume", "rollback", "abort"]
 
 
+@pytest.mark.parametrize("payload", [b"stop!", b"null", b"\xff"])
+async def test_brake_that_cannot_be_read_counts_as_on_as_it_does_for_devices(
+    chromium: Chromium, url: str, payload: bytes
+) -> None:
+    with serving_process("--websocket-port", 0) as broker:
+        publish(broker.port, [("fleet/v1/all/hold", payload)])
+        async with browsing(chromium) as browser:
+            await browser.log_in(url, "alice", broker=f"ws://127.0.0.1:{broker.websocket_port}")
+            await browser.page.get_by_role("button", name="Brake is on").wait_for()
+            publish(broker.port, [("fleet/v1/all/hold", b"")])
+            await browser.page.get_by_role("button", name="Brake", exact=True).wait_for()
+
+
 HOSTILE = "<img src=x onerror=window.broken=1><script>window.broken=1</script>"
 NONSENSE: list[object] = [None, 7, "text", [], {}, HOSTILE, {"a": {"b": [HOSTILE]}}, -1e308]
 STATUS_FIELDS = ("phase", "wave", "counts", "reasons", "allowed", "waves", "started_at", "from_versions", "version")
