@@ -18,7 +18,9 @@ export class Commands {
   /** Send a command; the promise is kept with `{data}` or `{error: {code, message, …}}`, and never broken. */
   async ask(verb, body) {
     if (!this.user) return refused("not_allowed", "log in with a user name: commands are sent under it");
-    const transaction = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const transaction = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) =>
+      byte.toString(16).padStart(2, "0"),
+    ).join("");
     const answer = new Promise((resolve) => this.pending.set(transaction, { verb, resolve }));
     const error = await this.publish(`ops/${this.user}/cmd/${verb}`, JSON.stringify({ ...body, transaction }), false);
     if (error) this.settle(transaction, refused("not_sent", error));
@@ -33,9 +35,14 @@ export class Commands {
   /** Take an answer from the bus; one that could not be read by the orchestrator comes without its transaction. */
   hear(verb, body) {
     const { transaction, error, data, status } = body;
-    const own = this.pending.has(transaction) ? transaction : [...this.pending].find(([, each]) => each.verb === verb)?.[0];
+    const own = this.pending.has(transaction)
+      ? transaction
+      : [...this.pending].find(([, each]) => each.verb === verb)?.[0];
     if (own === undefined || (own !== transaction && (transaction || status !== "error"))) return;
-    this.settle(own, status === "error" ? refused(String(error?.code), String(error?.message), error) : { data: data ?? {} });
+    this.settle(
+      own,
+      status === "error" ? refused(String(error?.code), String(error?.message), error) : { data: data ?? {} },
+    );
   }
 
   settle(transaction, answer) {
@@ -46,7 +53,8 @@ export class Commands {
   silence() {
     const seen = this.availability();
     if (seen === "offline") return "no answer within 10 s: the orchestrator is offline, nothing was carried out";
-    if (seen === "online") return `no answer within 10 s, though the orchestrator is connected: may ${this.user} command here, and read the answers (the broker's access list)?`;
+    if (seen === "online")
+      return `no answer within 10 s, though the orchestrator is connected: may ${this.user} command here, and read the answers (the broker's access list)?`;
     return "no answer within 10 s: no orchestrator was ever seen on this broker; is it the right one, and the right topic root?";
   }
 }

@@ -3,6 +3,7 @@
 
 import mqtt from "./vendor/mqtt.esm.js";
 import { decode } from "./msgpack.js";
+import { isObject } from "./shape.js";
 import { SUBSCRIPTIONS, parseTopic } from "./topics.js";
 
 const BATCH_MAX = 500;
@@ -69,7 +70,7 @@ function fail(mine, error, protocolVersion) {
 }
 
 async function subscribe(mine) {
-  postMessage({ type: "connected" });
+  postMessage({ type: "connected", at: Date.now() }); // before any message of this connection, by the same clock
   const own = { filter: `ops/${login.user}/reply/+`, qos: 1, what: "answers to your commands" };
   const wanted = SUBSCRIPTIONS.filter((each) => !(login.isLight && each.filter.startsWith("device/")));
   for (const each of login.user ? [own, ...wanted] : wanted) {
@@ -95,7 +96,9 @@ function watch(device) {
 
 /** What is read of one device alone: its health, and where nothing is read of all devices, its documents. */
 function filtersOf(device) {
-  const documents = ["availability", "info", "desired", "reported", "event/+"].map((each) => `device/${device}/${each}`);
+  const documents = ["availability", "info", "desired", "reported", "event/+"].map(
+    (each) => `device/${device}/${each}`,
+  );
   return [`health/+/${device}`, ...(login.isLight ? documents : [])].map((each) => `${login.root}/${each}`);
 }
 
@@ -120,10 +123,12 @@ function hear(topic, payload, retained) {
 function bodyOf(kind, payload) {
   if (kind.endsWith("availability")) return new TextDecoder().decode(payload);
   if (payload.length === 0) return null;
+  const unreadable = kind === "health" || kind === "hold" ? { unreadable: true } : undefined; // any brake counts
   try {
-    return decode(payload);
+    const body = decode(payload);
+    return kind === "hold" && !isObject(body) ? unreadable : body;
   } catch {
-    return kind === "health" ? { unreadable: true } : undefined;
+    return unreadable;
   }
 }
 

@@ -19,7 +19,14 @@ const FRAME_MILLISECONDS = 150;
 const FRAME_SHARE = 8; // drawing takes an eighth of the time at most, however large the fleet and slow the machine
 const SWEEP_MILLISECONDS = 10_000;
 const EXPLAIN_MILLISECONDS = 2000;
-const VIEWS = { "": rolloutsView, rollout: rolloutView, fleet: fleetView, device: deviceView, start: startView, audit: auditView };
+const VIEWS = {
+  "": rolloutsView,
+  rollout: rolloutView,
+  fleet: fleetView,
+  device: deviceView,
+  start: startView,
+  audit: auditView,
+};
 
 const page = document.getElementById("page");
 const worker = new Worker("link_worker.js", { type: "module" });
@@ -45,7 +52,9 @@ const app = {
   ask,
   hold,
   explain,
-  go: (hash) => { location.hash = hash; },
+  go: (hash) => {
+    location.hash = hash;
+  },
   open: openLink,
   leave: leaveLink,
 };
@@ -62,15 +71,24 @@ worker.onmessage = ({ data }) => {
   draw();
 };
 
-function linkChanged({ type, text, isDenied, what }) {
+function linkChanged({ type, text, isDenied, what, at }) {
   const { link } = app;
   if (type === "connected") {
-    Object.assign(link, { state: "on", since: Date.now(), trouble: "", refused: [], subscribedAt: null, connectedAt: Date.now() });
-    app.model.hold = null; // it may have been released meanwhile; if it is set, it arrives again
+    Object.assign(link, {
+      state: "on",
+      since: Date.now(),
+      trouble: "",
+      refused: [],
+      subscribedAt: null,
+      connectedAt: at,
+    });
   } else if (type === "subscribed") {
     link.subscribedAt = Date.now();
     const { connectedAt } = link;
-    setTimeout(() => { if (link.connectedAt === connectedAt && link.state === "on") sweep(app.model, connectedAt); draw(); }, SWEEP_MILLISECONDS);
+    setTimeout(() => {
+      if (link.connectedAt === connectedAt && link.state === "on") sweep(app.model, connectedAt);
+      draw();
+    }, SWEEP_MILLISECONDS);
   } else if (type === "refused") link.refused.push(what);
   else if (type === "trouble") {
     link.trouble = text;
@@ -83,7 +101,14 @@ function openLink(login) {
   app.login = kept;
   app.offered = { url: kept.url, root: kept.root, user: kept.user, isLight: kept.isLight };
   app.model = createModel();
-  Object.assign(app.link, { state: "opening", since: Date.now(), trouble: "", refused: [], connectedAt: null, subscribedAt: null });
+  Object.assign(app.link, {
+    state: "opening",
+    since: Date.now(),
+    trouble: "",
+    refused: [],
+    connectedAt: null,
+    subscribedAt: null,
+  });
   app.commands = new Commands(kept.user, publish, () => app.model.orchestrator.availability);
   saveLogin(login);
   worker.postMessage({ type: "open", login: { ...kept, password } });
@@ -127,7 +152,10 @@ function explain(name, body, key) {
   const isOld = known.key !== key && app.now - known.askedAt > EXPLAIN_MILLISECONDS;
   if (isOld && app.login.user && app.link.subscribedAt && app.model.orchestrator.availability === "online") {
     Object.assign(known, { key, askedAt: app.now });
-    app.ask("get", body, { isQuiet: true }).then(({ data, error }) => Object.assign(known, error ? { error } : { data, error: null })).then(draw);
+    app
+      .ask("get", body, { isQuiet: true })
+      .then(({ data, error }) => Object.assign(known, error ? { error } : { data, error: null }))
+      .then(draw);
   }
   return known;
 }
@@ -180,7 +208,12 @@ window.addEventListener("resize", draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", forgetTones);
 setInterval(draw, 1000);
 
-app.offered = defaultsFrom(location, await fetch("config.json").then((answer) => (answer.ok ? answer.json() : {})).catch(() => ({})));
+app.offered = defaultsFrom(
+  location,
+  await fetch("config.json")
+    .then((answer) => (answer.ok ? answer.json() : {}))
+    .catch(() => ({})),
+);
 const kept = loadLogin();
 if (kept) openLink(kept);
 else draw();

@@ -22,7 +22,11 @@ export function forgetTones() {
 export function matrix(cells, { size = 12, label, open = null, key }) {
   const choose = open && ((canvas, index) => canvas.cells[index]?.id && open(canvas.cells[index].id));
   return h("canvas", {
-    key, class: open ? "cells open" : "cells", role: "img", "aria-label": label, tabindex: open ? 0 : null,
+    key,
+    class: open ? "cells open" : "cells",
+    role: "img",
+    "aria-label": label,
+    tabindex: open ? 0 : null,
     onclick: choose && ((event) => choose(event.target, at(event.target, event.offsetX, event.offsetY))),
     onpointermove: open && ((event) => point(event.target, at(event.target, event.offsetX, event.offsetY))),
     onkeydown: open && ((event) => steer(event, choose)),
@@ -44,7 +48,14 @@ function draw(canvas) {
   canvas.pitch = pitch;
   const scale = window.devicePixelRatio || 1;
   const known = canvas.drawn;
-  if (known && known.width === width && known.scale === scale && known.cursor === canvas.cursor && same(known.cells, cells)) return;
+  if (
+    known &&
+    known.width === width &&
+    known.scale === scale &&
+    known.cursor === canvas.cursor &&
+    same(known.cells, cells)
+  )
+    return;
   canvas.drawn = { cells, width, scale, cursor: canvas.cursor };
   const rows = Math.max(1, Math.ceil(cells.length / canvas.columns));
   const wide = Math.min(canvas.columns, Math.max(1, cells.length)) * pitch;
@@ -63,7 +74,11 @@ function draw(canvas) {
 }
 
 function same(one, other) {
-  return one === other || (one.length === other.length && one.every((cell, index) => cell.place === other[index].place && cell.id === other[index].id));
+  return (
+    one === other ||
+    (one.length === other.length &&
+      one.every((cell, index) => cell.place === other[index].place && cell.id === other[index].id))
+  );
 }
 
 function frame(pen, x, y, size) {
@@ -81,31 +96,78 @@ export function square(pen, place, x, y, size) {
   pen.lineWidth = Math.max(1.5, size / 7);
   const inset = pen.lineWidth / 2;
   const outline = () => pen.strokeRect(x + inset, y + inset, size - 2 * inset, size - 2 * inset);
-  const thin = () => { pen.lineWidth = 1; pen.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1); };
+  const thin = () => {
+    pen.lineWidth = 1;
+    pen.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
+  };
   const dot = () => pen.fillRect(x + size * 0.3, y + size * 0.3, size * 0.4, size * 0.4);
   const line = (...points) => {
     pen.beginPath();
-    points.forEach(([across, down], index) => (index ? pen.lineTo(x + across * size, y + down * size) : pen.moveTo(x + across * size, y + down * size)));
+    points.forEach(([across, down], index) =>
+      index ? pen.lineTo(x + across * size, y + down * size) : pen.moveTo(x + across * size, y + down * size),
+    );
   };
   switch (look.shape) {
-    case "full": pen.fillRect(x, y, size, size); break;
-    case "half": outline(); pen.fillRect(x, y + size / 2, size, size / 2); break;
-    case "ring": pen.fillRect(x, y, size, size); pen.fillStyle = tone("panel"); pen.fillRect(x + size / 3, y + size / 3, size / 3, size / 3); break;
-    case "hollow": thin(); break;
-    case "pupil": thin(); dot(); break;
-    case "bar": outline(); pen.fillRect(x + size * 0.4, y, size * 0.2, size); break;
-    case "dash": pen.fillRect(x + size / 5, y + size * 0.42, size * 0.6, Math.max(1.5, size * 0.16)); break;
-    case "slash": outline(); line([0, 1], [1, 0]); pen.stroke(); break;
-    case "cross": pen.fillRect(x, y, size, size); pen.strokeStyle = tone("panel"); line([0.25, 0.25], [0.75, 0.75]); pen.stroke(); line([0.75, 0.25], [0.25, 0.75]); pen.stroke(); break;
-    case "diamond": line([0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]); pen.fill(); break;
-    case "triangle": line([1, 0], [1, 1], [0, 0.5]); pen.fill(); break;
-    case "triangle-hollow": line([0.92, 0.1], [0.92, 0.9], [0.1, 0.5]); pen.closePath(); pen.stroke(); break;
-    default: dot();
+    case "full":
+      pen.fillRect(x, y, size, size);
+      break;
+    case "half":
+      outline();
+      pen.fillRect(x, y + size / 2, size, size / 2);
+      break;
+    case "ring":
+      pen.fillRect(x, y, size, size);
+      pen.fillStyle = tone("panel");
+      pen.fillRect(x + size / 3, y + size / 3, size / 3, size / 3);
+      break;
+    case "hollow":
+      thin();
+      break;
+    case "pupil":
+      thin();
+      dot();
+      break;
+    case "bar":
+      outline();
+      pen.fillRect(x + size * 0.4, y, size * 0.2, size);
+      break;
+    case "dash":
+      pen.fillRect(x + size / 5, y + size * 0.42, size * 0.6, Math.max(1.5, size * 0.16));
+      break;
+    case "slash":
+      outline();
+      line([0, 1], [1, 0]);
+      pen.stroke();
+      break;
+    case "cross":
+      pen.fillRect(x, y, size, size);
+      pen.strokeStyle = tone("panel");
+      line([0.25, 0.25], [0.75, 0.75]);
+      pen.stroke();
+      line([0.75, 0.25], [0.25, 0.75]);
+      pen.stroke();
+      break;
+    case "diamond":
+      line([0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]);
+      pen.fill();
+      break;
+    case "triangle":
+      line([1, 0], [1, 1], [0, 0.5]);
+      pen.fill();
+      break;
+    case "triangle-hollow":
+      line([0.92, 0.1], [0.92, 0.9], [0.1, 0.5]);
+      pen.closePath();
+      pen.stroke();
+      break;
+    default:
+      dot();
   }
 }
 
 function tone(name) {
-  if (!tones.has(name)) tones.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || "#888");
+  if (!tones.has(name))
+    tones.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || "#888");
   return tones.get(name);
 }
 
@@ -125,10 +187,20 @@ function point(canvas, index) {
 function steer(event, choose) {
   const canvas = event.target;
   const now = Math.max(0, canvas.cursor ?? 0);
-  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: canvas.columns, ArrowUp: -canvas.columns, Home: -now, End: canvas.cells.length };
+  const steps = {
+    ArrowRight: 1,
+    ArrowLeft: -1,
+    ArrowDown: canvas.columns,
+    ArrowUp: -canvas.columns,
+    Home: -now,
+    End: canvas.cells.length,
+  };
   if (event.key === "Enter") choose(canvas, now);
   else if (event.key in steps) {
-    point(canvas, Math.min(canvas.cells.length - 1, Math.max(0, (canvas.cursor ?? -1) < 0 ? 0 : now + steps[event.key])));
+    point(
+      canvas,
+      Math.min(canvas.cells.length - 1, Math.max(0, (canvas.cursor ?? -1) < 0 ? 0 : now + steps[event.key])),
+    );
     canvas.setAttribute("aria-description", canvas.title);
   } else return;
   event.preventDefault();
@@ -136,14 +208,20 @@ function steer(event, choose) {
 
 /** Describe what the shapes mean, with how many there are of each: `[[place, count], …]`. */
 export function legend(counted) {
-  return h("ul", { class: "legend" }, counted.map(([place, size]) =>
-    h("li", { key: place }, swatch(place), ` ${PLACES[place].words} `, h("b", {}, size))));
+  return h(
+    "ul",
+    { class: "legend" },
+    counted.map(([place, size]) =>
+      h("li", { key: place }, swatch(place), ` ${PLACES[place].words} `, h("b", {}, size)),
+    ),
+  );
 }
 
 /** Describe one square beside a word. */
 export function swatch(place) {
   return h("canvas", {
-    class: "swatch cells", "aria-hidden": "true",
+    class: "swatch cells",
+    "aria-hidden": "true",
     hook: (canvas) => {
       canvas.cells = [{ place }];
       canvas.size = 11;
@@ -154,7 +232,10 @@ export function swatch(place) {
 
 /** Say in words what a matrix shows. */
 export function described(what, counted, cells = []) {
-  const worst = cells.filter((cell) => cell.id && PLACES[cell.place].tone === "bad").slice(0, NAMES_SHOWN).map((cell) => cell.id);
+  const worst = cells
+    .filter((cell) => cell.id && PLACES[cell.place].tone === "bad")
+    .slice(0, NAMES_SHOWN)
+    .map((cell) => cell.id);
   const named = worst.length ? `; in trouble: ${worst.join(", ")}` : "";
   return `${what}: ${counted.map(([place, size]) => `${size} ${PLACES[place].words}`).join(", ") || "none"}${named}`;
 }
@@ -163,5 +244,7 @@ export function described(what, counted, cells = []) {
 export function tally(cells) {
   const found = new Map();
   for (const cell of cells) found.set(cell.place, (found.get(cell.place) ?? 0) + 1);
-  return Object.keys(PLACES).filter((place) => found.has(place)).map((place) => [place, found.get(place)]);
+  return Object.keys(PLACES)
+    .filter((place) => found.has(place))
+    .map((place) => [place, found.get(place)]);
 }

@@ -10,9 +10,21 @@ const SAMPLES_KEPT = 900;
 /** Return a model of a bus of which nothing is known yet. */
 export function createModel() {
   return {
-    rollouts: new Map(), devices: new Map(), groups: new Map(), evaluators: new Map(), members: new Map(),
-    orchestrator: { availability: "", version: "", epoch: 0, startedAt: null }, hold: null,
-    audit: [], auditGaps: 0, quarantined: new Map(), replies: [], heard: {}, unreadable: 0, fleetRevision: 0,
+    rollouts: new Map(),
+    devices: new Map(),
+    groups: new Map(),
+    evaluators: new Map(),
+    members: new Map(),
+    orchestrator: { availability: "", version: "", epoch: 0, startedAt: null },
+    hold: null,
+    holdHeardAt: 0,
+    audit: [],
+    auditGaps: 0,
+    quarantined: new Map(),
+    replies: [],
+    heard: {},
+    unreadable: 0,
+    fleetRevision: 0,
   };
 }
 
@@ -25,13 +37,22 @@ export function hear(model, { kind, ids, body, retained }, at) {
   else if (ids.rollout !== undefined) hearRollout(model, kind, ids, isDocument ? body : null, at);
   else if (kind === "orchestrator_availability") model.orchestrator.availability = shape.text(body);
   else if (kind === "evaluator_availability") model.evaluators.set(ids.worker, shape.text(body));
-  else if (kind === "hold") model.hold = isDocument ? { reason: shape.text(body.reason), by: shape.text(body.by), since: retained ? null : at } : null;
+  else if (kind === "hold") hearHold(model, isDocument ? body : null, retained, at);
   else if (isDocument) hearOther(model, kind, ids, body, at);
+}
+
+function hearHold(model, body, retained, at) {
+  model.holdHeardAt = at;
+  model.hold = body && { reason: shape.text(body.reason), by: shape.text(body.by), since: retained ? null : at };
 }
 
 function hearOther(model, kind, ids, body, at) {
   if (kind === "orchestrator_info") {
-    Object.assign(model.orchestrator, { version: shape.text(body.version), epoch: shape.count(body.epoch), startedAt: shape.moment(body.started_at) });
+    Object.assign(model.orchestrator, {
+      version: shape.text(body.version),
+      epoch: shape.count(body.epoch),
+      startedAt: shape.moment(body.started_at),
+    });
   } else if (kind === "group_summary") model.groups.set(ids.group, { ...shape.health(body), at });
   else if (kind === "reply") model.replies.push({ verb: ids.verb, body });
   else if (kind === "audit") hearAudit(model, body);
@@ -42,7 +63,15 @@ function hearRollout(model, kind, ids, body, at) {
     if (kind === "status") model.rollouts.delete(ids.rollout);
     return;
   }
-  const rollout = entry(model.rollouts, ids.rollout, () => ({ id: ids.rollout, status: null, plan: null, waves: new Map(), gates: new Map(), events: [], heardAt: at }));
+  const rollout = entry(model.rollouts, ids.rollout, () => ({
+    id: ids.rollout,
+    status: null,
+    plan: null,
+    waves: new Map(),
+    gates: new Map(),
+    events: [],
+    heardAt: at,
+  }));
   rollout.heardAt = at;
   if (kind === "status") rollout.status = shape.status(body);
   else if (kind === "plan") rollout.plan = shape.plan(body);
@@ -53,7 +82,16 @@ function hearRollout(model, kind, ids, body, at) {
 }
 
 function hearDevice(model, kind, ids, body, raw, at) {
-  const device = entry(model.devices, ids.device, () => ({ id: ids.device, online: null, info: null, desired: null, reported: null, events: [], samples: [], heardAt: at }));
+  const device = entry(model.devices, ids.device, () => ({
+    id: ids.device,
+    online: null,
+    info: null,
+    desired: null,
+    reported: null,
+    events: [],
+    samples: [],
+    heardAt: at,
+  }));
   device.heardAt = at;
   if (kind === "health") {
     if (body) keep(device.samples, shape.sample(body, at), SAMPLES_KEPT);
@@ -72,16 +110,29 @@ function order(model, device, desired) {
   const before = device.desired;
   if (before) model.members.get(before.rollout)?.get(before.wave)?.delete(device.id);
   device.desired = desired;
-  if (desired) entry(entry(model.members, desired.rollout, () => new Map()), desired.wave, () => new Set()).add(device.id);
+  if (desired)
+    entry(
+      entry(model.members, desired.rollout, () => new Map()),
+      desired.wave,
+      () => new Set(),
+    ).add(device.id);
 }
 
 function hearAudit(model, body) {
-  const record = { seq: shape.count(body.seq), at: shape.moment(body.at), kind: shape.text(body.kind), body: shape.object(body.body), hash: shape.text(body.hash), previous: shape.text(body.previous_hash) };
+  const record = {
+    seq: shape.count(body.seq),
+    at: shape.moment(body.at),
+    kind: shape.text(body.kind),
+    body: shape.object(body.body),
+    hash: shape.text(body.hash),
+    previous: shape.text(body.previous_hash),
+  };
   const last = model.audit.at(-1);
   record.follows = last === undefined || (record.seq === last.seq + 1 && record.previous === last.hash);
   if (!record.follows) model.auditGaps += 1;
   keep(model.audit, record, AUDIT_KEPT);
-  if (record.kind === "device_quarantined") model.quarantined.set(shape.text(record.body.device), shape.text(record.body.reason));
+  if (record.kind === "device_quarantined")
+    model.quarantined.set(shape.text(record.body.device), shape.text(record.body.reason));
   if (record.kind === "device_released") model.quarantined.delete(shape.text(record.body.device));
 }
 
@@ -97,8 +148,11 @@ function keep(items, item, most) {
 
 /** Forget what was not said again since `since`, a new connection: it was taken away while nobody listened. */
 export function sweep(model, since) {
-  for (const map of [model.rollouts, model.devices]) for (const [id, each] of map) if (each.heardAt < since) map.delete(id);
+  for (const map of [model.rollouts, model.devices])
+    for (const [id, each] of map) if (each.heardAt < since) map.delete(id);
   for (const [id, each] of model.groups) if (each.at < since) model.groups.delete(id);
-  for (const waves of model.members.values()) for (const devices of waves.values()) for (const id of devices) if (!model.devices.has(id)) devices.delete(id);
+  for (const waves of model.members.values())
+    for (const devices of waves.values()) for (const id of devices) if (!model.devices.has(id)) devices.delete(id);
+  if (model.holdHeardAt < since) model.hold = null;
   model.fleetRevision += 1;
 }

@@ -31,30 +31,54 @@ class Reader {
     if (code <= 0x9f) return this.list(code & 15, depth);
     if (code <= 0xbf) return this.text(code & 31);
     switch (code) {
-      case 0xc0: return null;
-      case 0xc2: return false;
-      case 0xc3: return true;
-      case 0xc4: return this.take(this.number(1, "getUint8"));
-      case 0xc5: return this.take(this.number(2, "getUint16"));
-      case 0xc6: return this.take(this.number(4, "getUint32"));
-      case 0xca: return this.number(4, "getFloat32");
-      case 0xcb: return this.number(8, "getFloat64");
-      case 0xcc: return this.number(1, "getUint8");
-      case 0xcd: return this.number(2, "getUint16");
-      case 0xce: return this.number(4, "getUint32");
-      case 0xcf: return Number(this.number(8, "getBigUint64"));
-      case 0xd0: return this.number(1, "getInt8");
-      case 0xd1: return this.number(2, "getInt16");
-      case 0xd2: return this.number(4, "getInt32");
-      case 0xd3: return Number(this.number(8, "getBigInt64"));
-      case 0xd9: return this.text(this.number(1, "getUint8"));
-      case 0xda: return this.text(this.number(2, "getUint16"));
-      case 0xdb: return this.text(this.number(4, "getUint32"));
-      case 0xdc: return this.list(this.number(2, "getUint16"), depth);
-      case 0xdd: return this.list(this.number(4, "getUint32"), depth);
-      case 0xde: return this.map(this.number(2, "getUint16"), depth);
-      case 0xdf: return this.map(this.number(4, "getUint32"), depth);
-      default: throw new Error(`msgpack: ${code.toString(16)} is nothing that a message holds`);
+      case 0xc0:
+        return null;
+      case 0xc2:
+        return false;
+      case 0xc3:
+        return true;
+      case 0xc4:
+        return this.take(this.number(1, "getUint8"));
+      case 0xc5:
+        return this.take(this.number(2, "getUint16"));
+      case 0xc6:
+        return this.take(this.number(4, "getUint32"));
+      case 0xca:
+        return this.number(4, "getFloat32");
+      case 0xcb:
+        return this.number(8, "getFloat64");
+      case 0xcc:
+        return this.number(1, "getUint8");
+      case 0xcd:
+        return this.number(2, "getUint16");
+      case 0xce:
+        return this.number(4, "getUint32");
+      case 0xcf:
+        return Number(this.number(8, "getBigUint64"));
+      case 0xd0:
+        return this.number(1, "getInt8");
+      case 0xd1:
+        return this.number(2, "getInt16");
+      case 0xd2:
+        return this.number(4, "getInt32");
+      case 0xd3:
+        return Number(this.number(8, "getBigInt64"));
+      case 0xd9:
+        return this.text(this.number(1, "getUint8"));
+      case 0xda:
+        return this.text(this.number(2, "getUint16"));
+      case 0xdb:
+        return this.text(this.number(4, "getUint32"));
+      case 0xdc:
+        return this.list(this.number(2, "getUint16"), depth);
+      case 0xdd:
+        return this.list(this.number(4, "getUint32"), depth);
+      case 0xde:
+        return this.map(this.number(2, "getUint16"), depth);
+      case 0xdf:
+        return this.map(this.number(4, "getUint32"), depth);
+      default:
+        throw new Error(`msgpack: ${code.toString(16)} is nothing that a message holds`);
     }
   }
 

@@ -1,6 +1,13 @@
 // Numbers and times as people read them.
 
-const RATES = new Set(["error_rate", "healthy_percentage", "matching_percentage", "deployed_percentage", "failed devices", "cpu"]);
+const RATES = new Set([
+  "error_rate",
+  "healthy_percentage",
+  "matching_percentage",
+  "deployed_percentage",
+  "failed devices",
+  "cpu",
+]);
 const GROWTHS = new Set(["memory_growth", "disk_growth"]);
 const LATENCIES = new Set(["latency_p50", "latency_p95", "latency_p99"]);
 const RULE = /^(.+?) (<=|>=|<|>) (.+)$/;
@@ -36,7 +43,12 @@ export function clock(seconds) {
 export function ago(at, now) {
   if (at === null) return "–";
   const seconds = Math.max(0, Math.round((now - at) / 1000));
-  for (const [unit, size] of [["d", 86_400], ["h", 3600], ["min", 60]]) if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+  for (const [unit, size] of [
+    ["d", 86_400],
+    ["h", 3600],
+    ["min", 60],
+  ])
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
   return `${seconds} s`;
 }
 
@@ -48,7 +60,9 @@ export function timeOf(at, now, { seconds = true } = {}) {
   const moment = new Date(at);
   const time = `${padded(moment.getHours())}:${padded(moment.getMinutes())}${seconds ? `:${padded(moment.getSeconds())}` : ""}`;
   const isToday = moment.toDateString() === new Date(now).toDateString();
-  return isToday ? time : `${moment.getFullYear()}-${padded(moment.getMonth() + 1)}-${padded(moment.getDate())} ${time}`;
+  return isToday
+    ? time
+    : `${moment.getFullYear()}-${padded(moment.getMonth() + 1)}-${padded(moment.getDate())} ${time}`;
 }
 
 /** Write a value of a check in its metric's unit. */
@@ -79,7 +93,8 @@ export function checkFill(check) {
   if (!match || check.observed === null || check.limit === null) return null;
   let moreIsBetter = match[2].startsWith(">");
   // A trigger says what must not be, a check what must.
-  if (check.verdict === "fail" && check.observed !== check.limit && moreIsBetter === check.observed > check.limit) moreIsBetter = !moreIsBetter;
+  if (check.verdict === "fail" && check.observed !== check.limit && moreIsBetter === check.observed > check.limit)
+    moreIsBetter = !moreIsBetter;
   const best = check.baseline ?? (moreIsBetter ? 1 : 0);
   const room = Math.abs(check.limit - best);
   const used = moreIsBetter ? best - check.observed : check.observed - best;

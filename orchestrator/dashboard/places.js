@@ -1,11 +1,32 @@
 // Where devices are: of one rollout, and in the fleet. Pure functions of what the bus has said.
 
 const PROGRESS = {
-  pending: "waiting", ordered: "ordered", granted: "working", proven: "trial", committed: "done", failed: "failed",
-  returning: "returning", returned: "returned", stranded: "failed", held: "held", skipped: "skipped",
+  pending: "waiting",
+  ordered: "ordered",
+  granted: "working",
+  proven: "trial",
+  committed: "done",
+  failed: "failed",
+  returning: "returning",
+  returned: "returned",
+  stranded: "failed",
+  held: "held",
+  skipped: "skipped",
 };
 const WORKING = new Set(["downloading", "verifying", "installing", "ready", "draining", "switching", "waiting"]);
-const ORDER = ["done", "trial", "working", "ordered", "held", "waiting", "unreached", "returning", "returned", "failed", "skipped"];
+const ORDER = [
+  "done",
+  "trial",
+  "working",
+  "ordered",
+  "held",
+  "waiting",
+  "unreached",
+  "returning",
+  "returned",
+  "failed",
+  "skipped",
+];
 const UNREACHED = new Set(["pending", "ordered", "held"]);
 
 /** Return how many devices are where, `[[place, count], …]`, from what the orchestrator counts of a rollout or a wave. */
@@ -28,7 +49,8 @@ export function placeInRollout(device, rollout, rollouts) {
   const reported = device.reported;
   const isBehind = !reported || reported.observed < desired.generation;
   if (desired.action === "hold") return "held";
-  if (desired.action === "rollback") return !isBehind && reported.installed === desired.version && reported.state === "idle" ? "returned" : "returning";
+  if (desired.action === "rollback")
+    return !isBehind && reported.installed === desired.version && reported.state === "idle" ? "returned" : "returning";
   if (device.online === false && (isBehind || reported.installed !== desired.version)) return "offline";
   if (isBehind) return "ordered";
   return placeOfState(reported.state, () => (reported.installed === desired.version ? "done" : "ordered"));

@@ -34,12 +34,20 @@ export function timelineOf(rollout, now) {
 
 /** A wave of which any device was let go or came back has begun. */
 function hasBegun(wave) {
-  return Boolean(wave) && Object.entries(wave.counts).some(([progress, size]) => size > 0 && !["pending", "ordered", "held", "skipped", "total", "failed_ever"].includes(progress));
+  return (
+    Boolean(wave) &&
+    Object.entries(wave.counts).some(
+      ([progress, size]) =>
+        size > 0 && !["pending", "ordered", "held", "skipped", "total", "failed_ever"].includes(progress),
+    )
+  );
 }
 
 /** Return round moments for an axis from `from` to `to`, seven at most. */
 export function ticks(from, to) {
-  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800];
+  const steps = [
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800,
+  ];
   const step = (steps.find((each) => (to - from) / 1000 / each <= 6) ?? steps.at(-1)) * 1000;
   const found = [];
   for (let at = Math.ceil(from / step) * step; at <= to && found.length < 8; at += step) found.push(at);

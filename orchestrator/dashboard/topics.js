@@ -22,7 +22,10 @@ const PATTERNS = {
   evaluator_availability: "evaluator/{worker}/availability",
   audit: "audit",
 };
-const PARSERS = Object.entries(PATTERNS).map(([kind, pattern]) => [kind, new RegExp(`^${pattern.replace(/\{(\w+)\}/g, `(?<$1>${ID})`)}$`)]);
+const PARSERS = Object.entries(PATTERNS).map(([kind, pattern]) => [
+  kind,
+  new RegExp(`^${pattern.replace(/\{(\w+)\}/g, `(?<$1>${ID})`)}$`),
+]);
 
 /** What is subscribed to, each with what a person misses without it. QoS 1: of a large fleet's
  * retained documents a broker drops what a slow reader does not take in time, unless it must be acknowledged. */

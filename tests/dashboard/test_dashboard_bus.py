@@ -100,12 +100,12 @@ async def test_what_the_user_may_not_read_is_named_instead_of_looking_empty(
     broker, passwords = guarded
     async with browsing(chromium) as browser, browsing(chromium) as other:
         await browser.log_in(url, "viewer", passwords["viewer"], broker=broker)
+        await other.log_in(url, "alice", passwords["alice"], broker=broker)
         await browser.until(
             "Nothing has arrived. Either there is nothing below fleet/v1 on this broker, or viewer may not read it"
         )
         await browser.page.evaluate("window.tidegate.link.refused.push('the audit')")  # as brokers do that say so
         await browser.until("Your user may not read: the audit.")
-        await other.log_in(url, "alice", passwords["alice"], broker=broker)
         await other.until("Nothing has arrived.")
         await other.page.get_by_role("button", name="Brake").click()
         await other.page.get_by_role("button", name="Pull the brake").click()
@@ -133,6 +133,49 @@ async def test_password_is_kept_nowhere_unless_somebody_asks_for_it(
         await browser.page.get_by_role("button", name="alice").click()
         await browser.page.get_by_role("button", name="Connect").wait_for()
         assert passwords["alice"] not in await browser.page.evaluate(stored)
+
+
+async def test_halted_rollout_says_why_and_offers_what_makes_sense(chromium: Chromium, url: str) -> None:
+    check = {
+        "check": "latency_p95", "limit_expr": "latency_p95 <= baseline + 20% rel", "observed": 0.5, "baseline": 0.25,
+        "limit": 0.3, "samples": 412, "verdict": "fail", "why": "500 ms, limit 300 ms",
+    }  # fmt: skip
+    gate = {
+        "gate": "canary_gate", "verdict": "fail", "decision": "halt", "evaluated_at": "2026-11-29T10:05:00.000Z",
+        "devices": 2, "checks": [check],
+    }  # fmt: skip
+    reasons = ["canary_gate: fail, halt", "latency_p95: 500 ms"]
+    halted = status(phase="halted", reasons=reasons, allowed=["abort", "resume", "rollback", "an_unknown_verb"])
+    with serving_process("--websocket-port", 0) as broker:
+        publish(broker.port, [halted, said("rollout/r-1/gate/canary", gate), *device("pi-1")])
+        publish(broker.port, [("fleet/v1/orchestrator/availability", b"offline")])
+        async with browsing(chromium) as browser:
+            await browser.log_in(url, "alice", broker=f"ws://127.0.0.1:{broker.websocket_port}")
+            await browser.until("■ halted after canary")
+            await browser.until("canary gate: fail, halt · latency p95: 500 ms")
+            await browser.until("The orchestrator is offline: nothing is decided")
+            await browser.page.get_by_role("link", name="r-1").click()
+            row = browser.page.get_by_role("row", name="latency p95")
+            await row.get_by_role("img", name="500% of the way to the limit").wait_for()
+            cells = await row.get_by_role("cell").all_inner_texts()
+            assert [cell for cell in cells if cell] == [
+                "500 ms", "300 ms (baseline + 20% rel)", "250 ms", "412", "✖ fail\n500 ms, limit 300 ms",
+            ]  # fmt: skip
+            commands = browser.page.get_by_role("group", name="Commands").get_by_role("button")
+            assert await commands.all_inner_texts() == ["resume", "rollback", "abort"]
+
+
+@pytest.mark.parametrize("payload", [b"stop!", b"null", b"\xff"])
+async def test_brake_that_cannot_be_read_counts_as_on_as_it_does_for_devices(
+    chromium: Chromium, url: str, payload: bytes
+) -> None:
+    with serving_process("--websocket-port", 0) as broker:
+        publish(broker.port, [("fleet/v1/all/hold", payload)])
+        async with browsing(chromium) as browser:
+            await browser.log_in(url, "alice", broker=f"ws://127.0.0.1:{broker.websocket_port}")
+            await browser.page.get_by_role("button", name="Brake is on").wait_for()
+            publish(broker.port, [("fleet/v1/all/hold", b"")])
+            await browser.page.get_by_role("button", name="Brake", exact=True).wait_for()
 
 
 HOSTILE = "<img src=x onerror=window.broken=1><script>window.broken=1</script>"

@@ -136,11 +136,15 @@ async def test_what_is_taken_away_while_nobody_listens_is_forgotten_after_the_ne
       for (const id of ['a', 'b']) say('desired', {device: id}, {rollout: 'r-1', wave: 'canary', generation: 1}, 10);
       say('status', {rollout: 'r-2'}, {phase: 'completed'}, 30);
       say('availability', {device: 'b'}, 'offline', 30);
+      say('hold', {}, {reason: 'fire'}, 10);
+      m.sweep(model, 5);
+      const held = model.hold;
       m.sweep(model, 20);
-      return [[...model.rollouts.keys()], [...model.devices.keys()], [...model.members.get('r-1').get('canary')]];
+      return [held.reason, model.hold,
+        [...model.rollouts.keys()], [...model.devices.keys()], [...model.members.get('r-1').get('canary')]];
     })()"""
 
-    assert await browser.imported("model.js", body) == [["r-2"], ["b"], ["b"]]
+    assert await browser.imported("model.js", body) == ["fire", None, ["r-2"], ["b"], ["b"]]
 
 
 async def test_rates_begin_anew_with_each_boot_of_a_device(browser: Browser) -> None:
