@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from device_client.core.codes import ErrorCode
 from device_client.core.machine import Phase
+from device_client.core.record import Record
 from orchestrator.adapters.journal import Journal, JournalError
 from orchestrator.core.events import event_from_json
 from orchestrator.core.inventory import Inventory
@@ -125,11 +127,16 @@ def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None
     progress = rollout.progress[name]
     if ran not in (None, serving):
         return f"{name} runs {ran} and says {serving}"
-    if progress == "returned" and serving == rollout.version:
+    if progress == "returned" and serving == rollout.version and not _was_damaged(record):
         return f"{name} counts as returned and runs {serving}"
     if order.action == "rollback" and progress not in _FINAL:
         return f"{name} was ordered back and is {progress}"
     return None
+
+
+def _was_damaged(record: Record) -> bool:
+    """Say whether the device has told that its slot was damaged, so that whatever else is whole serves."""
+    return record.error is not None and record.error.code == ErrorCode.INTEGRITY_FAILED
 
 
 def _journaled(devices: Inventory) -> dict[str, dict[str, Any]]:

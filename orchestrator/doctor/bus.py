@@ -72,7 +72,7 @@ def _version(info: OrchestratorInfo | None) -> list[Finding]:
         return [Finding("orchestrator", State.WARNING, "says nothing of itself on this broker", remedy)]
     told = f"version {info.version}, epoch {info.epoch}, since {info.started_at}"
     if info.version != VERSION:
-        remedy = f"this tidegate is {VERSION}: install the same version here and there"
+        remedy = f"this one is {VERSION}: install the same version here and there"
         return [Finding("versions", State.WARNING, told, remedy)]
     return [ok("versions", told)]
 

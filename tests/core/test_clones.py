@@ -17,6 +17,7 @@ def quarantine(bench: Bench, name: str = NAME) -> str:
 
 def change_places(bench: Bench, times: int) -> None:
     for count in range(times):
+        bench.now += 1.0
         announce(bench, "clone" if count % 2 == 0 else "original")
 
 
