@@ -22,6 +22,7 @@ from orchestrator.cli import (
     importing,
     keys,
     lint,
+    notify,
     ops,
     release,
     replay,
@@ -67,6 +68,7 @@ app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
 app.command("stage", rich_help_panel=SET_UP)(stage.stage)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
 app.command("cache", rich_help_panel=SET_UP)(cache.cache)
+app.command("notify", rich_help_panel=SET_UP)(notify.notify)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)
 app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)

@@ -1,7 +1,8 @@
-"""GET over http or https, in bounded time and memory, whatever the server does.
+"""GET and POST over http or https, in bounded time and memory, whatever the server does.
 
 h11 reads what comes, so a body that ends before it should, or a head without end, is an error and never a shorter file.
-Connections are kept for the next request. Redirects are followed a few times, never from https to http.
+Connections are kept for the next GET. Its redirects are followed a few times, never from https to http; those of a POST
+never.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
@@ -75,6 +77,7 @@ class Answer:
     Attributes:
         length_bytes: Of the body, where the server says so.
         link: Where the body comes from.
+        shown: How errors name the server.
         is_read: Whether all of the body has come.
     """
 
@@ -83,7 +86,7 @@ class Answer:
     length_bytes: int | None
     link: _Link = field(repr=False)
     is_read: bool = False
-    _shown: str = ""
+    shown: str = ""
     _patience: Patience = USUAL_PATIENCE
 
     async def blocks(self, block_bytes: int) -> AsyncGenerator[bytes]:
@@ -92,7 +95,7 @@ class Answer:
         Raises:
             HttpError: It does not come, or not all of it.
         """
-        with _blamed(self._shown):
+        with _blamed(self.shown):
             while True:
                 async with asyncio.timeout(self._patience.silence_seconds):
                     event = await self.link.next_event(block_bytes)
@@ -111,10 +114,12 @@ class HttpClient:
 
     Args:
         patience: With each of them.
+        ca_file: Who vouches for servers; None for whom the system trusts.
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, ca_file: Path | None = None) -> None:
         self._patience = patience
+        self._ca_file = ca_file
         self._idle: dict[Origin, list[_Link]] = {}
         self._tls: ssl.SSLContext | None = None
 
@@ -147,6 +152,44 @@ class HttpClient:
             here = there
         raise HttpError(f"{without_secrets(urlsplit(url))}: redirects without end")
 
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, answer_bytes_max: int
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send ``body`` once, over a connection of its own; return status, headers and the beginning of the answer.
+
+        Args:
+            url: A user and a password in it are sent; errors name its server only, because paths may be secrets too.
+            headers: Sent with it.
+            body: Sent whole.
+            answer_bytes_max: The answer is read so far.
+
+        Raises:
+            HttpError: There is no answer, or it is longer.
+        """
+        parts = urlsplit(url)
+        origin = _origin(parts)
+        shown = f"{origin[0]}://{origin[1]}:{origin[2]}"
+        with _blamed(shown):
+            async with asyncio.timeout(self._patience.connect_seconds):
+                link = await self._connect(origin)
+        try:
+            with _blamed(shown):
+                answer = await self._ask_on(link, parts, headers, shown, body)
+            return answer.status, answer.headers, await self._whole(answer, answer_bytes_max)
+        finally:
+            link.close()
+
+    async def _whole(self, answer: Answer, bytes_max: int) -> bytes:
+        read = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience.silence_seconds):
+                async for block in answer.blocks(bytes_max):
+                    read += block
+                    if len(read) > bytes_max:
+                        raise HttpError(f"{answer.shown}: its answer is longer than {bytes_max} bytes")
+                return read
+        raise HttpError(f"{answer.shown}: its answer takes too long")
+
     def close(self) -> None:
         """Close the connections that were kept."""
         for links in self._idle.values():
@@ -167,23 +210,25 @@ class HttpClient:
     async def _connect(self, origin: Origin) -> _Link:
         scheme, host, port = origin
         if scheme == "https" and self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = ssl.create_default_context(cafile=self._ca_file)
         reader, writer = await asyncio.open_connection(
             host, port, ssl=self._tls if scheme == "https" else None, limit=_HEAD_BYTES_MAX
         )
         return _Link(reader, writer, h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES_MAX))
 
-    async def _ask_on(self, link: _Link, url: SplitResult, headers: Mapping[str, str], shown: str) -> Answer:
+    async def _ask_on(
+        self, link: _Link, url: SplitResult, headers: Mapping[str, str], shown: str, body: bytes | None = None
+    ) -> Answer:
+        length = [] if body is None else [("Content-Length", str(len(body)))]
         try:
             async with asyncio.timeout(self._patience.silence_seconds):
                 request = h11.Request(
-                    method="GET",
+                    method="GET" if body is None else "POST",
                     target=urlunsplit(("", "", url.path or "/", url.query, "")),
-                    headers=[("Host", url.netloc.rpartition("@")[2]), *_credentials(url), *headers.items()],
+                    headers=[("Host", url.netloc.rpartition("@")[2]), *_credentials(url), *length, *headers.items()],
                 )
-                link.writer.write(
-                    (link.protocol.send(request) or b"") + (link.protocol.send(h11.EndOfMessage()) or b"")
-                )
+                events = (request, *(() if not body else (h11.Data(data=body),)), h11.EndOfMessage())
+                link.writer.write(b"".join(link.protocol.send(event) or b"" for event in events))
                 await link.writer.drain()
                 while isinstance(event := await link.next_event(_HEAD_BYTES_MAX), h11.InformationalResponse):
                     pass
@@ -194,9 +239,9 @@ class HttpClient:
             link.close()
             raise ConnectionResetError("closes without an answer")
         told = {name.decode("ascii").lower(): value.decode("latin-1") for name, value in event.headers}
-        length = told.get("content-length")
-        length_bytes = None if length is None else int(length)
-        return Answer(event.status_code, told, length_bytes, link, _shown=shown, _patience=self._patience)
+        promised = told.get("content-length")
+        length_bytes = None if promised is None else int(promised)
+        return Answer(event.status_code, told, length_bytes, link, shown=shown, _patience=self._patience)
 
     def _let_go(self, origin: Origin, answer: Answer) -> None:
         """Keep a connection whose answer was read to its end."""

@@ -112,9 +112,14 @@ async def find_rollouts(url: BrokerUrl, *, quiet_seconds: float) -> dict[str, St
                     continue  # Another version's document; whoever asks for that rollout is told.
 
 
-async def _subscribe(client: aiomqtt.Client, url: BrokerUrl, topic: str) -> None:
+async def may_read(client: aiomqtt.Client, topic: str) -> bool:
+    """Subscribe, and say whether the broker lets this user; some let everybody and send nothing."""
     codes = await client.subscribe(topic, qos=1)
-    if any(code >= _REFUSED if isinstance(code, int) else code.is_failure for code in codes):
+    return not any(code >= _REFUSED if isinstance(code, int) else code.is_failure for code in codes)
+
+
+async def _subscribe(client: aiomqtt.Client, url: BrokerUrl, topic: str) -> None:
+    if not await may_read(client, topic):
         raise BrokerUnavailableError(
             f"{url}: may not read {topic}; the broker's access list knows no operator {actor_of(url)!r}"
         )
