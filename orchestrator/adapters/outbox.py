@@ -101,6 +101,14 @@ class Outbox:
                 dropped += self._make_room(each.destination)
         return dropped
 
+    def keep_only(self, destinations: Iterable[str]) -> int:
+        """Forget what waits for destinations that are gone; return how much that was."""
+        names = list(destinations)
+        marks = ", ".join("?" for _ in names)
+        with transaction(self._database, self._place):
+            query = f"DELETE FROM waiting WHERE destination NOT IN ({marks})"  # noqa: S608 - marks only
+            return int(self._database.execute(query, names).rowcount)
+
     def due(self, destination: str, now: float) -> Delivery | None:
         """Return what is to be tried now, the oldest first."""
         query = "SELECT * FROM waiting WHERE destination = ? AND due_at <= ? ORDER BY made_at, rowid LIMIT 1"

@@ -64,6 +64,9 @@ class Notifier:
         self._clock = clock
         self._show = show
         self._watcher = Watcher(memory=outbox.seen())
+        gone = outbox.keep_only(each.name for each in destinations)
+        if gone:
+            log.warning("%d notifications waited for destinations that are no longer configured", gone)
         self._odd: set[str] = set()
         chance = random.Random().random  # noqa: S311 - jitter
         desk = Desk(self._awaits, self._command, self._unanswered)

@@ -164,8 +164,8 @@ class Watcher:
             for wave, gate in self.gates.get(rollout, {}).items():
                 self._judged(heard, status, wave, gate, is_old=is_old)
         if status.phase in ENDED:
-            self.failures.pop(rollout, None)
-            self.orders.pop(rollout, None)
+            for told in (self.failures, self.orders, self.gates):
+                told.pop(rollout, None)
         return heard
 
     def _gate(self, rollout: str, wave: str, payload: bytes, *, is_old: bool) -> Heard:
@@ -174,9 +174,10 @@ class Watcher:
             self.gates.get(rollout, {}).pop(wave, None)
             self._remember(heard, f"gate/{rollout}/{wave}", None)
             return heard
-        gate = decode(GateResult, payload)
+        gate, status = decode(GateResult, payload), self.statuses.get(rollout)
+        if status is not None and status.phase in ENDED:
+            return heard
         self.gates.setdefault(rollout, {})[wave] = gate
-        status = self.statuses.get(rollout)
         if status is not None:
             self._judged(heard, status, wave, gate, is_old=is_old)
         return heard

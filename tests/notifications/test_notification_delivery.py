@@ -246,6 +246,14 @@ def test_queue_and_memory_survive_and_the_same_notification_is_queued_once(tmp_p
     assert (tmp_path / "notify.db").stat().st_mode & 0o077 == 0
 
 
+def test_what_waits_for_a_destination_that_is_gone_is_forgotten(outbox: Outbox) -> None:
+    outbox.record({}, [Delivery(name, "id", "t", b"", NOW, NOW) for name in ("ops", "old")])
+
+    assert outbox.keep_only(["ops", "new"]) == 1
+    assert outbox.next_due("old") is None
+    assert outbox.next_due("ops") == NOW
+
+
 def test_two_processes_never_send_from_one_queue(tmp_path: Path, outbox: Outbox) -> None:
     with pytest.raises(OutboxError, match="another process"):
         Outbox(tmp_path / "notify.db")
