@@ -1,11 +1,13 @@
 """A real HTTP server that notes what it is sent and answers as it is told; and values to send."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from schemas.messages import CheckResult, GateResult, StatusDocument, WaveStatus
@@ -35,8 +37,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    """Serve on a free port."""
+def receiving(certificate: Path | None = None) -> Iterator[Receiver]:
+    """Serve on a free port; with TLS if there is a certificate, whose key lies beside it."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,9 +59,14 @@ def receiving() -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/hooks/path-secret"
+    scheme = "http" if certificate is None else "https"
+    receiver.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/hooks/path-secret"
     try:
         yield receiver
     finally:

@@ -7,12 +7,15 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.adapters import clock
+from orchestrator.adapters.certificates import Authority
 from orchestrator.adapters.courier import Courier, Desk
 from orchestrator.adapters.destinations import Destination
 from orchestrator.adapters.outbox import PER_DESTINATION_MAX, Delivery, Outbox, OutboxError
@@ -20,7 +23,7 @@ from orchestrator.adapters.webhook import Webhook
 from orchestrator.cli.exits import NoAnswerError
 from orchestrator.notifications.confirming import Decision
 from orchestrator.notifications.notification import Notification, to_wire
-from orchestrator.notifications.retrying import Later, outcome_of, wait_seconds
+from orchestrator.notifications.retrying import Delivered, Later, outcome_of, wait_seconds
 from orchestrator.notifications.routing import Interest
 from orchestrator.notifications.signature import is_genuine, sign
 from orchestrator.notifications.watcher import Watcher
@@ -211,6 +214,22 @@ async def test_nobody_there_is_tried_again_and_no_secret_is_logged(
     assert "http://127.0.0.1:9" in caplog.text
     said = caplog.text + repr(world.courier.__dict__)
     assert [word for word in ("pass-secret", "path-secret", "query-secret", SECRET.decode()) if word in said] == []
+
+
+async def test_receiver_is_known_by_its_certificate_or_gets_nothing(outbox: Outbox, tmp_path: Path) -> None:
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    Authority.create(tmp_path, "ca", tmp_path / "secrets", now)
+    authority = Authority(tmp_path, "ca", tmp_path / "secrets", now)
+    authority.vouch_for("here", tmp_path / "here", hosts=["127.0.0.1"])
+    authority.vouch_for("elsewhere", tmp_path / "elsewhere", hosts=["127.0.0.2"])
+    arrived = []
+    for name, ca_file in (("here", None), ("elsewhere", tmp_path / "ca.crt"), ("here", tmp_path / "ca.crt")):
+        with receiving(tmp_path / f"{name}.crt") as receiver:
+            delivery = Delivery("ops", "id", "t", b"{}", NOW, NOW)
+            outcome = await Webhook(receiver.url, SECRET, 2.0, ca_file).deliver(delivery, NOW)
+            arrived.append((isinstance(outcome, Delivered), len(receiver.requests)))
+
+    assert arrived == [(False, 0), (False, 0), (True, 1)]
 
 
 async def test_answer_without_end_is_not_read_to_its_end(receiver: Receiver, outbox: Outbox) -> None:
