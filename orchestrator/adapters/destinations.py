@@ -1,7 +1,9 @@
 """From what is configured to what can be delivered to."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from orchestrator.adapters.apprise_sender import Apprise, AppriseError
@@ -47,6 +49,13 @@ def make_destinations(config: NotifyBlock, environment: Mapping[str, str]) -> li
     return [_destination(name, block, environment) for name, block in config.destinations.items()]
 
 
+def _check_authority(ca_file: Path | None, name: str) -> None:
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise NotifyConfigError(f"{name}: {ca_file}: no certificates in PEM that can be read") from error
+
+
 def _destination(name: str, block: DestinationBlock, environment: Mapping[str, str]) -> Destination:
     address = address_of(block, name, environment)
     transport: Transport
@@ -56,6 +65,7 @@ def _destination(name: str, block: DestinationBlock, environment: Mapping[str, s
         except AppriseError as error:
             raise NotifyConfigError(f"{name}: {error}") from error
     else:
+        _check_authority(block.ca_file, name)
         transport = Webhook(address, secret_of(block, name, environment), block.timeout, block.ca_file)
     triggers = frozenset({Trigger.AWAITING_APPROVAL}) if block.approves else frozenset(block.triggers)
     return Destination(

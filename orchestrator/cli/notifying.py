@@ -35,7 +35,7 @@ _HEARD: Final = (Kind.GATE, Kind.ROLLBACK, Kind.ROLLOUT_EVENT, Kind.STATUS, Kind
 _SETTLE_SECONDS: Final = 3.0
 _TICK_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 10.0
-_PAGE: Final = 200
+_PAGE: Final = 50
 _ODD_TOPICS_MAX: Final = 1_000
 
 

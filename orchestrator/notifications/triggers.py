@@ -22,6 +22,7 @@ _OF_PHASE: Final[Mapping[str, Trigger]] = {
     "superseded": Trigger.ABORTED,
 }
 ENDED: Final = frozenset({"completed", "aborted", "rolled_back", "superseded"})
+_STOPS: Final = frozenset({"halt", "rollback"})
 _DONE: Final = frozenset({"done", "completed"})
 
 
@@ -101,4 +102,4 @@ def gate_news(before: KnownGate | None, now: KnownGate, wave: str) -> Iterator[N
 
 def is_caution(gate: GateResult) -> bool:
     """Say whether a gate keeps the rollout from going on, and nothing is taken back yet."""
-    return gate.verdict == "caution" or gate.decision == "extend"
+    return gate.decision == "extend" or (gate.verdict == "caution" and gate.decision not in _STOPS)

@@ -43,7 +43,7 @@ def title_of(trigger: Trigger, status: StatusDocument, wave: str | None) -> str:
         case Trigger.AWAITING_APPROVAL:
             said = f"awaits approval after {wave}"
         case Trigger.CAUTION:
-            said = f"caution at {wave}, the soak is extended"
+            said = f"caution at {wave}"
         case _:
             said = _PHASES.get(status.phase, status.phase) + (f" at {wave}" if wave else "")
     return one_line(f"{status.rollout} {said}", TITLE_MAX)
@@ -89,7 +89,9 @@ def _gate_line(wave: str, gate: GateResult) -> str:
     bad = [each for each in gate.checks if each.verdict != "pass" and not each.dry_run]
     shown = (bad or [each for each in gate.checks if not each.dry_run])[:_CHECKS_SHOWN_MAX]
     whys = "; ".join(f"{one_line(each.check)}: {one_line(each.why)}" for each in shown)
-    return f"{gate.gate} after {wave}, on {gate.devices} devices: {gate.verdict}" + (f": {whys}" if whys else "")
+    return f"{gate.gate} after {wave}, on {gate.devices} devices: {gate.verdict}, {gate.decision.replace('_', ' ')}" + (
+        f": {whys}" if whys else ""
+    )
 
 
 def commands_of(status: StatusDocument, wave: str | None) -> tuple[str, ...]:

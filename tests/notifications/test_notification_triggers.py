@@ -71,10 +71,11 @@ def test_caution_is_told_again_only_when_it_is_about_something_else() -> None:
         for each in (
             ("caution", "extend", "error_rate"), ("caution", "extend", "error_rate"), ("caution", "extend", "cpu"),
             ("inconclusive", "extend", "cpu"), ("pass", "proceed", "cpu"), ("fail", "rollback", "cpu"),
+            ("caution", "halt", "cpu"),
         )
     ]  # fmt: skip
 
-    assert heard == [["on-caution"], [], ["on-caution"], [], [], []]
+    assert heard == [["on-caution"], [], ["on-caution"], [], [], [], []]
 
 
 def test_caution_that_comes_before_its_rollouts_status_is_told_with_it() -> None:
@@ -210,7 +211,7 @@ def test_question_brings_the_gates_numbers_and_commands_that_are_bound_to_the_wa
 
     assert notification.next[:2] == ("tidegate approve r-1 --wave canary", "tidegate reject r-1 --wave canary")
     assert notification.gates["canary"].checks[0].observed == 0.041
-    assert "canary_gate after canary, on 2 devices: pass: error_rate: 4.10% of 100" in notification.text
+    assert "canary_gate after canary, on 2 devices: pass, await approval: error_rate: 4.10% of 100" in notification.text
     assert notification.rollout is not None
     assert notification.rollout.plan_digest == "a" * 64
     assert watcher.awaits("r-1", "canary", "a" * 64)

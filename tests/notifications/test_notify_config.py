@@ -90,6 +90,7 @@ IMPORTED = pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning"
          "nothing else"),
         ("    apprise: json://a\n    approves: true\n    secret: ${SECRET}", "are for webhooks"),
         ("    apprise: 'nothing-of-the-kind://leak'", "does not know such an address"),
+        ("    webhook: https://a\n    ca_file: /nowhere/ca.crt", "ops: /nowhere/ca.crt: no certificates"),
         ("    webhook: https://a\n    secret: ${SHORT}", "less than 16 bytes"),
     ],
 )  # fmt: skip
