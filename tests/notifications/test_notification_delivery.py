@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters import clock
+from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.certificates import Authority
 from orchestrator.adapters.courier import Courier, Desk
 from orchestrator.adapters.destinations import Destination
 from orchestrator.adapters.outbox import PER_DESTINATION_MAX, Delivery, Outbox, OutboxError
 from orchestrator.adapters.webhook import Webhook
 from orchestrator.cli.exits import NoAnswerError
+from orchestrator.cli.notifying import Notifier
 from orchestrator.notifications.confirming import Decision
-from orchestrator.notifications.notification import Notification, to_wire
+from orchestrator.notifications.notification import Notification, Trigger, to_wire
 from orchestrator.notifications.retrying import Delivered, Later, outcome_of, wait_seconds
 from orchestrator.notifications.routing import Interest
 from orchestrator.notifications.signature import is_genuine, sign
@@ -304,7 +306,7 @@ async def test_answer_becomes_a_command_bound_to_wave_and_plan(
 async def test_what_is_no_clear_answer_approves_nothing_and_is_asked_again_until_its_time_is_over(
     answer: bytes, receiver: Receiver, outbox: Outbox
 ) -> None:
-    world = World(receiver.url, outbox, approves=True, patience_seconds=70.0, ask_again_seconds=30.0)
+    world = World(receiver.url, outbox, approves=True, patience_seconds=11.0, ask_again_seconds=3.0)
     world.queue(question())
     receiver.usual = (200, answer)
 
@@ -313,10 +315,10 @@ async def test_what_is_no_clear_answer_approves_nothing_and_is_asked_again_until
         asked.append(now - NOW)
         now = outbox.next_due("ops") or now
 
-    assert asked == [0.0, 30.0, 60.0, 70.0]
+    assert asked == [0.0, 3.0, 6.0, 9.0, 11.0]
     assert world.commands == []
     assert len(world.unanswered) == 1
-    assert "not within 70 s" in world.unanswered[0]
+    assert "not within 11 s" in world.unanswered[0]
 
 
 async def test_nobody_is_asked_about_what_is_decided_already(receiver: Receiver, outbox: Outbox) -> None:
@@ -346,6 +348,27 @@ async def test_answer_that_comes_when_a_person_has_decided_is_dropped(receiver: 
 
 def refusal(code: str) -> Reply:
     return Reply(status="error", error=ReplyError.model_validate({"code": code, "message": f"because of {code}"}))
+
+
+def test_everybody_else_hears_of_a_question_without_an_answer(outbox: Outbox) -> None:
+    names = {"ops": frozenset({Trigger.AWAITING_APPROVAL}), "quiet": frozenset({Trigger.HALTED})}
+    others = [Destination(name, Interest(wanted), Webhook("", None, 1.0), 60.0) for name, wanted in names.items()]
+    gate = Destination(
+        "gate", Interest(frozenset({Trigger.AWAITING_APPROVAL})), Webhook("", None, 1.0), 60.0, approves=True
+    )
+    notifier = Notifier(BrokerUrl.parse("mqtt://127.0.0.1"), [*others, gate], outbox, lambda: NOW)
+
+    notifier._unanswered(question().model_copy(update={"confirm": True}), "gate", "not within 60 s")
+    notifier._unanswered(question().model_copy(update={"confirm": True}), "gate", "not within 60 s")
+
+    told = outbox.due("ops", NOW)
+    assert told is not None
+    notification = Notification.model_validate_json(told.body)
+    assert notification.title == "r-1 awaits approval after canary; gate does not decide it"
+    assert notification.text.startswith("gate gave no answer that counts: not within 60 s. A person must decide.")
+    assert (notification.confirm, notification.id == question().id) == (False, False)
+    outbox.done(told)
+    assert [outbox.due(name, NOW) for name in ("ops", "quiet", "gate")] == [None, None, None]
 
 
 async def test_orchestrator_that_is_silent_or_sees_the_gate_fail_just_now_is_asked_again_with_a_new_answer(

@@ -162,6 +162,8 @@ def test_what_happened_while_nobody_listened_is_told_after_a_restart_and_the_res
     assert told(Watcher(memory=memory.copy()).hear(STATUS, encode(make_status("soaking")), 9.0, is_retained=True)) == []
     later = Watcher(memory=memory.copy()).hear(STATUS, encode(make_status("halted")), 9.0, is_retained=True)
     assert told(later) == ["on-halted"]
+    ended = Watcher(memory=memory.copy()).hear(STATUS, encode(make_status("aborted")), 9.0, is_retained=True)
+    assert told(ended) == ["on-aborted"]
 
 
 def test_fleet_is_frozen_once_for_all_rollouts() -> None:
