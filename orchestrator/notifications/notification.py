@@ -35,7 +35,7 @@ MEANINGS: Final[Mapping[Trigger, str]] = {
     Trigger.STARTED: "a rollout was started",
     Trigger.WAVE_COMPLETED: "a wave, or the canary, passed its gate and the rollout goes on or is complete",
     Trigger.AWAITING_APPROVAL: "a rollout waits for somebody's approval",
-    Trigger.CAUTION: "a gate, or the canary's watch, saw what is not good enough to go on with; nothing is taken back yet",
+    Trigger.CAUTION: "a gate, or the canary's watch, saw what is not good enough to go on with; nothing is stopped",
     Trigger.HALTED: "a rollout has halted by itself and waits for a person",
     Trigger.ROLLED_BACK: "devices are being brought back (`phase` `rolling_back`); again once they are (`rolled_back`)",
     Trigger.COMPLETED: "a rollout reached all that it should",
