@@ -33,7 +33,7 @@ SECRET = "whsec-0123456789abcdef"
 class NotifyProcess:
     """The process, as bob; it can be killed and started again."""
 
-    def __init__(self, stage: Stage, config: str, user: str = "bob") -> None:
+    def __init__(self, stage: Stage, config: str, user: str) -> None:
         self._stage = stage
         self._user = user
         self._config = stage.folder / "notify.yaml"
@@ -72,13 +72,13 @@ def stack() -> Iterator[ExitStack]:
         yield made
 
 
-@pytest.fixture
-def stage(stack: ExitStack, tmp_path: Path) -> Stage:
-    return make_stage(stack, tmp_path, DEVICES)
+@pytest.fixture(params=["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+def stage(stack: ExitStack, tmp_path: Path, request: pytest.FixtureRequest) -> Stage:
+    return make_stage(stack, tmp_path, DEVICES, request.param)
 
 
-def notifying(stack: ExitStack, stage: Stage, config: str) -> NotifyProcess:
-    made = NotifyProcess(stage, config)
+def notifying(stack: ExitStack, stage: Stage, config: str, user: str = "bob") -> NotifyProcess:
+    made = NotifyProcess(stage, config, user)
     stack.callback(made.end)
     return made
 
@@ -160,7 +160,7 @@ async def test_what_happens_while_it_is_down_is_told_once_it_is_back(stack: Exit
         notify.end(signal.SIGKILL)
         await start(stage, "lab-1.1.0")
         await until_phase(stage, "rolled_back")
-        await command(stage, "quarantine", device=DEVICES[-1], reason="smells again")
+        await command(stage, "quarantine", device=DEVICES[0], reason="smells too")
         notify.start()
         await until(lambda: len(ops.requests) >= 4, notify.log.read_text)
         await pull_the_brake(stage, encode(Hold(reason="smoke", by="alice")))
@@ -187,9 +187,11 @@ def _settled(notify: NotifyProcess) -> None:
         time.sleep(0.1)
 
 
-async def test_dry_run_prints_what_it_would_send_and_sends_nothing(stack: ExitStack, stage: Stage) -> None:
+async def test_dry_run_of_a_viewer_prints_what_it_would_send_and_sends_nothing(stack: ExitStack, stage: Stage) -> None:
     ops = stack.enter_context(receiving())
-    notify = notifying(stack, stage, f'destinations:\n  ops: {{webhook: "{ops.url}", triggers: [on-brake]}}\n')
+    notify = notifying(
+        stack, stage, f'destinations:\n  ops: {{webhook: "{ops.url}", triggers: [on-brake]}}\n', "viewer"
+    )
     notify.start("--dry-run")
 
     await pull_the_brake(stage, encode(Hold(reason="smoke", by="alice")))
