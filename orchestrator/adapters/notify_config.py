@@ -33,6 +33,7 @@ from schemas.yaml_text import YamlTextError, parse_yaml
 _TEXT_LENGTH_MAX: Final = 256 * 1024
 _SECRET_BYTES_MAX: Final = 64 * 1024
 _SECRET_LENGTH_MIN: Final = 16
+_QUEUE: Final = "notify.db"
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -96,7 +97,7 @@ class NotifyBlock(StrictBlock):
     """The whole file.
 
     Attributes:
-        queue: Where what is to be sent is kept, and what was seen; ``notify.db`` beside the file if omitted.
+        queue: Where what is to be sent is kept, and what was seen; as read, it is never None.
     """
 
     destinations: Annotated[Mapping[Id, DestinationBlock], Field(min_length=1, max_length=64)]
@@ -115,10 +116,18 @@ def read_config(path: Path) -> NotifyBlock:
         raise NotifyConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     expected = "a mapping: 'destinations:', and below it for each its name"
     try:
-        return parse_yaml(text, NotifyBlock, source=str(path), expected=expected, length_max=_TEXT_LENGTH_MAX)
+        read = parse_yaml(text, NotifyBlock, source=str(path), expected=expected, length_max=_TEXT_LENGTH_MAX)
     except YamlTextError as error:
         # The line itself is not told: somebody may have written a secret there all the same.
         raise NotifyConfigError(str(error).partition("\n")[0]) from None
+    destinations = {name: _placed(block, path.parent) for name, block in read.destinations.items()}
+    return NotifyBlock(destinations=destinations, queue=path.parent / (read.queue or _QUEUE))
+
+
+def _placed(block: DestinationBlock, folder: Path) -> DestinationBlock:
+    """Return it with files that are named relative to the configuration's folder."""
+    named = {name: getattr(block, name) for name in ("webhook_file", "apprise_file", "secret_file", "ca_file")}
+    return block.model_copy(update={name: folder / place for name, place in named.items() if place is not None})
 
 
 def address_of(block: DestinationBlock, name: str, environment: Mapping[str, str]) -> str:

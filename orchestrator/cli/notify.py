@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,8 +20,6 @@ from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url
 from orchestrator.notifications.notification import Notification, to_wire
 from orchestrator.notifications.retrying import Delivered
 from orchestrator.signals import until_signalled
-
-_QUEUE: Final = "notify.db"
 
 
 def notify(
@@ -41,7 +39,7 @@ def notify(
         destinations = make_destinations(read, os.environ)
         if test is not None:
             _test(destinations, test)
-        path = None if dry_run else read.queue or config.with_name(_QUEUE)
+        path = None if dry_run else read.queue
         with Outbox(path) as outbox:
             show = _show if dry_run else None
             notifier = Notifier(broker_url(broker), destinations, outbox, clock.now, show)

@@ -37,23 +37,25 @@ def refusal(folder: Path, lines: str, environment: dict[str, str] | None = None)
 def test_destination_is_made_of_what_is_written_and_of_secrets_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "secret").touch(mode=0o600)
     (tmp_path / "secret").write_text(f"{SECRET}\n")
-    text = f"""
+    text = """
 destinations:
   ops:
-    webhook: https://hooks.example/${{TOKEN}}
-    secret_file: {tmp_path}/secret
+    webhook: https://hooks.example/${TOKEN}
+    secret_file: secret
     triggers: [on-halted, on-brake]
     rollouts: ["camera-*"]
     timeout: 5s
     give_up_after: 2h
   gate:
     webhook: http://127.0.0.1:8080/confirm
-    secret: ${{SECRET}}
+    secret: ${SECRET}
     approves: true
     answer_within: 10m
 """
-    ops, gate = make_destinations(read_config(write(tmp_path, text)), {"TOKEN": "t-1", "SECRET": SECRET})
+    read = read_config(write(tmp_path, text))
+    ops, gate = make_destinations(read, {"TOKEN": "t-1", "SECRET": SECRET})
 
+    assert read.queue == tmp_path / "notify.db"
     assert ops.transport == Webhook("https://hooks.example/t-1", SECRET.encode(), 5.0)
     assert ops.interest.triggers == {Trigger.HALTED, Trigger.BRAKE}
     assert ops.patience_seconds == 7200
