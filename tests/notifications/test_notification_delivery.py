@@ -6,84 +6,21 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.adapters import clock
-from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.certificates import Authority
-from orchestrator.adapters.courier import Courier, Desk
-from orchestrator.adapters.destinations import Destination
 from orchestrator.adapters.outbox import PER_DESTINATION_MAX, Delivery, Outbox, OutboxError
 from orchestrator.adapters.webhook import Webhook
-from orchestrator.cli.exits import NoAnswerError
-from orchestrator.cli.notifying import Notifier
-from orchestrator.notifications.confirming import Decision
-from orchestrator.notifications.notification import Notification, Trigger, to_wire
+from orchestrator.notifications.notification import to_wire
 from orchestrator.notifications.retrying import Delivered, Later, outcome_of, wait_seconds
-from orchestrator.notifications.routing import Interest
 from orchestrator.notifications.signature import is_genuine, sign
-from orchestrator.notifications.watcher import Watcher
-from schemas.codec import encode
-from schemas.messages import Reply, ReplyError
-from schemas.topics import Address, Kind
-from tests.notifications.receiver import Receiver, make_status, receiving
-
-SECRET = b"whsec-0123456789abcdef"
-NOW = 1_764_417_600.0
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
-        yield made
-
-
-@pytest.fixture
-def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    with Outbox(tmp_path / "notify.db") as made:
-        yield made
-
-
-class World:
-    """A destination, what it is asked about, and the orchestrator's side of a command."""
-
-    def __init__(self, url: str, outbox: Outbox, **changes: object) -> None:
-        self.outbox = outbox
-        self.is_open = True
-        self.replies: list[Reply | NoAnswerError] = []
-        self.commands: list[Decision] = []
-        self.unanswered: list[str] = []
-        fields: dict[str, Any] = {
-            "name": "ops", "interest": Interest(), "transport": Webhook(url, SECRET, 2.0), "patience_seconds": 3600.0,
-        }  # fmt: skip
-        desk = Desk(
-            lambda _facts: self.is_open, self.command, lambda _question, _name, why: self.unanswered.append(why)
-        )
-        self.courier = Courier(Destination(**{**fields, **changes}), outbox, desk, lambda: 1.0)
-
-    async def command(self, decision: Decision) -> Reply:
-        self.commands.append(decision)
-        reply = self.replies.pop(0) if self.replies else Reply(status="ok")
-        if isinstance(reply, NoAnswerError):
-            raise reply
-        return reply
-
-    def queue(self, notification: Notification, at: float = NOW) -> None:
-        wire = to_wire(notification)
-        self.outbox.record({}, [Delivery("ops", notification.id, notification.title, wire, at, at)])
-
-
-def question(phase: str = "awaiting_approval", ts: str = "2026-11-29T12:00:00.000Z") -> Notification:
-    watcher = Watcher()
-    address = Address(Kind.STATUS, {"rollout": "r-1"})
-    watcher.hear(address, encode(make_status()), 0.0)
-    return watcher.hear(address, encode(make_status(phase, ts=ts)), 0.0).notifications[0]
+from tests.notifications.delivery_bench import NOW, SECRET, World, question
+from tests.notifications.receiver import Receiver, receiving
 
 
 def test_signature_is_the_documented_hmac() -> None:
@@ -278,125 +215,6 @@ def test_what_waits_for_a_destination_that_is_gone_is_forgotten(outbox: Outbox) 
 def test_two_processes_never_send_from_one_queue(tmp_path: Path, outbox: Outbox) -> None:
     with pytest.raises(OutboxError, match="another process"):
         Outbox(tmp_path / "notify.db")
-
-
-@pytest.mark.parametrize(("said", "verb"), [("go", "approve"), ("stop", "reject")])
-async def test_answer_becomes_a_command_bound_to_wave_and_plan(
-    said: str, verb: str, receiver: Receiver, outbox: Outbox
-) -> None:
-    world = World(receiver.url, outbox, approves=True)
-    world.queue(question())
-    receiver.answers = [(200, json.dumps({"decision": said, "reason": "ticket 7\n", "more": 1}).encode())]
-
-    await world.courier.step(NOW)
-
-    body = {"rollout": "r-1", "wave": "canary", "plan": "a" * 64, "reason": "ops: ticket 7\\n"}
-    assert world.commands == [Decision(verb, body)]  # type: ignore[arg-type] # one of the two
-    assert outbox.next_due("ops") is None
-    assert world.unanswered == []
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"", b"ok", b"true", b"[]", b'{"decision": "GO"}', b'{"decision": true}', b'{"go": true}',
-        b'{"decision": "wait"}', b'{"decision": "go", "decision": "stop"}', b'{"decision": "go", "reason": 1}',
-    ],
-)  # fmt: skip
-async def test_what_is_no_clear_answer_approves_nothing_and_is_asked_again_until_its_time_is_over(
-    answer: bytes, receiver: Receiver, outbox: Outbox
-) -> None:
-    world = World(receiver.url, outbox, approves=True, patience_seconds=11.0, ask_again_seconds=3.0)
-    world.queue(question())
-    receiver.usual = (200, answer)
-
-    now, asked = NOW, []
-    while await world.courier.step(now):
-        asked.append(now - NOW)
-        now = outbox.next_due("ops") or now
-
-    assert asked == [0.0, 3.0, 6.0, 9.0, 11.0]
-    assert world.commands == []
-    assert len(world.unanswered) == 1
-    assert "not within 11 s" in world.unanswered[0]
-
-
-async def test_nobody_is_asked_about_what_is_decided_already(receiver: Receiver, outbox: Outbox) -> None:
-    world = World(receiver.url, outbox, approves=True)
-    world.queue(question())
-    world.is_open = False
-
-    await world.courier.step(NOW)
-
-    assert receiver.requests == []
-    assert outbox.next_due("ops") is None
-    assert world.unanswered == []
-
-
-async def test_answer_that_comes_when_a_person_has_decided_is_dropped(receiver: Receiver, outbox: Outbox) -> None:
-    world = World(receiver.url, outbox, approves=True)
-    world.queue(question())
-    receiver.answers = [(200, b'{"decision": "stop"}')]
-    receiver.before = lambda: setattr(world, "is_open", False)
-
-    await world.courier.step(NOW)
-
-    assert len(receiver.requests) == 1
-    assert world.commands == []
-    assert outbox.next_due("ops") is None
-
-
-def refusal(code: str) -> Reply:
-    return Reply(status="error", error=ReplyError.model_validate({"code": code, "message": f"because of {code}"}))
-
-
-def test_everybody_else_hears_of_a_question_without_an_answer(outbox: Outbox) -> None:
-    names = {"ops": frozenset({Trigger.AWAITING_APPROVAL}), "quiet": frozenset({Trigger.HALTED})}
-    others = [Destination(name, Interest(wanted), Webhook("", None, 1.0), 60.0) for name, wanted in names.items()]
-    gate = Destination(
-        "gate", Interest(frozenset({Trigger.AWAITING_APPROVAL})), Webhook("", None, 1.0), 60.0, approves=True
-    )
-    notifier = Notifier(BrokerUrl.parse("mqtt://127.0.0.1"), [*others, gate], outbox, lambda: NOW)
-
-    notifier._unanswered(question().model_copy(update={"confirm": True}), "gate", "not within 60 s")
-    notifier._unanswered(question().model_copy(update={"confirm": True}), "gate", "not within 60 s")
-
-    told = outbox.due("ops", NOW)
-    assert told is not None
-    notification = Notification.model_validate_json(told.body)
-    assert notification.title == "r-1 awaits approval after canary; gate does not decide it"
-    assert notification.text.startswith("gate gave no answer that counts: not within 60 s. A person must decide.")
-    assert (notification.confirm, notification.id == question().id) == (False, False)
-    outbox.done(told)
-    assert [outbox.due(name, NOW) for name in ("ops", "quiet", "gate")] == [None, None, None]
-
-
-async def test_orchestrator_that_is_silent_or_sees_the_gate_fail_just_now_is_asked_again_with_a_new_answer(
-    receiver: Receiver, outbox: Outbox
-) -> None:
-    world = World(receiver.url, outbox, approves=True)
-    world.queue(question())
-    receiver.usual = (200, b'{"decision": "go"}')
-    world.replies = [NoAnswerError("no answer"), refusal("conflict")]
-
-    for number in range(3):
-        assert await world.courier.step(NOW + 30 * number)
-        assert not await world.courier.step(NOW + 30 * number)
-
-    assert len(receiver.requests) == len(world.commands) == 3
-    assert outbox.next_due("ops") is None
-
-
-async def test_refusal_for_good_ends_the_question_and_people_are_told(receiver: Receiver, outbox: Outbox) -> None:
-    world = World(receiver.url, outbox, approves=True)
-    world.queue(question())
-    receiver.usual = (200, b'{"decision": "go"}')
-    world.replies = [refusal("four_eyes")]
-
-    await world.courier.step(NOW)
-
-    assert outbox.next_due("ops") is None
-    assert world.unanswered == ["it says go, and the orchestrator refuses: because of four_eyes"]
 
 
 def test_killed_while_it_records_the_queue_and_the_memory_agree(tmp_path: Path) -> None:
