@@ -47,7 +47,7 @@ from orchestrator.core.observe import observe
 from orchestrator.core.operator import decide_command
 from orchestrator.core.progress import step, stop_soaks
 from orchestrator.core.replies import make_grant, make_wait, refused_command
-from orchestrator.core.reports import decide_announced, decide_proven, decide_reported
+from orchestrator.core.reports import decide_announced, decide_proven, decide_reported, decide_withdrawn
 from orchestrator.core.restoring import decide_restored, number_above
 from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.core.silence import decide_frozen, observe_silence
@@ -417,8 +417,9 @@ class Engine:
         if isinstance(decision, Wait):
             self.state.grant_seq += 1  # A refusal is no fact; its number only has to be new.
             grant = make_wait(self.state, device, given.ready, decision, now)
-            proven = self._commit(decide_proven(self.state, device.id, decision), now)
-            return [*proven, *self._publisher.publish(self.state, [SendGrant(grant)], now)]
+            known = decide_proven(self.state, device.id, decision)
+            known += decide_withdrawn(self.state, device.id, given.ready, decision)
+            return [*self._commit(known, now), *self._publisher.publish(self.state, [SendGrant(grant)], now)]
         committed = self._commit([decision], now)
         grant = make_grant(self.state, device, given.ready, decision, now)
         return [*committed, *self._publisher.publish(self.state, [SendGrant(grant)], now)]

@@ -9,10 +9,11 @@ from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.grants import Wait, WaitReason
 from orchestrator.core.inventory import Device, lasting
 from orchestrator.core.members import Member, Progress
+from orchestrator.core.orders import order
 from orchestrator.core.overdue import retry
-from orchestrator.core.rollout import WATCHING, Phase, Rollout
+from orchestrator.core.rollout import TERMINAL, WATCHING, Phase, Rollout
 from orchestrator.core.state import State
-from schemas.messages import Info, Reported
+from schemas.messages import Info, Ready, Reported
 
 
 def decide_announced(state: State, name: str, info: Info, enrolment: Enrolment = OPEN) -> list[e.AnyEvent]:
@@ -34,6 +35,17 @@ def decide_proven(state: State, name: str, wait: Wait) -> list[e.AnyEvent]:
     if rollout.members[name].progress is not Progress.GRANTED:
         return []
     return [e.DeviceProven(rollout=rollout.id, device=name, generation=device.generation)]
+
+
+def decide_withdrawn(state: State, name: str, ready: Ready, wait: Wait) -> list[e.AnyEvent]:
+    """Take back the order of a device that asks to begin when its rollout is over: its grant was lost on the way."""
+    device = state.devices[name]
+    if wait.reason is not WaitReason.ROLLOUT_STOPPED or ready.step != "activate" or device.rollout is None:
+        return []
+    rollout = state.rollouts[device.rollout]
+    if rollout.phase not in TERMINAL or rollout.members[name].progress is not Progress.GRANTED:
+        return []
+    return order(state, rollout, "hold", [name])
 
 
 def decide_reported(state: State, name: str, reported: Reported, now: float) -> list[e.AnyEvent]:

@@ -369,3 +369,17 @@ def test_a_ready_of_a_device_that_was_ordered_nothing_is_counted_and_not_answere
     assert bench.say(Kind.READY, ready(bench, generation=1), device=CANARY) == []
     assert bench.say(Kind.READY, ready(bench, generation=1), device="stranger") == []
     assert bench.engine.tally.refused_by_reason == {"ready_without_order": 2}
+
+
+def test_order_of_a_device_whose_grant_was_lost_is_taken_back_when_its_rollout_is_over() -> None:
+    bench = Bench()
+    bench.start()
+    bench.ask(CANARY, "activate")
+    assert bench.state.rollouts["r-001"].members[CANARY].progress is Progress.GRANTED
+    bench.command("abort", rollout="r-001")
+    assert bench.state.devices[CANARY].action == "install", "it may have its grant, and finishes by itself then"
+
+    bench.ask(CANARY, "activate")
+
+    assert bench.state.devices[CANARY].action == "hold"
+    assert bench.state.rollouts["r-001"].members[CANARY].progress is Progress.HELD
