@@ -4,8 +4,9 @@ The content is all files of a manifest, one behind the other, in its order. The 
 named by its own digest in the signed manifest, so where it and its chunks come from does not matter. Whoever has a
 chunk gives it in its stored form: deflated where that is smaller, else as it is. The length tells which.
 
-A chunk list is binary, because digests do not compress and a device may hold several: eight letters, then 36 bytes for
-each chunk, its digest and its size.
+A chunk list is binary, because digests do not compress and a device may hold several: eight letters, then 40 bytes for
+each chunk, its digest, its size and how many bytes its publisher's stored form has. The last says beforehand what a
+fetch will cost; whoever has no such form gives the chunk as it is.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ CHUNK_BYTES_MAX: Final = 256 * 1024
 CHUNKS_MAX: Final = 2**17
 """Eight gibibytes of chunks of the usual size."""
 _MAGIC: Final = b"tgchunk1"
-_ROW: Final = struct.Struct(">32sI")
+_ROW: Final = struct.Struct(">32sII")
 CHUNK_LIST_BYTES_MAX: Final = len(_MAGIC) + CHUNKS_MAX * _ROW.size
 _DEFLATE_LEVEL: Final = 9
 
@@ -35,10 +36,11 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A chunk where it stands in the content."""
+    """A chunk where it stands in the content, and how many bytes its stored form has."""
 
     chunk: Chunk
     offset_bytes: int
+    stored_bytes: int
 
 
 def name_chunk(data: bytes) -> Chunk:
@@ -46,9 +48,11 @@ def name_chunk(data: bytes) -> Chunk:
     return Chunk(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def write_chunk_list(chunks: Iterable[Chunk]) -> bytes:
-    """Return the chunk list of content that is cut into ``chunks``, the same bytes for the same cut."""
-    return _MAGIC + b"".join(_ROW.pack(bytes.fromhex(each.sha256), each.size_bytes) for each in chunks)
+def write_chunk_list(pieces: Iterable[tuple[Chunk, int]]) -> bytes:
+    """Return the chunk list of content that is cut into ``pieces``, each with the size of its stored form."""
+    return _MAGIC + b"".join(
+        _ROW.pack(bytes.fromhex(chunk.sha256), chunk.size_bytes, stored_bytes) for chunk, stored_bytes in pieces
+    )
 
 
 def read_chunk_list(data: bytes, content_bytes: int) -> tuple[Place, ...]:
@@ -61,12 +65,13 @@ def read_chunk_list(data: bytes, content_bytes: int) -> tuple[Place, ...]:
     if not data.startswith(_MAGIC) or len(rows) % _ROW.size or len(data) > CHUNK_LIST_BYTES_MAX:
         raise DecodeError("it is no chunk list")
     places: list[Place] = []
-    sizes: dict[bytes, int] = {}
+    known: dict[bytes, tuple[int, int]] = {}
     end = 0
-    for digest, size_bytes in _ROW.iter_unpack(rows):
-        if not 0 < size_bytes <= CHUNK_BYTES_MAX or sizes.setdefault(digest, size_bytes) != size_bytes:
+    for digest, size_bytes, stored_bytes in _ROW.iter_unpack(rows):
+        sizes = size_bytes, stored_bytes
+        if not 0 < stored_bytes <= size_bytes <= CHUNK_BYTES_MAX or known.setdefault(digest, sizes) != sizes:
             raise DecodeError(f"chunk {len(places)} of a chunk list has no size that can be")
-        places.append(Place(Chunk(digest.hex(), size_bytes), end))
+        places.append(Place(Chunk(digest.hex(), size_bytes), end, stored_bytes))
         end += size_bytes
     if end != content_bytes:
         raise DecodeError(f"a chunk list is about {end} bytes, and its files have {content_bytes}")

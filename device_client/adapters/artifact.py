@@ -108,7 +108,7 @@ class Artifacts:
         manifest = self._open_manifest(source)
         archive = self._archive_path(manifest)
         if not archive.is_file() and self._has_space_for_content(manifest):
-            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress)
+            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress, self._archive_bytes(manifest))
             if receipt is not None:
                 return receipt
         self._make_space(manifest, archive)
@@ -239,6 +239,12 @@ class Artifacts:
         """Say whether there is room for its files twice, in staging and in a slot; else the archive takes less."""
         needed_bytes = 2 * manifest.unpacked_bytes - self._chunked.there_bytes(manifest)
         return shutil.disk_usage(self._slots.root).free >= needed_bytes
+
+    def _archive_bytes(self, manifest: Manifest) -> int | None:
+        """Return what fetching the archive takes; None if there is no room for it."""
+        needed_bytes = 2 * manifest.artifact.size_bytes + manifest.unpacked_bytes
+        is_room = shutil.disk_usage(self._slots.root).free >= needed_bytes
+        return manifest.artifact.size_bytes if is_room else None
 
     def _make_space(self, manifest: Manifest, archive: Path) -> None:
         """Want room for the archive, and give up chunks if there is none beside them."""

@@ -36,8 +36,10 @@ class Content:
         self._path = path
         self._places = places
         self._offsets: dict[Chunk, list[int]] = {}
+        self._stored_bytes: dict[Chunk, int] = {}
         for place in places:
             self._offsets.setdefault(place.chunk, []).append(place.offset_bytes)
+            self._stored_bytes[place.chunk] = place.stored_bytes
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self._unsynced_bytes = 0
         self._guard = threading.Lock()
@@ -46,6 +48,10 @@ class Content:
     def chunks(self) -> Iterable[Chunk]:
         """All that it needs, each once."""
         return self._offsets.keys()
+
+    def stored_bytes(self, chunk: Chunk) -> int:
+        """Return what fetching ``chunk`` takes, as its publisher has it."""
+        return self._stored_bytes[chunk]
 
     def find(self, go_on: Callable[[], None]) -> set[Chunk]:
         """Read all that is there and return the chunks that are whole."""

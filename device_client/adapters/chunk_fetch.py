@@ -38,11 +38,16 @@ class Receipt:
         )
 
 
+class DearError(Exception):
+    """The chunks that are missing take more bytes than the caller wants."""
+
+
 def gather(
     content: Content,
     slots: Sequence[SlotChunks],
     sources: Sources,
     *,
+    fetch_bytes_max: int | None = None,
     is_cancelled: Callable[[], bool],
     on_progress: Callable[[float], None],
 ) -> Receipt:
@@ -52,11 +57,14 @@ def gather(
         content: What is there of it stays.
         slots: Looked at before anybody is asked.
         sources: Asked for the rest, by several threads.
+        fetch_bytes_max: What the rest may take, in stored form, by the chunk list and the lists of the slots; None:
+            whatever it takes.
         is_cancelled: Asked again and again.
-        on_progress: Told, in percent, how much of what no slot has is there.
+        on_progress: Told, in percent, how much of what no slot has is there, by stored bytes.
 
     Raises:
         ChunkMissingError: Nobody has a chunk.
+        DearError: More than ``fetch_bytes_max``; nothing is changed then.
         CancelledError: ``is_cancelled`` said so.
         OSError: The disk's fault.
     """
@@ -67,6 +75,9 @@ def gather(
 
     receipt = Receipt()
     there = content.find(go_on)
+    lacking = [each for each in content.chunks if not any(each in slot for slot in slots)]
+    if fetch_bytes_max is not None and _cost(content, (each for each in lacking if each not in there)) > fetch_bytes_max:
+        raise DearError
     missing: list[Chunk] = []
     for chunk in content.chunks:
         go_on()
@@ -76,10 +87,14 @@ def gather(
             receipt.content_bytes[origin] += chunk.size_bytes
         else:
             missing.append(chunk)
-    had = sum(each.size_bytes for each in there if not any(each in slot for slot in slots))
-    work = _Work(content, sources, receipt, missing, had_bytes=had, go_on=go_on, on_progress=on_progress)
+    had_bytes = _cost(content, (each for each in lacking if each in there))
+    work = _Work(content, sources, receipt, missing, had_bytes=had_bytes, go_on=go_on, on_progress=on_progress)
     work.do()
     return receipt
+
+
+def _cost(content: Content, chunks: Iterable[Chunk]) -> int:
+    return sum(map(content.stored_bytes, chunks))
 
 
 def _copy(chunk: Chunk, content: Content, slots: Iterable[SlotChunks]) -> str | None:
@@ -109,7 +124,7 @@ class _Work:
         self._count = len(missing)
         self._missing: Iterator[Chunk] = iter(missing)
         self._done_bytes = had_bytes
-        self._all_bytes = had_bytes + sum(each.size_bytes for each in missing)
+        self._all_bytes = had_bytes + _cost(content, missing)
         self._asked_go_on, self._on_progress = go_on, on_progress
         self._guard = threading.Lock()
         self._failure: BaseException | None = None
@@ -127,7 +142,7 @@ class _Work:
     def _work(self) -> None:
         try:
             while (chunk := self._next()) is not None:
-                brought = self._sources.bring(chunk, self._go_on)
+                brought = self._sources.bring(chunk, self._go_on, self._content.stored_bytes(chunk))
                 self._content.write(chunk, brought.data)
                 self._note(chunk, brought.origin, brought.carried_bytes)
         except BaseException as failure:  # noqa: BLE001 - raised by the thread that waits
@@ -147,5 +162,5 @@ class _Work:
         with self._guard:
             self._receipt.content_bytes[origin] += chunk.size_bytes
             self._receipt.carried_bytes[origin] += carried_bytes
-            self._done_bytes += chunk.size_bytes
+            self._done_bytes += self._content.stored_bytes(chunk)
             self._on_progress(100 * self._done_bytes / self._all_bytes)

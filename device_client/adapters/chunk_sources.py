@@ -131,14 +131,20 @@ class Sources:
             for number, source in enumerate(sources, start=1)
         ]
 
-    def bring(self, chunk: Chunk, go_on: GoOn) -> Brought:
+    def bring(self, chunk: Chunk, go_on: GoOn, stored_bytes: int | None = None) -> Brought:
         """Return ``chunk``, proven, from the first source that gives it.
+
+        Args:
+            chunk: The name.
+            go_on: Asked again and again.
+            stored_bytes: What its stored form has, where a list says so; another one is refused, but for the bytes as
+                they are.
 
         Raises:
             ChunkMissingError: None of them does. What ``go_on`` raises comes out too.
         """
         for standing in self._standings:
-            brought = _ask(standing, chunk, go_on)
+            brought = _ask(standing, chunk, go_on, stored_bytes)
             if brought is not None:
                 return brought
         said = "; ".join(each.said for each in self._standings if each.said) or "no source has it"
@@ -151,7 +157,7 @@ class Sources:
             standing.source.close()
 
 
-def _ask(standing: _Standing, chunk: Chunk, go_on: GoOn) -> Brought | None:
+def _ask(standing: _Standing, chunk: Chunk, go_on: GoOn, stored_bytes: int | None) -> Brought | None:
     """Return ``chunk`` from one source; None if it does not have it or is not asked any more."""
 
     def go_on_in_time() -> None:
@@ -163,7 +169,7 @@ def _ask(standing: _Standing, chunk: Chunk, go_on: GoOn) -> Brought | None:
     while standing.is_asked:
         try:
             stored = standing.source.get(chunk, go_on_in_time)
-            data = from_stored(stored, chunk)
+            data = _open(stored, chunk, stored_bytes)
         except ChunkAbsentError as absence:
             standing.said = str(absence)
             return None
@@ -175,6 +181,12 @@ def _ask(standing: _Standing, chunk: Chunk, go_on: GoOn) -> Brought | None:
         else:
             return Brought(data, standing.source.name, len(stored))
     return None
+
+
+def _open(stored: bytes, chunk: Chunk, stored_bytes: int | None) -> bytes:
+    if stored_bytes is not None and len(stored) not in (stored_bytes, chunk.size_bytes):
+        raise DecodeError(f"chunk {chunk.sha256[:12]} is given in {len(stored)} bytes, and its list says {stored_bytes}")
+    return from_stored(stored, chunk)
 
 
 def _pause(seconds: float, go_on: GoOn) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from device_client.adapters.chunk_content import Content, has_files
-from device_client.adapters.chunk_fetch import Receipt, gather
+from device_client.adapters.chunk_fetch import DearError, Receipt, gather
 from device_client.adapters.chunk_http import HttpChunks, chunk_bases
 from device_client.adapters.chunk_slots import SlotChunks, keep_with_slot
 from device_client.adapters.chunk_sources import USUAL, ChunkMissingError, ChunkSource, GoOn, Sources, Tolerance
@@ -56,8 +56,17 @@ class Chunked:
         source: Source,
         is_cancelled: Callable[[], bool],
         on_progress: Callable[[float], None],
+        archive_bytes: int | None = None,
     ) -> Receipt | None:
         """Leave the whole content in staging and return where it came from; None: it is not to be had in pieces.
+
+        Args:
+            manifest: Which content.
+            source: Of the order.
+            is_cancelled: Asked again and again.
+            on_progress: Told a percentage of what is to be fetched.
+            archive_bytes: What the archive would take instead; chunks are not fetched when it takes less by more than a
+                tenth, since they are gone on with after any interruption, and one release may have the next one's.
 
         Raises:
             StepError: It may be had later, or the disk's fault; when it is full, what was fetched is given up.
@@ -80,7 +89,9 @@ class Chunked:
             sources = Sources(found, manifest.chunks.size_bytes + manifest.unpacked_bytes, self._tolerance)
             try:
                 places = self._places(manifest, manifest.chunks, sources, go_on)
-                return None if places is None else self._gather(manifest, places, sources, is_cancelled, on_progress)
+                if places is None:
+                    return None
+                return self._gather(manifest, places, sources, is_cancelled, on_progress, archive_bytes)
             finally:
                 sources.close()
         except OSError as error:
@@ -155,13 +166,24 @@ class Chunked:
         sources: Sources,
         is_cancelled: Callable[[], bool],
         on_progress: Callable[[float], None],
+        archive_bytes: int | None,
     ) -> Receipt | None:
         whole, part = self._paths(manifest)
         slots = [SlotChunks(self._slots.folder(name)) for name in SLOT_NAMES]
         content = Content(part, places)
         try:
-            receipt = gather(content, slots, sources, is_cancelled=is_cancelled, on_progress=on_progress)
+            receipt = gather(
+                content,
+                slots,
+                sources,
+                fetch_bytes_max=None if archive_bytes is None else archive_bytes * 10 // 9,
+                is_cancelled=is_cancelled,
+                on_progress=on_progress,
+            )
             content.finish(whole)
+        except DearError:
+            _log.info("chunks.dear archive_bytes=%d", archive_bytes)
+            return None
         except ChunkMissingError as error:
             if error.may_pass:
                 raise StepError(ErrorCode.DOWNLOAD_FAILED, str(error)) from error

@@ -6,7 +6,7 @@ from. So another version of the library costs sharing at most.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +55,7 @@ def list_chunks(content: bytes) -> tuple[ChunkList | None, bytes]:
         return None, b""
     if len(chunks) > CHUNKS_MAX:
         raise ReleaseError(f"{len(chunks)} chunks, at most {CHUNKS_MAX} are allowed; build it with --no-chunks")
-    written = write_chunk_list(chunks)
+    written = write_chunk_list(_with_stored(chunks, content))
     named = name_chunk(written)
     return ChunkList(sha256=named.sha256, size_bytes=named.size_bytes), written
 
@@ -76,20 +76,49 @@ def keep_chunks(folder: Path, said: ChunkList, chunk_list: bytes, content: bytes
     folder.mkdir(parents=True, exist_ok=True)
     view = memoryview(content)
     pieces = {each.chunk: view[each.offset_bytes : each.offset_bytes + each.chunk.size_bytes] for each in places}
-    missing = [chunk for chunk in pieces if not (folder / chunk.sha256).exists()]
+    stored_bytes = {each.chunk: each.stored_bytes for each in places}
+    missing = [chunk for chunk in pieces if not _is_kept(folder / chunk.sha256, chunk, stored_bytes[chunk])]
     for chunk in missing:
         if name_chunk(bytes(pieces[chunk])) != chunk:
             raise ReleaseError("its chunk list is about other files; build the release again")
-    _write_all(folder, [(chunk.sha256, bytes(pieces[chunk])) for chunk in missing])
-    _write_all(folder, [(said.sha256, chunk_list)])  # behind what it names
+    _write_all(
+        folder, ((each.sha256, _stored(folder, each, pieces[each], stored_bytes[each])) for each in missing)
+    )
+    _write_all(folder, [(said.sha256, to_stored(chunk_list))])  # behind what it names
 
 
-def _write_all(folder: Path, named: Sequence[tuple[str, bytes]]) -> None:
-    """Put each under its name in its stored form; a power cut leaves it whole or away."""
-    for name, data in named:
+def _with_stored(chunks: Sequence[Chunk], content: bytes) -> Iterator[tuple[Chunk, int]]:
+    sizes: dict[Chunk, int] = {}
+    start = 0
+    for chunk in chunks:
+        end = start + chunk.size_bytes
+        if chunk not in sizes:
+            sizes[chunk] = len(to_stored(content[start:end]))
+        yield chunk, sizes[chunk]
+        start = end
+
+
+def _is_kept(path: Path, chunk: Chunk, stored_bytes: int) -> bool:
+    return path.exists() and path.stat().st_size in (stored_bytes, chunk.size_bytes)
+
+
+def _stored(folder: Path, chunk: Chunk, piece: memoryview, stored_bytes: int) -> bytes:
+    """Return a stored form of the size that is listed.
+
+    Another zlib deflates to another size. Then, or where a list of before says another one already, the chunk is kept
+    as it is, which fits every list.
+    """
+    data = bytes(piece)
+    stored = to_stored(data)
+    return stored if len(stored) == stored_bytes and not (folder / chunk.sha256).exists() else data
+
+
+def _write_all(folder: Path, named: Iterable[tuple[str, bytes]]) -> None:
+    """Put each under its name; a power cut leaves it whole or away."""
+    for name, stored in named:
         pending = folder / f"{name}.pending"
         with pending.open("wb") as file:
-            file.write(to_stored(data))
+            file.write(stored)
             file.flush()
             os.fsync(file.fileno())
         pending.replace(folder / name)

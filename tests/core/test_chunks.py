@@ -25,17 +25,21 @@ from schemas.manifest import ChunkList, Manifest
 from tests.core.test_manifest import make_manifest
 
 A, B = name_chunk(b"a" * 100), name_chunk(b"b" * 50)
-LIST = write_chunk_list([A, B, A])
+LIST = write_chunk_list([(A, 12), (B, 50), (A, 12)])
 
 
-def row(size_bytes: int, digest: bytes = b"d" * 32) -> bytes:
-    return struct.pack(">32sI", digest, size_bytes)
+def row(size_bytes: int, digest: bytes = b"d" * 32, stored_bytes: int = 1) -> bytes:
+    return struct.pack(">32sII", digest, size_bytes, stored_bytes)
 
 
 def test_list_says_where_each_chunk_stands() -> None:
     places = read_chunk_list(LIST, 250)
 
-    assert [(each.chunk, each.offset_bytes) for each in places] == [(A, 0), (B, 100), (A, 150)]
+    assert [(each.chunk, each.offset_bytes, each.stored_bytes) for each in places] == [
+        (A, 0, 12),
+        (B, 100, 50),
+        (A, 150, 12),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -49,14 +53,19 @@ def test_list_says_where_each_chunk_stands() -> None:
         LIST[:8] + row(0) + LIST[8:],
         LIST[:8] + row(CHUNK_BYTES_MAX + 1) + row(2**32 - 1),
         LIST + row(1),
-        LIST[:-36],
-        write_chunk_list([A, B, Chunk(A.sha256, 99)]) + row(1),
+        LIST[:-40],
+        write_chunk_list([(A, 12), (B, 50), (Chunk(A.sha256, 99), 12)]) + row(1),
+        write_chunk_list([(A, 12), (B, 50), (A, 13)]),
+        write_chunk_list([(A, 12), (B, 51), (A, 12)]),
+        write_chunk_list([(A, 12), (B, 0), (A, 12)]),
+        write_chunk_list([(A, 12), (B, 2**32 - 1), (A, 12)]),
         b"tgchunk1" + row(1) * (CHUNKS_MAX + 1),
         b'{"chunks": []}',
     ],
     ids=[
         "nothing", "half_a_word", "another_kind", "cut", "a_byte_more", "chunk_of_nothing", "chunk_too_large",
-        "a_chunk_more", "a_chunk_less", "one_name_of_two_sizes", "too_many", "json",
+        "a_chunk_more", "a_chunk_less", "one_name_of_two_sizes", "one_name_stored_twice", "stored_is_more_than_it",
+        "stored_is_nothing", "stored_is_beyond_all", "too_many", "json",
     ],
 )  # fmt: skip
 def test_list_that_is_wrong_or_about_other_content_is_refused(data: bytes) -> None:

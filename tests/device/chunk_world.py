@@ -22,7 +22,7 @@ from device_client.adapters.slots import Slots
 from device_client.adapters.trust import PinnedKeys
 from device_client.core.effects import Source
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
-from schemas.chunks import Place, name_chunk, read_chunk_list
+from schemas.chunks import Place, name_chunk, read_chunk_list, to_stored, write_chunk_list
 from schemas.messages import ArtifactRef, ManifestRef, SlotName
 from tests.device.device_driver import unpack_here
 from tests.device.device_world import CHECK, RELEASE_KEY, public, sha256
@@ -169,6 +169,10 @@ def source_of(built: BuiltRelease, *urls: str) -> Source:
         built.manifest.target_version,
         0,
     )
+
+
+def list_of(*pieces: bytes) -> bytes:
+    return write_chunk_list((name_chunk(piece), len(to_stored(piece))) for piece in pieces)
 
 
 def places_of(built: BuiltRelease) -> tuple[Place, ...]:

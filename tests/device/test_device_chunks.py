@@ -15,11 +15,11 @@ from device_client.adapters.chunk_http import HttpChunks, chunk_bases
 from device_client.adapters.chunk_slots import CHUNK_LIST, FILES, SlotChunks
 from device_client.adapters.chunk_sources import ChunkAbsentError, ChunkFailedError, GoOn, Sources, Tolerance
 from device_client.adapters.failure import CancelledError, StepError
-from schemas.chunks import Chunk, name_chunk, to_stored, write_chunk_list
+from schemas.chunks import Chunk, from_stored, name_chunk, to_stored, write_chunk_list
 from schemas.codec import encode
 from schemas.dsse import MANIFEST_TYPE, seal
 from schemas.manifest import ChunkList
-from tests.device.chunk_world import HURRIED, Exchange, World, made_world, make_built, places_of, source_of
+from tests.device.chunk_world import HURRIED, Exchange, World, list_of, made_world, make_built, places_of, source_of
 from tests.device.device_world import CHECK, RELEASE_KEY, sha256
 
 
@@ -131,6 +131,76 @@ def test_slot_gives_every_chunk_that_its_list_names(world: World) -> None:
         data = slot.get(place.chunk)
         assert data is not None
         assert name_chunk(data) == place.chunk
+
+
+def sign_deflated_to(world: World, stored_bytes: int) -> None:
+    """Let the list say, of each chunk, that its stored form has so many bytes."""
+    places = places_of(world.built["1.1.0"])
+    sign_with(world, write_chunk_list((each.chunk, min(stored_bytes, each.chunk.size_bytes)) for each in places))
+
+
+def test_archive_is_taken_where_it_is_smaller_than_what_is_missing(world: World) -> None:
+    built = world.built["1.1.0"]
+    bytes_min = sum({each.chunk: each.stored_bytes for each in places_of(built)}.values())
+    artifact = built.manifest.artifact.model_copy(update={"size_bytes": bytes_min * 9 // 10 - 2})
+    manifest = built.manifest.model_copy(update={"artifact": artifact})
+    receipts = [
+        world.artifacts._chunked.fetch(
+            built.manifest, world.source(), lambda: False, lambda _: None, artifact_bytes
+        )
+        for artifact_bytes in (manifest.artifact.size_bytes, None)
+    ]
+
+    assert receipts[0] is None
+    assert receipts[1] is not None, "where there is no room for it, chunks are fetched whatever they take"
+
+
+def test_archive_is_not_taken_where_the_old_version_has_most(world: World) -> None:
+    world.with_old_version()
+    new = world.new_chunks()
+    needed_bytes = sum({e.chunk: e.stored_bytes for e in places_of(world.built["1.1.0"]) if e.chunk.sha256 in new}.values())
+    world.fetch()  # for the manifest
+    world.artifacts._chunked.give_up(world.built["1.1.0"].manifest)
+
+    def fetch(archive_bytes: int) -> object:
+        manifest = world.built["1.1.0"].manifest
+        return world.artifacts._chunked.fetch(manifest, world.source(), lambda: False, lambda _: None, archive_bytes)
+
+    assert fetch(needed_bytes * 9 // 10 - 2) is None
+    assert fetch(needed_bytes) is not None
+
+
+def test_list_that_lies_about_stored_sizes_costs_the_chunks_and_nothing_else(world: World) -> None:
+    sign_deflated_to(world, 7)
+
+    assert world.install() is None, "what comes is not what the list says, so the archive is taken"
+    assert world.holds("green", "1.1.0")
+    assert sum(world.registry.chunks_asked().values()) <= 1 + 3 + 4
+
+
+def test_list_that_says_that_all_is_stored_as_it_is_makes_the_archive_cheaper(world: World) -> None:
+    sign_deflated_to(world, 2**20)
+    manifest = world.built["1.1.0"].manifest
+    assert manifest.artifact.size_bytes * 10 // 9 < manifest.unpacked_bytes
+
+    assert world.install() is None
+    assert sum(world.registry.chunks_asked().values()) == 1
+    assert world.holds("green", "1.1.0")
+
+
+def test_chunk_that_a_source_gives_as_it_is_fits_every_list(world: World) -> None:
+    contents = {e.chunk.sha256: e.chunk for e in places_of(world.built["1.1.0"])}
+
+    def disturb(exchange: Exchange) -> bool:
+        chunk = contents.get(exchange.path.rpartition("/")[2])
+        if chunk is not None and exchange.body is not None:
+            exchange.say(200, from_stored(exchange.body, chunk))
+        return chunk is not None
+
+    world.registry.disturb = disturb
+
+    assert world.install() is not None
+    assert world.holds("green", "1.1.0")
 
 
 def test_release_with_a_list_that_nobody_has_is_fetched_as_an_archive(world: World) -> None:
@@ -409,7 +479,7 @@ def test_release_of_empty_files_is_fetched_as_an_archive(world: World) -> None:
     (world.store / "artifacts" / world.built["1.1.0"].manifest.artifact.sha256).write_bytes(
         world.built["1.1.0"].artifact
     )
-    sign_with(world, write_chunk_list([]))
+    sign_with(world, list_of())
 
     assert world.install() is None
 
@@ -438,13 +508,13 @@ def sign_with(world: World, chunk_list: bytes, *chunks: bytes) -> None:
 def test_signed_list_of_other_content_is_of_no_use(world: World) -> None:
     size = world.built["1.1.0"].manifest.unpacked_bytes
     pieces = [bytes([number]) * min(200_000, size - start) for number, start in enumerate(range(0, size, 200_000))]
-    sign_with(world, write_chunk_list(map(name_chunk, pieces)), *pieces)
+    sign_with(world, list_of(*pieces), *pieces)
 
     assert world.install() is None, "the archive is taken"
     assert world.holds("green", "1.1.0")
 
 
-@pytest.mark.parametrize("chunk_list", [b"", b"junk", write_chunk_list([name_chunk(b"x")])])
+@pytest.mark.parametrize("chunk_list", [b"", b"junk", list_of(b"x")])
 def test_signed_list_that_is_none_is_of_no_use(world: World, chunk_list: bytes) -> None:
     sign_with(world, chunk_list)
 

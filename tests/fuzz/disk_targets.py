@@ -165,7 +165,8 @@ def _snapshot_seeds() -> list[bytes]:
 def _chunk_list(payload: bytes) -> None:
     """What is read stands for the very bytes."""
     places = read_chunk_list(payload, _CHUNKED_BYTES)
-    assert write_chunk_list(each.chunk for each in places) == payload
+    assert write_chunk_list((each.chunk, each.stored_bytes) for each in places) == payload
+    assert all(0 < each.stored_bytes <= each.chunk.size_bytes for each in places)
     assert sum(each.chunk.size_bytes for each in places) == _CHUNKED_BYTES
 
 
@@ -178,7 +179,7 @@ DISK: Final[dict[str, Target]] = {
     "archive-tar": _archive("tar"),
     "archive-gzip": _archive("tar.gz"),
     "archive-zstd": _archive("tar.zst"),
-    "chunk-list": Target(_chunk_list, (DecodeError,), lambda: [write_chunk_list([_CHUNK, name_chunk(b"x"), _CHUNK])]),
+    "chunk-list": Target(_chunk_list, (DecodeError,), lambda: [write_chunk_list([(_CHUNK, 9), (name_chunk(b"x"), 1), (_CHUNK, 9)])]),
     "chunk": Target(_chunk, (DecodeError,), lambda: [to_stored(HONEST), HONEST]),
     "record": Target(_record, (), _record_seeds, lambda seeds: (trees(seeds),), cost=2),
     "guardian-memory": Target(_memory, (), _memory_seeds, lambda seeds: (trees(seeds),), cost=2),

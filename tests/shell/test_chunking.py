@@ -97,6 +97,30 @@ def test_two_releases_keep_what_they_share_once(tmp_path: Path) -> None:
     assert store.load("app-1.1.0") == [new]
 
 
+def test_list_says_how_many_bytes_each_chunk_takes(tmp_path: Path) -> None:
+    built = build(tmp_path, bytes(300_000) + DATA)
+    ReleaseStore(tmp_path / "store").publish(built)
+
+    places = read_chunk_list(built.chunk_list, built.manifest.unpacked_bytes)
+    assert {(tmp_path / "store" / "chunks" / e.chunk.sha256).stat().st_size - e.stored_bytes for e in places} == {0}
+    assert any(each.stored_bytes < each.chunk.size_bytes // 10 for each in places)
+
+
+def test_chunk_that_another_zlib_has_deflated_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = build(tmp_path, bytes(300_000))
+    monkeypatch.setattr("schemas.chunks._DEFLATE_LEVEL", 1)
+    other = build(tmp_path, bytes(300_000), "1.1.0")
+    store = ReleaseStore(tmp_path / "store")
+    store.publish(other)
+    store.publish(built)
+
+    for place in read_chunk_list(built.chunk_list, built.manifest.unpacked_bytes):
+        stored = (tmp_path / "store" / "chunks" / place.chunk.sha256).read_bytes()
+        assert len(stored) in (place.stored_bytes, place.chunk.size_bytes)
+        assert name_chunk(from_stored(stored, place.chunk)) == place.chunk
+    assert built.chunk_list != other.chunk_list
+
+
 def test_list_that_is_not_the_signed_one_is_not_published(tmp_path: Path) -> None:
     built = build(tmp_path)
     other = build(tmp_path, DATA + b"more")
