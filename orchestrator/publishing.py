@@ -24,12 +24,13 @@ from orchestrator.core.effects import (
 )
 from orchestrator.core.judged import deployed_rows, members_at
 from orchestrator.core.members import Mask
+from orchestrator.core.peers import peer_documents
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.summary import summarize, summarize_waves
 from schemas.codec import encode
-from schemas.messages import AuditRecord, WaveDocument
+from schemas.messages import AuditRecord, PeersDocument, WaveDocument
 from schemas.topics import RULES, Kind, TopicTree
 
 AUDIT_BYTES_MAX: Final = 60 * 1024
@@ -81,6 +82,8 @@ class Publisher:
         """Devices whose desired state is still to be written again; a large fleet's takes several ticks."""
         self._progressed: dict[str, set[int]] = {}
         """Rollouts, with their waves, whose documents are due with the next tick."""
+        self._peers: dict[str, PeersDocument | None] = {}
+        """What each site was told last of who has what; None: nobody."""
         self._waves: dict[tuple[str, int], WaveDocument] = {}
         """What was published last of each wave; between news of its members only its health changes."""
 
@@ -92,7 +95,12 @@ class Publisher:
     def reassert(self, state: State, now: float) -> list[Outgoing]:
         """Write every retained document again: rollouts and as many devices at once, the others with the next ticks."""
         self._reasserting = iter(ordered_devices(state))
-        return [*self.publish(state, reassert(state), now), *self.reassert_more(state, now)]
+        self._peers = {}  # The broker may have lost them, or kept what nobody knows of after a restart.
+        return [
+            *self.publish(state, reassert(state), now),
+            *self._peer_documents(state),
+            *self.reassert_more(state, now),
+        ]
 
     def reassert_more(self, state: State, now: float) -> list[Outgoing]:
         """Write the next desired states of a large fleet again; nothing when none is left."""
@@ -103,7 +111,7 @@ class Publisher:
         """Return the documents of rollouts that have come further since the last tick, and how groups and waves are."""
         due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
         self._progressed = {}
-        return [*self.publish(state, due, now), *self._summaries(state, now)]
+        return [*self.publish(state, due, now), *self._peer_documents(state), *self._summaries(state, now)]
 
     def message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:
         """Return one message in its place."""
@@ -131,6 +139,15 @@ class Publisher:
                 return [self.message(kind, message, **ids)]
             case SendGrant(grant=grant):
                 return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
+
+    def _peer_documents(self, state: State) -> list[Outgoing]:
+        """Return what has changed of who has what; an empty document where nobody has anything any more."""
+        changed = []
+        for key, document in peer_documents(state).items():
+            if key not in self._peers or self._peers[key] != document:
+                self._peers[key] = document
+                changed.append(self._bytes(Kind.PEERS, b"" if document is None else encode(document), key=key))
+        return changed
 
     def _healthy(self, state: State, rollout: Rollout, now: float) -> Mask:
         """Say which members are deployed and well by their last fresh sample."""

@@ -73,6 +73,7 @@ RIGHTS: Final[Mapping[Role, tuple[Right, ...]]] = {
             "write",
             (Kind.TRUST,),
         ),
+        Right("Which devices of a site give each other a release's chunks.", "write", (Kind.PEERS,)),
         Right("Plans, status, waves, gates, events and rollback orders.", "write", ("rollout",)),
         Right("Summaries of groups.", "write", (Kind.GROUP_SUMMARY,)),
         Right("Which evaluator reads which shards.", "write", (Kind.EVALUATOR_LEASE,)),

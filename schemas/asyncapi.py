@@ -26,6 +26,7 @@ _PLACES: Final[Mapping[str, str]] = {
     "device": "A device's id, which is its user at the broker.",
     "shard": "0 to 63, from the device's id: CRC-32 of it, modulo 64.",
     "group": "A group of devices that are compared with each other.",
+    "key": "A site: the first 16 hex digits of the SHA-256 of its name.",
     "rollout": "A rollout's id.",
     "wave": "`canary`, or the name of a wave in the policy.",
     "scope": "Whom a rollback is for.",

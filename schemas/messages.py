@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.ids import SHARD_COUNT, Id, Name, Nonce, Sha256
+from schemas.peers import PEERS_MAX
 from schemas.times import Timestamp
 from schemas.topics import Kind
 from schemas.verdicts import VerdictWord
@@ -82,6 +83,20 @@ class ManifestRef(Message):
     urls: Annotated[tuple[Url, ...], Field(strict=False, max_length=16)]
 
 
+class PeersRef(Message):
+    """That devices of the same site give each other this artifact's chunks, and how one that fetches it goes about it.
+
+    Attributes:
+        key: Where they are told: the last level of ``all/peers/{key}``.
+        rank: How many of the artifact's ``sources`` are asked before them.
+        wait_seconds: How long somebody who knows of none that has it waits for one; 0 for those who are to have it first.
+    """
+
+    key: Id
+    rank: Annotated[int, Field(ge=0, le=16)] = 0
+    wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+
+
 class ArtifactRef(Message):
     """Where the archive is, and its digest; the signed manifest says the same and wins."""
 
@@ -89,6 +104,8 @@ class ArtifactRef(Message):
     size_bytes: Count
     arch: Label
     sources: Annotated[tuple[Url, ...], Field(strict=False, max_length=16)]
+    peers: Annotated[PeersRef | None, Field(exclude_if=lambda peers: peers is None)] = None
+    """Written only where there are any."""
 
 
 class HealthCheck(Message):
@@ -262,6 +279,24 @@ class TrustDocument(Message):
 
     first: Annotated[int, Field(ge=1, lt=2**53)]
     roots: Annotated[tuple[str, ...], Field(strict=False, max_length=256)]
+
+
+class ArtifactPeers(Message):
+    """Who has the chunks of one artifact."""
+
+    sha256: Sha256
+    urls: Annotated[tuple[Url, ...], Field(strict=False, max_length=PEERS_MAX)]
+
+
+class PeersDocument(Message):
+    """Which devices of a site give which artifact's chunks to the others; nobody need believe them.
+
+    Attributes:
+        artifacts: Those that active rollouts are bringing, as far as somebody has them.
+    """
+
+    site: Label
+    artifacts: Annotated[tuple[ArtifactPeers, ...], Field(strict=False, max_length=64)]
 
 
 class CheckResult(Message):
@@ -482,6 +517,7 @@ MODELS: Final[Mapping[Kind, type[Message]]] = {
     Kind.HOLD: Hold,
     Kind.SYNC: Sync,
     Kind.TRUST: TrustDocument,
+    Kind.PEERS: PeersDocument,
     Kind.STATUS: StatusDocument,
     Kind.WAVE: WaveDocument,
     Kind.GATE: GateResult,

@@ -8,9 +8,9 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from schemas.policy_block import Block
+from schemas.policy_block import Block, Duration
 
-SourceName = Literal["cache", "registry"]
+SourceName = Literal["cache", "peers", "registry"]
 SOURCE_NAMES: Final[tuple[SourceName, ...]] = get_args(SourceName)
 
 
@@ -28,6 +28,15 @@ def _named(value: object) -> object:
     return tuple(value)
 
 
+class PeersPolicy(Block):
+    """How devices of a site give each other a release, where ``peers`` is among the sources."""
+
+    first: Annotated[int, Field(ge=1, le=1000)] = 2
+    """So many members of each wave and site, in the plan's order, do not wait for a peer."""
+    wait: Annotated[Duration, Field(le=600)] = 300.0
+    """How long the others wait for one that has it, or that is not busy, before they ask what stands behind peers."""
+
+
 class DistributionPolicy(Block):
     """Where devices fetch from, in which order."""
 
@@ -39,3 +48,4 @@ class DistributionPolicy(Block):
     ] = "auto"
     """``auto``: through the cache of its site where there is one, else from the registry. A list says the order;
     who has none of it is told the registry."""
+    peers: PeersPolicy = PeersPolicy()

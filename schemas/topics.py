@@ -34,6 +34,7 @@ class Kind(StrEnum):
     HOLD = "hold"
     SYNC = "sync"
     TRUST = "trust"
+    PEERS = "peers"
     PLAN = "plan"
     STATUS = "status"
     WAVE = "wave"
@@ -82,6 +83,7 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.HOLD: Rule("all/hold", Sender.OPERATOR, retained=True),
     Kind.SYNC: Rule("all/sync", Sender.ORCHESTRATOR, retained=False),
     Kind.TRUST: Rule("all/trust", Sender.ORCHESTRATOR, retained=True),
+    Kind.PEERS: Rule("all/peers/{key}", Sender.ORCHESTRATOR, retained=True),
     Kind.PLAN: Rule("rollout/{rollout}/plan", Sender.ORCHESTRATOR, retained=True),
     Kind.STATUS: Rule("rollout/{rollout}/status", Sender.ORCHESTRATOR, retained=True),
     Kind.WAVE: Rule("rollout/{rollout}/wave/{wave}", Sender.ORCHESTRATOR, retained=True),

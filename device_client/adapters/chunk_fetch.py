@@ -76,7 +76,10 @@ def gather(
     receipt = Receipt()
     there = content.find(go_on)
     lacking = [each for each in content.chunks if not any(each in slot for slot in slots)]
-    if fetch_bytes_max is not None and _cost(content, (each for each in lacking if each not in there)) > fetch_bytes_max:
+    if (
+        fetch_bytes_max is not None
+        and _cost(content, (each for each in lacking if each not in there)) > fetch_bytes_max
+    ):
         raise DearError
     missing: list[Chunk] = []
     for chunk in content.chunks:

@@ -185,7 +185,9 @@ def _ask(standing: _Standing, chunk: Chunk, go_on: GoOn, stored_bytes: int | Non
 
 def _open(stored: bytes, chunk: Chunk, stored_bytes: int | None) -> bytes:
     if stored_bytes is not None and len(stored) not in (stored_bytes, chunk.size_bytes):
-        raise DecodeError(f"chunk {chunk.sha256[:12]} is given in {len(stored)} bytes, and its list says {stored_bytes}")
+        raise DecodeError(
+            f"chunk {chunk.sha256[:12]} is given in {len(stored)} bytes, and its list says {stored_bytes}"
+        )
     return from_stored(stored, chunk)
 
 

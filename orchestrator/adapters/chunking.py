@@ -81,9 +81,7 @@ def keep_chunks(folder: Path, said: ChunkList, chunk_list: bytes, content: bytes
     for chunk in missing:
         if name_chunk(bytes(pieces[chunk])) != chunk:
             raise ReleaseError("its chunk list is about other files; build the release again")
-    _write_all(
-        folder, ((each.sha256, _stored(folder, each, pieces[each], stored_bytes[each])) for each in missing)
-    )
+    _write_all(folder, ((each.sha256, _stored(folder, each, pieces[each], stored_bytes[each])) for each in missing))
     _write_all(folder, [(said.sha256, to_stored(chunk_list))])  # behind what it names
 
 

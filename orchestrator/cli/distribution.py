@@ -17,6 +17,7 @@ class SiteShare(Answer):
     site: str = ""
     through: str = ""
     devices: int = 0
+    giving: int = 0
     wan_bytes: int = 0
     direct_bytes: int = 0
 
@@ -53,8 +54,9 @@ def render_distribution(distribution: Distribution) -> list[RenderableType]:
 
 
 def _line(share: SiteShare) -> str:
+    line = f"{size_text(share.wan_bytes)} over the WAN instead of {size_text(share.direct_bytes)}"
     if share.through == "cache":
-        return (
-            f"through its cache: {size_text(share.wan_bytes)} over the WAN instead of {size_text(share.direct_bytes)}"
-        )
+        return f"through its cache: {line}"
+    if share.through == "peers":
+        return f"from each other, {share.giving} give: {line}"
     return f"from the registry: {size_text(share.wan_bytes)}"

@@ -1,14 +1,14 @@
 """Whom each device of a rollout is told to fetch from: chosen when it is planned, and a fact from its start on."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from orchestrator.core.inventory import Device
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.state import State
-from orchestrator.planning.distribution import Distribution, plan_distribution
+from orchestrator.planning.distribution import Distribution, Size, plan_distribution
 from orchestrator.planning.plan import Plan
 from schemas.errors import FleetError
 from schemas.policy import Policy
@@ -25,25 +25,46 @@ def choose_distribution(
     state: State, plan: Plan, release: StoredRelease, policy: Policy, caches: Caches
 ) -> Distribution:
     """Say where the targets of ``plan`` fetch from, and what that costs each site's line."""
-    codes = state.devices.column(Device.info)[state.devices.rows(plan.targets)]
+    rows = state.devices.rows(plan.targets)
+    codes = state.devices.column(Device.info)[rows]
+    gives = state.devices.column(Device.peer_url)[rows] != 0  # The empty text is the first.
     infos = state.devices.vocabularies["info"].values
     wanted: Counter[tuple[str, str]] = Counter()
     for code, count in enumerate(np.bincount(codes).tolist()):
         stored = release.artifact_for(infos[code].arch) if count else None
         if stored is not None:
             wanted[infos[code].site or "", stored.artifact_sha256] += count
+    giving: Counter[str] = Counter()
+    for code, count in enumerate(np.bincount(codes[gives]).tolist()):
+        if count and infos[code].site:
+            giving[infos[code].site] += count
     sizes = {
-        each.artifact_sha256: each.artifact_size_bytes + each.manifest_size_bytes for each in release.by_arch.values()
+        each.artifact_sha256: Size(each.artifact_size_bytes, each.manifest_size_bytes)
+        for each in release.by_arch.values()
     }
-    return plan_distribution(policy.distribution, wanted, sizes, caches.keys())
+    return plan_distribution(policy.distribution, wanted, sizes, caches.keys(), giving)
 
 
 def bases_by_site(distribution: Distribution, registry_url: str, caches: Caches) -> dict[str, tuple[str, ...]]:
     """Return the base addresses for devices of each site, in order; a site that is missing has the registry."""
     if "cache" not in distribution.sources:
         return {}
-    bases = {"registry": (registry_url,)}
+    return {site: _bases(distribution.sources, registry_url, theirs) for site, theirs in caches.items()}
+
+
+def peer_ranks(distribution: Distribution, registry_url: str, caches: Caches) -> dict[str, int]:
+    """Return the sites whose devices give each other what they have, with how many base addresses are asked before."""
+    sources = distribution.sources
+    if "peers" not in sources:
+        return {}
+    before = sources[: sources.index("peers")]
     return {
-        site: tuple(base for name in distribution.sources for base in (bases | {"cache": theirs})[name])
-        for site, theirs in caches.items()
+        each.site: len(_bases(before, registry_url, caches.get(each.site, ())))
+        for each in distribution.sites
+        if each.giving
     }
+
+
+def _bases(sources: Iterable[str], registry_url: str, caches: tuple[str, ...]) -> tuple[str, ...]:
+    bases = {"registry": (registry_url,), "cache": caches}
+    return tuple(base for name in sources for base in bases.get(name, ()))

@@ -86,6 +86,7 @@ class RolloutStarted(Event):
 
     Attributes:
         sources: Base addresses that devices of a site fetch from, in order; those of all others use ``registry_url``.
+        peer_ranks: Sites whose devices give each other what they have, with how many of those addresses are asked before.
     """
 
     kind: Literal["rollout_started"] = "rollout_started"
@@ -98,6 +99,7 @@ class RolloutStarted(Event):
     plan: Plan
     baselines: Mapping[str, Baseline]
     sources: Mapping[str, tuple[str, ...]] = {}
+    peer_ranks: Mapping[str, int] = {}
 
 
 class WaveStarted(Event):

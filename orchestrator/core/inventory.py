@@ -12,10 +12,11 @@ from orchestrator.planning.names import Names
 from orchestrator.planning.ordering import in_order, merged
 from schemas.inventory import DeviceEntry
 from schemas.messages import Action, Info
+from schemas.peers import is_peer_url
 
 _VOLATILE_INFO: Final = {
     "session": 0, "boot_id": "-", "ts": None, "version": None, "disk_free_bytes": None, "sleeping_until": None,
-    "root_version": None,
+    "root_version": None, "peer_url": None,
 }  # fmt: skip
 _MANY: Final = 10_000
 """From so many on it is quicker to look them up in order."""
@@ -27,6 +28,11 @@ NOT_ANNOUNCED: Final = Info(
 def lasting(info: Info) -> Info:
     """Leave out what changes with every connect: many devices of one kind then say the same."""
     return info.model_copy(update=_VOLATILE_INFO)
+
+
+def peer_url_of(info: Info) -> str:
+    """Return where a device gives others what it has; empty if it does not, or at an address that is refused."""
+    return info.peer_url if info.peer_url is not None and is_peer_url(info.peer_url) else ""
 
 
 class Device(Row):
@@ -58,6 +64,8 @@ class Device(Row):
     version: Field[str | None] = Field(None, volatile=True)
     """What it runs, as far as it said."""
     disk_free: Field[float] = Field(nan, "f8", volatile=True)
+    peer_url: Field[str] = Field("", volatile=True)
+    """Where it gives others of its site what it has; empty if it does not."""
     heard_at: Field[float] = Field(-inf, "f8", volatile=True)
     """When anything came from it last."""
     sampled_at: Field[float] = Field(-inf, "f8", volatile=True)

@@ -17,7 +17,7 @@ from orchestrator.core.inputs import (
     SamplesSeen,
     ShardsUnread,
 )
-from orchestrator.core.inventory import Device, Inventory
+from orchestrator.core.inventory import Device, Inventory, peer_url_of
 from orchestrator.core.state import State
 from schemas.messages import Info
 from schemas.shards import format_shards
@@ -61,6 +61,7 @@ def _note_info(device: Device, info: Info, now: float) -> None:
     note_boot(device, info)
     device.heard_at = now
     device.version = info.version or device.version
+    device.peer_url = peer_url_of(info)
     device.disk_free = nan if info.disk_free_bytes is None else info.disk_free_bytes
     device.sleeps_until = _moment(info.sleeping_until)
 

@@ -50,6 +50,8 @@ class Rollout:
     members: Members
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Base addresses for the devices of a site, in order; for those of all others the registry's."""
+    peer_ranks: dict[str, int] = field(default_factory=dict)
+    """Sites whose devices give each other what they have, with how many of ``sources`` are asked before."""
     known_devices: int = 0
     """How many devices the inventory held when it was started; later ones have appeared since."""
     reason_given: str = ""

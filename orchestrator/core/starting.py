@@ -15,7 +15,7 @@ from orchestrator.core import events as e
 from orchestrator.core.answers import Outcome, accept, refuse, summary, unknown
 from orchestrator.core.baselines import known_baselines, take_baselines
 from orchestrator.core.context import Context
-from orchestrator.core.distribution import SitesError, bases_by_site, choose_distribution
+from orchestrator.core.distribution import SitesError, bases_by_site, choose_distribution, peer_ranks
 from orchestrator.core.facts import fleet_facts
 from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.members import Member
@@ -103,6 +103,7 @@ def decide_start(
         plan=plan,
         baselines=frozen,
         sources=bases_by_site(distribution, context.registry_url, caches),
+        peer_ranks=peer_ranks(distribution, context.registry_url, caches),
     )
     ended = _superseded(state, yielding, name, received.actor)
     return accept(data, [*ended, started, e.WaveStarted(rollout=name, wave=0)])

@@ -12,7 +12,7 @@ from typing import Final
 
 from orchestrator.core import events as e
 from orchestrator.core.folding import evolve_rollout
-from orchestrator.core.inventory import Device, Inventory, lasting
+from orchestrator.core.inventory import Device, Inventory, lasting, peer_url_of
 from orchestrator.core.members import Member, Members, Progress
 from orchestrator.core.rollout import TERMINAL, Rollout
 from schemas.inventory import DeviceEntry
@@ -106,6 +106,7 @@ def _announce(state: State, event: e.DeviceAnnounced) -> None:
     device = state.devices[event.device]
     device.said = lasting(event.info)
     device.version = event.info.version or device.version
+    device.peer_url = peer_url_of(event.info)
     device.settle_info()
 
 
@@ -128,6 +129,7 @@ def _started(state: State, event: e.RolloutStarted, at: float) -> Rollout:
         plan=event.plan,
         baselines=dict(event.baselines),
         sources=dict(event.sources),
+        peer_ranks=dict(event.peer_ranks),
         members=Members(state.devices, [wave.members for wave in event.plan.waves]),
         known_devices=len(state.devices),
         reason_given=event.reason,

@@ -6,7 +6,7 @@ Source:
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from typing import Final, Literal
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,7 @@ class SiteShare(BaseModel):
         site: Its name; empty for devices that name none.
         through: What they ask first.
         devices: How many.
+        giving: How many of them give the others what they have, where the plan makes use of that.
         wan_bytes: What comes from the registry for them, if nothing fails.
         direct_bytes: What would come if each fetched from there.
     """
@@ -32,6 +33,7 @@ class SiteShare(BaseModel):
     site: str
     through: SourceName
     devices: int
+    giving: int = 0
     wan_bytes: int
     direct_bytes: int
 
@@ -66,51 +68,79 @@ Wanted = Mapping[tuple[str, str], int]
 """How many devices of a site want an artifact, by the site's name and the artifact's digest."""
 
 
+class Size(NamedTuple):
+    """What a device fetches: an archive, or less in chunks, and the manifest, which no peer gives."""
+
+    artifact_bytes: int
+    manifest_bytes: int
+
+
 def plan_distribution(
-    policy: DistributionPolicy, wanted: Wanted, sizes: Mapping[str, int], cached_sites: Collection[str]
+    policy: DistributionPolicy,
+    wanted: Wanted,
+    sizes: Mapping[str, Size],
+    cached_sites: Collection[str],
+    giving: Mapping[str, int] | None = None,
 ) -> Distribution:
     """Choose the sources for a plan's targets and say what each site's line carries.
 
     Args:
         policy: Names sources, or leaves the choice.
         wanted: The targets.
-        sizes: What a device fetches of each artifact, with its manifest, in bytes.
+        sizes: Of each artifact.
         cached_sites: Sites that have a cache.
+        giving: How many targets of a site would give the others of it what they have; sites that are missing have none.
     """
+    giving = giving or {}
     devices = sum(wanted.values())
     behind = sum(count for (site, _), count in wanted.items() if site in cached_sites)
-    sources, reason = _choice(policy, devices, behind)
+    sources, reason = _choice(policy, devices, behind, sum(giving.values()))
     by_site: dict[str, dict[str, int]] = defaultdict(dict)
     for (site, digest), count in wanted.items():
         by_site[site][digest] = count
     shares = []
     for site, counts in by_site.items():
-        through: Literal["cache", "registry"] = (
-            "cache" if sources[0] == "cache" and site in cached_sites else "registry"
-        )
-        direct_bytes = sum(sizes[digest] * count for digest, count in counts.items())
-        once_bytes = sum(sizes[digest] for digest in counts)
+        has = {"cache": site in cached_sites, "peers": bool(giving.get(site)), "registry": True}
+        order = [name for name in sources if has[name]] or ["registry"]
+        first = policy.peers.first if order[0] == "peers" else None
+        once = "cache" in order[:2] if first is not None else order[0] == "cache"
         shares.append(
             SiteShare(
                 site=site,
-                through=through,
+                through=order[0],
                 devices=sum(counts.values()),
-                wan_bytes=once_bytes if through == "cache" else direct_bytes,
-                direct_bytes=direct_bytes,
+                giving=giving.get(site, 0) if "peers" in sources else 0,
+                wan_bytes=sum(_wan_bytes(sizes[it], count, first=first, once=once) for it, count in counts.items()),
+                direct_bytes=sum(sum(sizes[it]) * count for it, count in counts.items()),
             )
         )
     shares.sort(key=lambda each: (-each.devices, each.site))
     return Distribution(sources=sources, reason=reason, sites=tuple(shares))
 
 
-def _choice(policy: DistributionPolicy, devices: int, behind: int) -> tuple[tuple[SourceName, ...], str]:
+def _wan_bytes(size: Size, count: int, *, first: int | None, once: bool) -> int:
+    """Say what the registry gives of one artifact: once, to those who go first, or to everybody."""
+    if once:
+        return sum(size)
+    return size.artifact_bytes * min(count, count if first is None else first) + size.manifest_bytes * count
+
+
+def _choice(policy: DistributionPolicy, devices: int, behind: int, giving: int) -> tuple[tuple[SourceName, ...], str]:
+    give = f"{giving} of {devices} devices give the others of their site what they have"
     if policy.sources != "auto":
+        reason = f"the policy says so; {give}" if "peers" in policy.sources else "the policy says so"
         without = devices - behind
         told = f"; {without} of {devices} devices have no cache at their site and are told the registry"
-        is_told = "registry" not in policy.sources and without
-        return policy.sources, "the policy says so" + (told if is_told else "")
+        is_told = policy.sources == ("cache",) and without
+        return policy.sources, reason + (told if is_told else "")
     if behind:
         return ("cache", "registry"), f"{behind} of {devices} devices are at sites with a cache"
-    many = f"; for more than {REGISTRY_DEVICES_MAX} devices a cache for each site spares the registry's line"
+    many = devices > REGISTRY_DEVICES_MAX
+    if many and giving * 2 >= devices:
+        return ("peers", "registry"), f"no site of theirs has a cache, and {give}"
+    advice = (
+        f"; for more than {REGISTRY_DEVICES_MAX} devices a cache for each site spares the registry's line, or devices "
+        "that give each other what they have ([peers] in their settings)"
+    )
     few = f"; for fewer than {REGISTRY_DEVICES_MAX} devices the registry alone is simplest"
-    return ("registry",), "no site of theirs has a cache" + (many if devices > REGISTRY_DEVICES_MAX else few)
+    return ("registry",), "no site of theirs has a cache" + (advice if many else few)

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.core.distribution import SitesError
 from orchestrator.core.snapshot import freeze, thaw
-from orchestrator.planning.distribution import plan_distribution
+from orchestrator.planning.distribution import Size, plan_distribution
 from schemas.codec import decode
 from schemas.errors import PolicyError
 from schemas.messages import Desired
@@ -115,7 +115,9 @@ def test_a_file_of_sites_that_is_broken_stops_a_start_with_its_place() -> None:
 
 def test_the_plan_says_what_each_line_carries() -> None:
     wanted = {("plant-7", "a"): 212, ("plant-7", "b"): 3, ("", "a"): 5}
-    found = plan_distribution(DistributionPolicy(), wanted, {"a": 48_000_000, "b": 10}, {"plant-7"})
+    found = plan_distribution(
+        DistributionPolicy(), wanted, {"a": Size(47_990_000, 10_000), "b": Size(10, 0)}, {"plant-7"}
+    )
 
     assert found.sources == ("cache", "registry")
     assert found.reason == "215 of 220 devices are at sites with a cache"
@@ -129,7 +131,7 @@ def test_the_plan_says_what_each_line_carries() -> None:
 
 @pytest.mark.parametrize(("count", "advice"), [(500, "simplest"), (501, "a cache for each site spares")])
 def test_without_caches_the_registry_is_chosen_and_the_size_says_what_is_advised(count: int, advice: str) -> None:
-    found = plan_distribution(DistributionPolicy(), {("plant-7", "a"): count}, {"a": 1}, ())
+    found = plan_distribution(DistributionPolicy(), {("plant-7", "a"): count}, {"a": Size(1, 0)}, ())
 
     assert found.sources == ("registry",)
     assert advice in found.reason
@@ -137,7 +139,7 @@ def test_without_caches_the_registry_is_chosen_and_the_size_says_what_is_advised
 
 def test_who_is_told_the_registry_against_the_policy_is_counted() -> None:
     policy = DistributionPolicy.model_validate({"sources": ["cache"]})
-    found = plan_distribution(policy, {("plant-7", "a"): 3, ("plant-8", "a"): 2}, {"a": 1}, {"plant-7"})
+    found = plan_distribution(policy, {("plant-7", "a"): 3, ("plant-8", "a"): 2}, {"a": Size(1, 0)}, {"plant-7"})
 
     assert found.reason == ("the policy says so; 2 of 5 devices have no cache at their site and are told the registry")
 
@@ -145,9 +147,9 @@ def test_who_is_told_the_registry_against_the_policy_is_counted() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[cache, usb]", "'usb' is no source; write auto, or a list out of cache, registry"),
-        ("[]", "write auto, or a list out of cache, registry"),
-        ("cache", "write auto, or a list out of cache, registry"),
+        ("[cache, usb]", "'usb' is no source; write auto, or a list out of cache, peers, registry"),
+        ("[]", "write auto, or a list out of cache, peers, registry"),
+        ("cache", "write auto, or a list out of cache, peers, registry"),
         ("[cache, cache]", "'cache' stands there twice"),
     ],
 )

@@ -12,7 +12,7 @@ from schemas.topics import LEVEL_COUNT_MAX, RULES, Address, Kind, Sender, TopicT
 TREE = TopicTree()
 IDS = {
     "device": "pi-0042", "kind": "crash", "group": "vision", "rollout": "r-042", "wave": "canary", "scope": "device",
-    "actor": "alice", "verb": "start", "shard": "17", "worker": "evaluator-1",
+    "actor": "alice", "verb": "start", "shard": "17", "worker": "evaluator-1", "key": "0123456789abcdef",
 }  # fmt: skip
 TOPICS = {
     Kind.AVAILABILITY: "device/pi-0042/availability",
@@ -27,6 +27,7 @@ TOPICS = {
     Kind.HOLD: "all/hold",
     Kind.SYNC: "all/sync",
     Kind.TRUST: "all/trust",
+    Kind.PEERS: "all/peers/0123456789abcdef",
     Kind.PLAN: "rollout/r-042/plan",
     Kind.STATUS: "rollout/r-042/status",
     Kind.WAVE: "rollout/r-042/wave/canary",
@@ -71,7 +72,7 @@ def test_retained_is_state_and_nothing_else() -> None:
     assert retained == {
         Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.GROUP_SUMMARY, Kind.HOLD, Kind.PLAN,
         Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ORCHESTRATOR_AVAILABILITY, Kind.ORCHESTRATOR_INFO,
-        Kind.EVALUATOR_AVAILABILITY, Kind.EVALUATOR_LEASE, Kind.TRUST,
+        Kind.EVALUATOR_AVAILABILITY, Kind.EVALUATOR_LEASE, Kind.TRUST, Kind.PEERS,
     }  # fmt: skip
 
 

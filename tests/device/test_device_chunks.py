@@ -145,9 +145,7 @@ def test_archive_is_taken_where_it_is_smaller_than_what_is_missing(world: World)
     artifact = built.manifest.artifact.model_copy(update={"size_bytes": bytes_min * 9 // 10 - 2})
     manifest = built.manifest.model_copy(update={"artifact": artifact})
     receipts = [
-        world.artifacts._chunked.fetch(
-            built.manifest, world.source(), lambda: False, lambda _: None, artifact_bytes
-        )
+        world.artifacts._chunked.fetch(built.manifest, world.source(), lambda: False, lambda _: None, artifact_bytes)
         for artifact_bytes in (manifest.artifact.size_bytes, None)
     ]
 
@@ -158,7 +156,9 @@ def test_archive_is_taken_where_it_is_smaller_than_what_is_missing(world: World)
 def test_archive_is_not_taken_where_the_old_version_has_most(world: World) -> None:
     world.with_old_version()
     new = world.new_chunks()
-    needed_bytes = sum({e.chunk: e.stored_bytes for e in places_of(world.built["1.1.0"]) if e.chunk.sha256 in new}.values())
+    needed_bytes = sum(
+        {e.chunk: e.stored_bytes for e in places_of(world.built["1.1.0"]) if e.chunk.sha256 in new}.values()
+    )
     world.fetch()  # for the manifest
     world.artifacts._chunked.give_up(world.built["1.1.0"].manifest)
 
