@@ -14,6 +14,7 @@ from device_client.adapters.applications import Applications
 from device_client.adapters.consent import Consent
 from device_client.adapters.health import Observer, ProbeTaken, SampleTaken, Target
 from device_client.adapters.mqtt import Bus
+from device_client.adapters.peer_server import PeerServer
 from device_client.adapters.performer import Performer
 from device_client.adapters.service import Service
 from device_client.core.device import Device, advance, next_wake
@@ -83,6 +84,7 @@ class Agent:
         service: Tells who runs the agent that it works.
         encoding: Of samples.
         clock: Seconds on the boot clock.
+        peer_server: Gives the other devices of the site what this one has, if it does.
         setup: How the device is equipped.
     """
 
@@ -99,6 +101,7 @@ class Agent:
         service: Service,
         encoding: str,
         clock: Callable[[], float],
+        peer_server: PeerServer | None = None,
         setup: Setup = BARE,
     ) -> None:
         self.device = Device(device_id, setup=setup)
@@ -111,6 +114,7 @@ class Agent:
         self._service = service
         self._encode = encode if encoding == "json" else encode_msgpack
         self._clock = clock
+        self._peer_server = peer_server
         self._target: Target | None = None
         self._throttled: int | None = None
         self._is_ending = False
@@ -130,12 +134,16 @@ class Agent:
         self._watch()
         self._observer.start()
         self._bus.start()
+        if self._peer_server is not None:
+            self._peer_server.start()
         self._service.ready()
         while not self._is_ending:
             self.turn()
         _log.info("agent.ending")
         self._service.stopping()
         self._observer.end()
+        if self._peer_server is not None:
+            self._peer_server.end()
         self._applications.stop()
         self._bus.end()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.boot import boot_id, boot_seconds
+from device_client.adapters.chunked import Chunked, registries_and
 from device_client.adapters.clock import timestamp
 from device_client.adapters.compression import supported_formats
 from device_client.adapters.consent import Consent
@@ -23,6 +24,8 @@ from device_client.adapters.journal import Journal
 from device_client.adapters.layout import RECORD
 from device_client.adapters.metrics import Names, parse_selector
 from device_client.adapters.mqtt import Bus
+from device_client.adapters.peer_server import PeerLimits, PeerServer
+from device_client.adapters.peers import Neighbours
 from device_client.adapters.performer import Performer
 from device_client.adapters.pushed import SOCKET, Pushed
 from device_client.adapters.router import Router
@@ -34,7 +37,7 @@ from device_client.adapters.trust import Trusted
 from device_client.adapters.worker import Worker
 from device_client.agent import Agent, Inbox
 from device_client.core.codes import ErrorCode
-from device_client.core.events import Facts, Restoration
+from device_client.core.events import Facts, PeerDistrusted, Restoration
 from device_client.core.record import Record
 from device_client.core.setup import Setup
 from device_client.guardian.documents import read_memory
@@ -68,9 +71,13 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     applications = _applications(settings, slots, host)
     trust = trust_of(settings, slots.state)
     identity = Identity(settings.arch, settings.device_type, trust)
+    neighbours = Neighbours(
+        None if settings.peers is None else settings.peers.announced,
+        lambda url, reason: inbox.post(PeerDistrusted(url, reason)),
+    )
     worker = Worker(
         slots,
-        Artifacts(slots, identity),
+        Artifacts(slots, identity, chunked=Chunked(slots, registries_and(neighbours.sources))),
         applications,
         public=_public(settings),
         draining=_draining(settings, slots),
@@ -85,7 +92,9 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         trust=trust,
         clock=boot_seconds,
         post=inbox.post,
+        neighbours=neighbours,
     )
+    neighbours.listen_with(bus.listen_to_peers)
     # On the wire a boot is one life of the agent: its counters begin at zero with it.
     sampler = Sampler(slots.root, f"{boot[:8]}-{record.session + 1}", boot_seconds, _sources(settings, slots, host))
     observer = Observer(sampler, settings.sample_interval_seconds, boot_seconds, inbox.post)
@@ -102,6 +111,7 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         service=service,
         encoding=settings.encoding,
         clock=boot_seconds,
+        peer_server=_peer_server(settings, slots),
         setup=Setup(
             has_router=settings.router is not None,
             drains=settings.drain is not None,
@@ -112,6 +122,14 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     )
     facts = Facts(boot, slots.active(), slots.verified(), applications.take_over(), _restoration(slots), trust.root)
     return agent, record, facts
+
+
+def _peer_server(settings: Settings, slots: Slots) -> PeerServer | None:
+    table = settings.peers
+    if table is None:
+        return None
+    limits = PeerLimits(table.connections_max, table.upload_bytes_per_second)
+    return PeerServer(slots, table.host, table.port, limits)
 
 
 def _applications(settings: Settings, slots: Slots, host: Host) -> Applications:
@@ -212,6 +230,7 @@ def _introduce(
         time_zone=settings.time_zone,
         signals=("error_rate", "latency", "memory", "cpu", "disk", "temperature"),
         version=serving,
+        peer_url=None if settings.peers is None else settings.peers.announced,
         root_version=None if trust.root is None else trust.root.version,
         ts=timestamp(),
     )

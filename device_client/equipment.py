@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from device_client.adapters.metrics import parse_selector
 from device_client.core.events import HOOKS, Step
+from schemas.peers import is_peer_url
 from schemas.windows import Day, WallTime
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -36,6 +37,38 @@ class RouterTable(Table):
     reload: Command
     public_port: Port
     timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
+
+
+class PeersTable(Table):
+    """What the other devices of the site may fetch from this one.
+
+    Attributes:
+        host: Where it listens, in the network of the site.
+        port: The same.
+        url: Where the others reach it, if that is not ``host`` and ``port``.
+        upload_bytes_per_second: What it gives in all, at most.
+        connections_max: How many it answers at a time.
+    """
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:-]{0,126}$")]
+    port: Port
+    url: str | None = None
+    upload_bytes_per_second: Annotated[int, Field(ge=16 * 1024)] | None = None
+    connections_max: Annotated[int, Field(ge=1, le=256)] = 16
+
+    @property
+    def announced(self) -> str:
+        """Where the others reach it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.url or f"http://{host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.url is None and self.host in ("0.0.0.0", "::"):  # noqa: S104 - it is refused
+            raise ValueError(f"say in url where the others reach it; {self.host} is every address of this device")
+        if not is_peer_url(self.announced):
+            raise ValueError("url is host and port over HTTP and nothing else: http://10.7.0.31:8081")
+        return self
 
 
 class DrainTable(Table):

@@ -19,6 +19,7 @@ from device_client.equipment import (
     HooksTable,
     LimitsTable,
     MetricsTable,
+    PeersTable,
     Port,
     RouterTable,
     RuntimeTable,
@@ -103,6 +104,7 @@ class Settings(BaseModel):
         router: Leads clients to one of the slots.
         drain: How the application is asked to finish its work before it is stopped.
         hooks: The operator's own commands at the steps of a change.
+        peers: The other devices of the site fetch from here what this one has.
         needs_consent: Somebody at the device must agree before an install is activated.
         time_zone: IANA name, for windows in local time; UTC without one.
         window: When an install may be activated.
@@ -143,6 +145,7 @@ class Settings(BaseModel):
     router: RouterTable | None = None
     drain: DrainTable | None = None
     hooks: HooksTable = HooksTable()
+    peers: PeersTable | None = None
     needs_consent: bool = False
     time_zone: Label | None = None
     window: WindowTable | None = None
@@ -162,6 +165,10 @@ class Settings(BaseModel):
             raise ValueError("port and standby_port must differ, since both are used at once")
         if self.router is not None and self.router.public_port in (self.port, self.standby_port):
             raise ValueError("router.public_port must differ from port and standby_port, which are behind the router")
+        if self.peers is not None and self.site is None:
+            raise ValueError("peers are the devices of the same site; say in site which one that is, or remove peers")
+        if self.peers is not None and self.peers.port in (self.port, self.standby_port):
+            raise ValueError("peers.port must differ from port and standby_port, which are the application's")
         if self.window is not None:
             _check_window(self)
         if (self.certificate_file is None) != (self.private_key_file is None):

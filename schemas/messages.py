@@ -89,7 +89,7 @@ class PeersRef(Message):
     Attributes:
         key: Where they are told: the last level of ``all/peers/{key}``.
         rank: How many of the artifact's ``sources`` are asked before them.
-        wait_seconds: How long somebody who knows of none that has it waits for one; 0 for those who are to have it first.
+        wait_seconds: How long somebody waits for one that has it; 0 for those who are to have it first.
     """
 
     key: Id

@@ -108,7 +108,9 @@ class Artifacts:
         manifest = self._open_manifest(source)
         archive = self._archive_path(manifest)
         if not archive.is_file() and self._has_space_for_content(manifest):
-            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress, self._archive_bytes(manifest))
+            # What peers give costs no line, so it is not weighed against the archive.
+            archive_bytes = self._archive_bytes(manifest) if source.artifact.peers is None else None
+            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress, archive_bytes)
             if receipt is not None:
                 return receipt
         self._make_space(manifest, archive)

@@ -11,7 +11,13 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from device_client.adapters.chunk_sources import ChunkAbsentError, ChunkFailedError, ChunkFalseError, GoOn
+from device_client.adapters.chunk_sources import (
+    ChunkAbsentError,
+    ChunkBusyError,
+    ChunkFailedError,
+    ChunkFalseError,
+    GoOn,
+)
 from device_client.adapters.failure import StepError
 from device_client.adapters.http_get import REDIRECTS, http_get, open_connection, request, without_secrets
 from schemas.chunks import Chunk
@@ -47,11 +53,20 @@ class HttpChunks:
         base: Their address, with ``{}`` in the place of the name.
         silence_seconds: For connecting, and for every piece.
         seconds: For one chunk, beside what its size adds.
+        may_redirect: Whether it may name another server.
     """
 
-    def __init__(self, base: str, *, silence_seconds: float = SILENCE_SECONDS, seconds: float = SECONDS) -> None:
+    def __init__(
+        self,
+        base: str,
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
+        seconds: float = SECONDS,
+        may_redirect: bool = True,
+    ) -> None:
         self._before, _, self._behind = base.rpartition("{}")
         self._silence_seconds, self._seconds = silence_seconds, seconds
+        self._may_redirect = may_redirect
         self._idle: list[http.client.HTTPConnection] = []
 
     @property
@@ -91,7 +106,7 @@ class HttpChunks:
         is_kept = False
         try:
             with self._ask(connection, url, go_on) as response:
-                if response.status not in REDIRECTS:
+                if response.status not in REDIRECTS or not self._may_redirect:
                     try:
                         return self._read(response, bytes_max)
                     finally:
@@ -129,6 +144,8 @@ class HttpChunks:
             answer = f"{self.name}: answers {status}"
             if response.length is not None and response.length <= _PAGE_BYTES_MAX:
                 response.read()  # so that the connection can be kept
+            if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+                raise ChunkBusyError(answer)
             raise ChunkAbsentError(answer) if is_absent else ChunkFailedError(answer)
         if response.length is not None and response.length > bytes_max:
             raise ChunkFalseError(f"{self.name}: has {response.length} bytes, not {bytes_max}")

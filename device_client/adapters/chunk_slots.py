@@ -7,6 +7,7 @@ or bytes that are seen not to be it; what they do not give is fetched.
 import os
 import stat
 from bisect import bisect_right
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -51,15 +52,32 @@ class SlotChunks:
         self._folder = folder
         self._files: list[_File] = []
         self._offsets: dict[Chunk, int] = {}
+        self._list_sha256 = ""
         with suppress(OSError, ValueError, DecodeError):
             self._files = _read_files(folder)
             content_bytes = sum(each.size_bytes for each in self._files)
-            places = read_chunk_list(_read(folder / CHUNK_LIST, CHUNK_LIST_BYTES_MAX), content_bytes)
+            chunk_list = _read(folder / CHUNK_LIST, CHUNK_LIST_BYTES_MAX)
+            places = read_chunk_list(chunk_list, content_bytes)
             self._offsets = {each.chunk: each.offset_bytes for each in places}
+            self._list_sha256 = name_chunk(chunk_list).sha256
 
     def __contains__(self, chunk: Chunk) -> bool:
         """Say whether it should be there."""
         return chunk in self._offsets
+
+    @property
+    def chunks(self) -> Iterable[Chunk]:
+        """All that should be there."""
+        return self._offsets.keys()
+
+    def get_list(self, sha256: str) -> bytes | None:
+        """Return the chunk list if that is its name."""
+        if sha256 != self._list_sha256:
+            return None
+        with suppress(OSError):
+            data = _read(self._folder / CHUNK_LIST, CHUNK_LIST_BYTES_MAX)
+            return data if name_chunk(data).sha256 == sha256 else None
+        return None
 
     def get(self, chunk: Chunk) -> bytes | None:
         """Return the bytes of ``chunk`` as the slot's files have them; None if they are not there any more."""

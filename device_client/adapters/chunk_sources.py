@@ -31,6 +31,10 @@ class ChunkFalseError(ChunkFailedError):
     """The source's fault: what it gave cannot be it."""
 
 
+class ChunkBusyError(ChunkFailedError):
+    """The source says that it is busy; it may give it a little later."""
+
+
 class ChunkMissingError(Exception):
     """No source gives it.
 

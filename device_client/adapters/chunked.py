@@ -36,6 +36,16 @@ def registries(source: Source) -> Sequence[ChunkSource]:
     return [HttpChunks(base) for base in chunk_bases(source.artifact.sources, source.artifact.sha256)]
 
 
+def registries_and(peers: FindSources) -> FindSources:
+    """Return what asks ``peers`` as well, where the order wants them to be asked."""
+
+    def find(source: Source) -> Sequence[ChunkSource]:
+        behind, rank = registries(source), 0 if source.artifact.peers is None else source.artifact.peers.rank
+        return [*behind[:rank], *peers(source), *behind[rank:]]
+
+    return find
+
+
 class Chunked:
     """Puts the content of releases together in staging.
 
@@ -91,7 +101,9 @@ class Chunked:
                 places = self._places(manifest, manifest.chunks, sources, go_on)
                 if places is None:
                     return None
-                return self._gather(manifest, places, sources, is_cancelled, on_progress, archive_bytes)
+                return self._gather(
+                    manifest, places, sources, archive_bytes, is_cancelled=is_cancelled, on_progress=on_progress
+                )
             finally:
                 sources.close()
         except OSError as error:
@@ -164,9 +176,10 @@ class Chunked:
         manifest: Manifest,
         places: tuple[Place, ...],
         sources: Sources,
+        archive_bytes: int | None,
+        *,
         is_cancelled: Callable[[], bool],
         on_progress: Callable[[float], None],
-        archive_bytes: int | None,
     ) -> Receipt | None:
         whole, part = self._paths(manifest)
         slots = [SlotChunks(self._slots.folder(name)) for name in SLOT_NAMES]

@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from device_client.adapters.peers import Neighbours
 from device_client.adapters.trust import Trusted
 from device_client.core.effects import EventKind
 from device_client.core.events import (
@@ -37,7 +38,7 @@ from device_client.core.events import (
 )
 from schemas.codec import RETAINED, decode
 from schemas.errors import DecodeError, SignatureError, TrustError
-from schemas.messages import Desired, Grant, Hold, Sync
+from schemas.messages import Desired, Grant, Hold, PeersDocument, Sync
 from schemas.topics import RULES, Kind, TopicTree
 
 KEEPALIVE_SECONDS: Final = 30
@@ -97,6 +98,7 @@ class Bus:
         trust: Whose grants are heard, and what newer trust roots are told to.
         clock: Seconds that never fall.
         post: Takes events; may block while the agent is busy.
+        neighbours: Told who of this site has what, once they want to know.
 
     Raises:
         OSError: A file for TLS cannot be read.
@@ -111,7 +113,10 @@ class Bus:
         trust: Trusted,
         clock: Callable[[], float],
         post: Callable[[Event], None],
+        neighbours: Neighbours | None = None,
     ) -> None:
+        self._neighbours = neighbours
+        self._subscribed = 0
         self._broker = broker
         self._topics = topics
         self._device = device
@@ -137,6 +142,11 @@ class Bus:
                 with contextlib.suppress(ValueError, RuntimeError):  # the session went before us
                     done.wait_for_publish(2.0)
         self._client.disconnect()
+
+    def listen_to_peers(self) -> None:
+        """Ask for what is told of the neighbours, now and with every connect from now on; safe in any thread."""
+        if self._client.is_connected():
+            self._subscribe_to_peers()
 
     def publish(self, kind: Kind, payload: bytes) -> "paho.MQTTMessageInfo | None":
         """Send if there is a session; what matters is reported again on the next connect."""
@@ -199,16 +209,25 @@ class Bus:
             self._complain("refused", "broker %s:%d: %s", self._broker.host, self._broker.port, reason)
             return
         filters = [(self._topic(kind), RULES[kind].qos) for kind in SUBSCRIPTIONS]
-        client.subscribe(filters)
+        _, mid = client.subscribe(filters)
+        self._subscribed = mid or 0
+        self._subscribe_to_peers()
+
+    def _subscribe_to_peers(self) -> None:
+        key = None if self._neighbours is None else self._neighbours.key
+        if key is not None:
+            self._client.subscribe(self._topics.build(Kind.PEERS, key=key), RULES[Kind.PEERS].qos)
 
     def _on_subscribe(
         self,
         _client: "paho.Client",
         _data: object,
-        _mid: int,
+        mid: int,
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
+        if mid != self._subscribed:
+            return  # of peers; without them everything goes on
         for kind, reason in zip(SUBSCRIPTIONS, reasons, strict=True):
             if reason.is_failure:
                 self._complain("subscribe", "broker: no subscription to %s: %s", kind, reason)
@@ -226,6 +245,9 @@ class Bus:
         if address is None or address.ids.get("device", self._device) != self._device:
             return
         try:
+            if address.kind is Kind.PEERS:
+                self._learn(address.ids["key"], bytes(message.payload))
+                return
             event = self._decode(address.kind, bytes(message.payload), retained=message.retain)
         except (DecodeError, SignatureError, TrustError) as error:
             self._complain(message.topic, "message.rejected topic=%s reason=%s", message.topic, error)
@@ -262,6 +284,15 @@ class Bus:
                 return AvailabilityEchoed(payload[:16].decode(errors="replace"))
             case _:
                 return None
+
+    def _learn(self, key: str, payload: bytes) -> None:
+        """Hand on who of this site has what.
+
+        Raises:
+            DecodeError: It is not what its topic promises.
+        """
+        if self._neighbours is not None:
+            self._neighbours.learn(key, decode(PeersDocument, payload, RETAINED) if payload else None)
 
     def _read_hold(self, payload: bytes) -> None:
         """Log who holds; a brake that does not decode is a brake."""

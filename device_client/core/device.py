@@ -34,6 +34,7 @@ from device_client.core.events import (
     HoldCleared,
     HoldReceived,
     NonceDrawn,
+    PeerDistrusted,
     Probed,
     Progressed,
     RootChanged,
@@ -141,6 +142,8 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
             heat = "" if event.celsius is None else f", at {event.celsius:.0f} °C"
             text = f"the processor was slowed down {event.count} times{heat}"
             return device, (tell(device, EventKind.THERMAL_THROTTLE, text),)
+        case PeerDistrusted():
+            return device, (tell(device, EventKind.PEER_DISTRUSTED, f"{event.url}: {event.reason}"),)
         case Tick():
             return _report_if_due(device, now)
         case _:

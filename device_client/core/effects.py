@@ -24,6 +24,7 @@ class EventKind(StrEnum):
     INTEGRITY_FAILED = "integrity_failed"
     THERMAL_THROTTLE = "thermal_throttle"
     HOOK_FAILED = "hook_failed"
+    PEER_DISTRUSTED = "peer_distrusted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,19 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerDistrusted:
+    """Another device of the site gave other bytes than it was asked for; it is not asked any more.
+
+    Attributes:
+        url: Where it is.
+        reason: What was wrong with what it gave.
+    """
+
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -247,5 +260,6 @@ Event = (
     | Probed
     | ApplicationExited
     | Throttled
+    | PeerDistrusted
     | Tick
 )

@@ -86,7 +86,7 @@ class RolloutStarted(Event):
 
     Attributes:
         sources: Base addresses that devices of a site fetch from, in order; those of all others use ``registry_url``.
-        peer_ranks: Sites whose devices give each other what they have, with how many of those addresses are asked before.
+        peer_ranks: Sites whose devices give each other what they have, with how many of those are asked before.
     """
 
     kind: Literal["rollout_started"] = "rollout_started"

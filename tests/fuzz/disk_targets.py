@@ -179,7 +179,9 @@ DISK: Final[dict[str, Target]] = {
     "archive-tar": _archive("tar"),
     "archive-gzip": _archive("tar.gz"),
     "archive-zstd": _archive("tar.zst"),
-    "chunk-list": Target(_chunk_list, (DecodeError,), lambda: [write_chunk_list([(_CHUNK, 9), (name_chunk(b"x"), 1), (_CHUNK, 9)])]),
+    "chunk-list": Target(
+        _chunk_list, (DecodeError,), lambda: [write_chunk_list([(_CHUNK, 9), (name_chunk(b"x"), 1), (_CHUNK, 9)])]
+    ),
     "chunk": Target(_chunk, (DecodeError,), lambda: [to_stored(HONEST), HONEST]),
     "record": Target(_record, (), _record_seeds, lambda seeds: (trees(seeds),), cost=2),
     "guardian-memory": Target(_memory, (), _memory_seeds, lambda seeds: (trees(seeds),), cost=2),

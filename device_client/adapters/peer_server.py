@@ -1,0 +1,256 @@
+"""Giving the other devices of a site what this one has: ``GET /chunks/<sha256>``, out of verified slots, nothing else.
+
+Each chunk is read and compared with its digest before the first byte of it goes out; a slot without its marker gives
+nothing. How many are answered at a time, how fast, and for how long each may stay is bounded: what a device gives must
+never cost what it is there for.
+"""
+
+import logging
+import re
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, cast
+
+from device_client.adapters.chunk_slots import SlotChunks
+from device_client.adapters.layout import MARKER
+from device_client.adapters.slots import SLOT_NAMES, Slots
+from schemas.chunks import Chunk
+from schemas.messages import SlotName
+
+CONNECTION_SECONDS_MAX: Final = 60.0
+"""A connection that is older is closed, whatever it is doing; an honest client makes another one."""
+_IDLE_SECONDS: Final = 3.0
+_TURNED_AWAY_MAX: Final = 32
+"""So many at a time are told that it is busy; the others see their connection closed."""
+_POLL_SECONDS: Final = 0.5
+_REBIND_SECONDS: Final = 30.0
+_PIECE_BYTES: Final = 16 * 1024
+_PATH: Final = re.compile(r"/chunks/([0-9a-f]{64})")
+
+_log = logging.getLogger(__name__)
+
+
+class Stock:
+    """The chunks that the verified slots have, found by their names.
+
+    Args:
+        slots: Where they are.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._guard = threading.Lock()
+        self._known: dict[SlotName, tuple[tuple[int, ...], SlotChunks, dict[str, Chunk]]] = {}
+
+    def get(self, sha256: str) -> bytes | None:
+        """Return the chunk or the chunk list of that name, proven; None if no verified slot has it."""
+        for slot in SLOT_NAMES:
+            found = self._look(slot)
+            if found is None:
+                continue
+            chunks, named = found
+            chunk = named.get(sha256)
+            data = chunks.get(chunk) if chunk is not None else chunks.get_list(sha256)
+            if data is not None:
+                return data
+        return None
+
+    def _look(self, slot: SlotName) -> tuple[SlotChunks, dict[str, Chunk]] | None:
+        """Return what a slot's lists say, read again when it was sealed anew; None while it is not verified."""
+        folder = self._slots.folder(slot)
+        try:
+            seen = (folder / MARKER).stat()
+        except OSError:
+            return None
+        seal = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+        with self._guard:
+            known = self._known.get(slot)
+            if known is None or known[0] != seal:
+                chunks = SlotChunks(folder)
+                known = self._known[slot] = (seal, chunks, {each.sha256: each for each in chunks.chunks})
+        return known[1], known[2]
+
+
+class Pace:
+    """Spreads bytes over time, for all connections together.
+
+    Args:
+        bytes_per_second: How many; None for as many as there are.
+    """
+
+    def __init__(self, bytes_per_second: int | None) -> None:
+        self._seconds_per_byte = 0.0 if bytes_per_second is None else 1 / bytes_per_second
+        self._guard = threading.Lock()
+        self._free_at = 0.0
+
+    def take(self, size_bytes: int) -> None:
+        """Wait until so many bytes may be sent."""
+        with self._guard:
+            now = time.monotonic()
+            begins_at = max(now, self._free_at)
+            self._free_at = begins_at + size_bytes * self._seconds_per_byte
+        if begins_at > now:
+            time.sleep(begins_at - now)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """How much is given.
+
+    Attributes:
+        connections_max: Answered at a time.
+        bytes_per_second: In all; None for no limit.
+    """
+
+    connections_max: int = 16
+    bytes_per_second: int | None = None
+
+
+class PeerServer:
+    """Answers the other devices from a few threads of its own; an address that cannot be used yet is tried again.
+
+    Args:
+        slots: What is given.
+        host: Where to listen.
+        port: The same; 0 for any.
+        limits: How much is given.
+    """
+
+    def __init__(self, slots: Slots, host: str, port: int, limits: PeerLimits) -> None:
+        self._address = (host, port)
+        self._stock, self._limits = Stock(slots), limits
+        self._ended = threading.Event()
+        self._guard = threading.Lock()
+        self._server: _Server | None = None
+        self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens; None while it does not."""
+        with self._guard:
+            return None if self._server is None else int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Answer nobody any more."""
+        self._ended.set()
+        with self._guard:
+            server = self._server
+        if server is not None:
+            server.shutdown()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                server = _Server(self._address, _Handler, self._stock, self._limits)
+            except OSError as error:
+                _log.warning("peers.not_listening address=%s:%d reason=%s", *self._address, error)
+                self._ended.wait(_REBIND_SECONDS)
+                continue
+            with self._guard:  # so that whoever ends it sees the server, or it is never begun
+                self._server = None if self._ended.is_set() else server
+            if self._server is not None:
+                server.serve_forever(poll_interval=_POLL_SECONDS)
+            server.server_close()
+            server.close_older_than(0.0)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: Any, stock: Stock, limits: PeerLimits) -> None:  # noqa: ANN401 - what socketserver takes
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+        self.stock, self.pace = stock, Pace(limits.bytes_per_second)
+        self._connections_max = limits.connections_max
+        self._guard = threading.Lock()
+        self._since: dict[socket.socket, float] = {}
+        self._turned_away: set[socket.socket] = set()
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()  # nobody's name is looked up
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - what socketserver gives
+        with self._guard:
+            is_busy = len(self._since) - len(self._turned_away) >= self._connections_max
+            is_flooded = is_busy and len(self._turned_away) >= _TURNED_AWAY_MAX
+            if not is_flooded:
+                self._since[request] = time.monotonic()
+                if is_busy:
+                    self._turned_away.add(request)
+        if is_flooded:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the same
+        with self._guard:
+            self._since.pop(request, None)
+            self._turned_away.discard(request)
+        super().shutdown_request(request)
+
+    def is_turned_away(self, request: socket.socket) -> bool:
+        with self._guard:
+            return request in self._turned_away
+
+    def close_older_than(self, seconds: float) -> None:
+        now = time.monotonic()
+        with self._guard:
+            old = [request for request, since in self._since.items() if now - since >= seconds]
+        for request in old:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+    def service_actions(self) -> None:
+        self.close_older_than(CONNECTION_SECONDS_MAX)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the same
+        _log.debug("peers.connection_failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = _IDLE_SECONDS
+    server_version, sys_version = "tidegate", ""
+
+    def do_GET(self) -> None:
+        server = cast("_Server", self.server)
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self._say(HTTPStatus.BAD_REQUEST, b"", is_last=True)
+        elif server.is_turned_away(self.connection):
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, b"", is_last=True)
+        else:
+            match = _PATH.fullmatch(self.path)
+            data = None if match is None else server.stock.get(match[1])
+            self._say(HTTPStatus.NOT_FOUND if data is None else HTTPStatus.OK, data or b"")
+
+    def _say(self, status: HTTPStatus, body: bytes, *, is_last: bool = False) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        if is_last:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        pace = cast("_Server", self.server).pace
+        for start in range(0, len(body), _PIECE_BYTES):
+            piece = body[start : start + _PIECE_BYTES]
+            pace.take(len(piece))
+            self.wfile.write(piece)
+
+    def log_message(self, format: str, *values: object) -> None:  # noqa: A002 - the library's name
+        _log.debug("peers.asked " + format, *values)
