@@ -33,6 +33,8 @@ SECONDS: Final = 15.0
 FAILURES_MAX: Final = 3
 BUSY_SECONDS: Final = 0.2
 FAILED_SECONDS: Final = 0.5
+GREETING_SECONDS: Final = 2.0
+"""So long everybody waits for what is told of the neighbours, also who goes first: later waves have some already."""
 _LOOK_SECONDS: Final = 0.05
 _LIARS_MAX: Final = 256
 
@@ -78,9 +80,10 @@ class Neighbours:
             if self._begun[0] != source.artifact.sha256:
                 self._begun = (source.artifact.sha256, time.monotonic())
             begun_at = self._begun[1]
+            wait_seconds = peers.wait_seconds if self._told is not None else max(peers.wait_seconds, GREETING_SECONDS)
         if is_new:
             self._listen()
-        return (PeerChunks(self, source.artifact.sha256, begun_at=begun_at, wait_seconds=peers.wait_seconds),)
+        return (PeerChunks(self, source.artifact.sha256, begun_at=begun_at, wait_seconds=wait_seconds),)
 
     def urls(self, artifact_sha256: str) -> list[str]:
         """Return the addresses of those who have an artifact and have not lied."""

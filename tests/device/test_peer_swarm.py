@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -55,7 +54,6 @@ def given_by(registry: Registry, folder: Path) -> int:
 
 
 def test_fifty_devices_take_from_the_registry_what_three_would(tmp_path: Path) -> None:
-    before = time.process_time()
     with ExitStack() as stack:
         world = stack.enter_context(made_world(tmp_path / "world"))
         built = world.built["1.1.0"]
@@ -99,10 +97,5 @@ def test_fifty_devices_take_from_the_registry_what_three_would(tmp_path: Path) -
         assert all(receipt is not None for receipt in (*first, *receipts))
         assert sum(ORIGIN in receipt.content_bytes for receipt in receipts if receipt is not None) == len(fleet)
         assert all(process.poll() is not None for process in doomed)
-        lied_to = [device for device in fleet if device.distrusted]
-        assert {url for device in lied_to for url, _ in device.distrusted} == {liar.url}
+        assert {url for device in fleet for url, _ in device.distrusted} == {liar.url}
         assert sum(liar.asked.values()) <= 4 * len(fleet)
-        print(
-            f"egress {egress_bytes / artifact_bytes:.2f} artifacts for {DEVICES} devices, {len(lied_to)} were lied to, "
-            f"{time.process_time() - before:.1f} s of processor"
-        )

@@ -153,7 +153,7 @@ async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_cros
 
     (share,) = planned["distribution"]["sites"]
     assert share == {
-        "site": "plant-7", "through": "cache", "devices": 2, "wan_bytes": archive_bytes,
+        "site": "plant-7", "through": "cache", "devices": 2, "giving": 0, "wan_bytes": archive_bytes,
         "direct_bytes": 2 * archive_bytes,
     }  # fmt: skip
     assert (status["hits"], status["hit_bytes"]) == (2 * at_cache["files"], 2 * fetched_bytes)

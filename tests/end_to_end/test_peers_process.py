@@ -1,0 +1,93 @@
+"""A site whose devices give each other a release: the orchestrator, its registry, and four real agents."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.keys import load_private, load_public
+from orchestrator.adapters.releases import BuiltRelease, ReleaseStore
+from tests.device.device_world import QUICK_APPLICATION, AgentProcess, free_port, make_release
+from tests.end_to_end.rollout_bench import command, until_phase
+from tests.end_to_end.stage import Stage, make_stage
+from tests.end_to_end.test_site_cache_process import POLICY
+
+DEVICES = ["pi-1", "pi-2", "pi-3", "pi-4"]
+SITE = "plant-7"
+PEERS = {"sources": ["peers", "registry"], "peers": {"first": 1, "wait": "10m"}}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+        yield make_stage(stack, tmp_path, DEVICES)
+
+
+@contextmanager
+def agents(stage: Stage) -> Iterator[list[AgentProcess]]:
+    made: list[AgentProcess] = []
+    try:
+        for name in DEVICES:
+            (stage.folder / name).mkdir()
+            url = stage.broker.url_for(name)
+            made.append(
+                AgentProcess(
+                    stage.folder / name, f"mqtt://{url.username}:{url.password}@{url.host}:{url.port}",
+                    device=name, group="lab", site=SITE,
+                    release_keys=[load_public(stage.folder / "keys" / "release.pub").hex()],
+                    command_keys=[load_public(stage.folder / "keys" / "command.pub").hex()],
+                    peers={"host": "127.0.0.1", "port": free_port()},
+                )
+            )  # fmt: skip
+            made[-1].start()
+        yield made
+    finally:
+        for each in made:
+            each.close()
+
+
+def published(stage: Stage) -> BuiltRelease:
+    key = load_private(stage.folder / "keys" / "release.key")
+    built = make_release(stage.folder, "1.0.0", key=key, application=QUICK_APPLICATION)
+    ReleaseStore(stage.folder / "releases").publish(built)
+    return built
+
+
+def came_from(agent: AgentProcess) -> dict[str, int]:
+    """Return how many bytes of the release came from where, as the agent's log says."""
+    told = [line for line in agent.log.read_text().splitlines() if "chunks.complete" in line]
+    return {origin: int(count) for origin, count in re.findall(r"(\S+)=(\d+)", told[-1]) if origin != "carried"}
+
+
+async def announced(stage: Stage) -> None:
+    for _ in range(300):
+        if (await command(stage, "list"))["devices"] == len(DEVICES):
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("the agents did not announce themselves")
+
+
+async def test_release_crosses_the_line_once_and_the_last_devices_have_it_from_the_others(stage: Stage) -> None:
+    built = published(stage)
+    policy: dict[str, Any] = {**POLICY, "distribution": PEERS}
+    stage.start()
+    with agents(stage) as fleet:
+        await announced(stage)
+        body = {"release": "app-1.0.0", "policy": policy, "rollout": "r-1", "time_scale": 60}
+        planned = await command(stage, "plan", **body)
+        await command(stage, "start", **body)
+        await until_phase(stage, "completed")
+        assert [each.ask()["version"] for each in fleet] == ["1.0.0"] * len(DEVICES)
+        origins = sorted((sorted(came_from(each)) for each in fleet), key=str)
+
+    (share,) = planned["distribution"]["sites"]
+    assert (share["through"], share["giving"]) == ("peers", len(DEVICES))
+    assert share["wan_bytes"] == len(built.artifact) + len(DEVICES) * len(built.envelope)
+    assert [each for each in origins if each == ["peers"]] == 3 * [["peers"]]
+    assert [each for each in origins if each != ["peers"]] == [[stage.registry]]
+    stage.stop()
+    assert stage.verify() == len(stage.facts())
