@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from device_client.core.effects import Source
 from orchestrator.adapters.releases import BuiltRelease
 from schemas.messages import ArtifactPeers, ArtifactRef, PeersDocument, PeersRef
 from schemas.peers import PEERS_MAX, site_key
-from tests.device.chunk_world import HURRIED, Registry, source_of
+from tests.device.chunk_world import HURRIED, Exchange, Registry, source_of
 from tests.device.device_driver import unpack_here
 from tests.device.device_world import CHECK, RELEASE_KEY, public
 
@@ -35,6 +36,12 @@ def with_peers(source: Source, *, wait_seconds: float = 0.0, rank: int = 0) -> S
 
 def told(sha256: str, *urls: str) -> PeersDocument:
     return PeersDocument(site=SITE, artifacts=(ArtifactPeers(sha256=sha256, urls=urls),))
+
+
+def lie(exchange: Exchange) -> bool:
+    """Answer whatever is asked for with other bytes."""
+    exchange.say(200, b"!" * 99)
+    return True
 
 
 @dataclass
@@ -108,8 +115,8 @@ def devices(folder: Path, count: int, **how: object) -> Iterator[list[Device]]:
     try:
         yield made
     finally:
-        for each in made:
-            each.close()
+        with ThreadPoolExecutor(max(1, len(made))) as pool:
+            list(pool.map(Device.close, made))
 
 
 def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -12,7 +12,7 @@ from device_client.adapters.chunk_fetch import Receipt
 from device_client.adapters.peers import ORIGIN
 from tests.device.chunk_world import Registry, made_world, places_of, serving
 from tests.device.device_world import sha256
-from tests.device.peer_world import Device, Plant, devices
+from tests.device.peer_world import Device, Plant, devices, lie
 
 DEVICES = 50
 FIRST = 2
@@ -60,18 +60,11 @@ def test_fifty_devices_take_from_the_registry_what_three_would(tmp_path: Path) -
         fleet = stack.enter_context(devices(tmp_path, DEVICES - FIRST))
         seeds = stack.enter_context(devices(tmp_path / "seeds", FIRST, gives=False))
         liar = stack.enter_context(serving(tmp_path / "nothing"))
-        liar.disturb = lambda exchange: bool(exchange.say(200, b"!" * 99) or True)
+        liar.disturb = lie
         plant = Plant(world.registry, built, devices=fleet)
         plant.has_it(liar.url)
         doomed: list[subprocess.Popen[str]] = []
         guard, done = threading.Lock(), [0]
-
-        def seed(device: Device) -> Receipt | None:
-            receipt = device.install(plant.source(wait_seconds=0))
-            url, process = stack.enter_context(giver_process(device))
-            doomed.append(process)
-            plant.has_it(url)
-            return receipt
 
         def follow(device: Device) -> Receipt | None:
             receipt = device.install(plant.source(wait_seconds=60))
@@ -81,11 +74,16 @@ def test_fifty_devices_take_from_the_registry_what_three_would(tmp_path: Path) -
                 if done[0] == 4:  # the two are being asked by all the others now
                     for process in doomed:
                         process.kill()
+                        process.wait()
             return receipt
 
         with ThreadPoolExecutor(DEVICES - FIRST) as pool:
             waiting = [pool.submit(follow, device) for device in fleet]
-            first = [seed(device) for device in seeds]
+            first = [device.install(plant.source(wait_seconds=0)) for device in seeds]
+            givers = [stack.enter_context(giver_process(device)) for device in seeds]
+            doomed += [process for _, process in givers]
+            for url, _ in givers:
+                plant.has_it(url)
             receipts = [each.result(timeout=120) for each in waiting]
 
         artifact_bytes = sum({each.chunk: each.stored_bytes for each in places_of(built)}.values())

@@ -24,7 +24,7 @@ from schemas.chunks import name_chunk
 from tests.device.chunk_world import Exchange, World, made_world, places_of, serving
 from tests.device.device_bench import Bench
 from tests.device.device_world import sha256
-from tests.device.peer_world import KEY, Device, devices, told, until, with_peers
+from tests.device.peer_world import KEY, Device, devices, lie, told, until, with_peers
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_neighbour_that_lies_is_not_asked_again_and_is_reported(
 ) -> None:
     giver, taker = pair
     with serving(tmp_path / "nothing") as liar:
-        liar.disturb = lambda exchange: bool(exchange.say(200, b"!" * 99) or True)
+        liar.disturb = lie
         taker.hear(told(artifact_of(world), liar.url, str(giver.url)))
         receipt = taker.install(with_peers(world.source(), wait_seconds=30))
         asked = sum(liar.asked.values())
@@ -257,7 +257,12 @@ def test_busy_neighbour_says_so_and_is_asked_again(tmp_path: Path, world: World)
         known = f"/chunks/{places_of(world.built['1.1.0'])[0].chunk.sha256}"
         until(lambda: ask(str(giver.url), known) == (503, b""))
         taker.hear(told(artifact_of(world), str(giver.url)))
-        threading.Timer(0.5, lambda: [each.close() for each in held]).start()
+
+        def let_go() -> None:
+            for each in held:
+                each.close()
+
+        threading.Timer(0.5, let_go).start()
 
         receipt = taker.install(with_peers(world.source(), wait_seconds=30))
 
@@ -321,10 +326,12 @@ def test_address_that_is_taken_stops_nobody(tmp_path: Path, world: World) -> Non
 
 
 def test_list_from_a_neighbour_is_proven_like_a_chunk(world: World, pair: list[Device], tmp_path: Path) -> None:
-    other = world.built["1.0.0"].chunk_list
+    def give_other(exchange: Exchange) -> bool:
+        exchange.say(200, world.built["1.0.0"].chunk_list)
+        return True
 
     with serving(tmp_path / "nothing") as liar:
-        liar.disturb = lambda exchange: bool(exchange.say(200, other) or True)
+        liar.disturb = give_other
         pair[1].hear(told(artifact_of(world), liar.url))
         assert pair[1].install(with_peers(world.source())) is not None
 
