@@ -27,7 +27,7 @@ CHANNELS: list[tuple["re.Pattern[str]", str]] = [
     for name, channel in DOCUMENT["channels"].items()
 ]
 SEEN = frozenset(Kind) - {
-    Kind.COMMAND, Kind.DEVICE_EVENT, Kind.HOLD, Kind.SYNC, Kind.TRUST, Kind.EVALUATOR_AVAILABILITY,
+    Kind.COMMAND, Kind.DEVICE_EVENT, Kind.HOLD, Kind.SYNC, Kind.TRUST, Kind.PEERS, Kind.EVALUATOR_AVAILABILITY,
     Kind.EVALUATOR_SAMPLES, Kind.EVALUATOR_LEASE,
 }  # fmt: skip
 """What is said in these rollouts after the start; nobody pulls the brake, and there is no evaluator."""
