@@ -36,6 +36,8 @@ from schemas.topics import RULES, Kind, TopicTree
 AUDIT_BYTES_MAX: Final = 60 * 1024
 _LONG: Final = frozenset({"plan", "policy", "baselines", "devices"})
 """What of a fact grows with the fleet."""
+PEERS_SECONDS: Final = 2.0
+"""How often it is looked who has what: of a million devices that takes its time, and a site's do not change so fast."""
 REASSERTED_MAX: Final = 5_000
 """Desired states that are written again at a time, so that decisions do not wait for a large fleet."""
 
@@ -84,6 +86,7 @@ class Publisher:
         """Rollouts, with their waves, whose documents are due with the next tick."""
         self._peers: dict[str, PeersDocument | None] = {}
         """What each site was told last of who has what; None: nobody."""
+        self._peers_at = 0.0
         self._waves: dict[tuple[str, int], WaveDocument] = {}
         """What was published last of each wave; between news of its members only its health changes."""
 
@@ -111,7 +114,7 @@ class Publisher:
         """Return the documents of rollouts that have come further since the last tick, and how groups and waves are."""
         due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
         self._progressed = {}
-        return [*self.publish(state, due, now), *self._peer_documents(state), *self._summaries(state, now)]
+        return [*self.publish(state, due, now), *self._peers_due(state, now), *self._summaries(state, now)]
 
     def message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:
         """Return one message in its place."""
@@ -139,6 +142,12 @@ class Publisher:
                 return [self.message(kind, message, **ids)]
             case SendGrant(grant=grant):
                 return [self._bytes(Kind.GRANT, self._sign(encode(grant)), device=grant.device)]
+
+    def _peers_due(self, state: State, now: float) -> list[Outgoing]:
+        if now - self._peers_at < PEERS_SECONDS:
+            return []
+        self._peers_at = now
+        return self._peer_documents(state)
 
     def _peer_documents(self, state: State) -> list[Outgoing]:
         """Return what has changed of who has what; an empty document where nobody has anything any more."""

@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.core.allowed import allowed_verbs
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Mask, Member
-from orchestrator.core.peers import goes_first, peers_ref
+from orchestrator.core.peers import peers_ref
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.status import counts, next_decision_at, reasons, wave_state, wave_status
@@ -52,7 +52,7 @@ def desired_bytes(state: State, device: Device, made: dict[tuple[object, ...], b
     if made is None:
         return _desired(rollout, device, member)
     of_device = (rollout.id, device.generation, device.action, device.epoch)
-    key = (*of_device, member.wave, member.arch, member.site, member.from_version, goes_first(rollout, member))
+    key = (*of_device, member.wave, member.arch, member.site, member.from_version, member.goes_first)
     document = made.get(key)
     if document is None:
         document = made[key] = _desired(rollout, device, member)

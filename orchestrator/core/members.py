@@ -48,6 +48,7 @@ class Member(Row):
     Attributes:
         arch: What the device was when the plan was made; what it calls itself later changes no order.
         site: Where it was then; empty if it did not say.
+        goes_first: It does not wait for another device of its site to give it the release.
         failed: It counts against the wave, whatever it runs by now.
         excused: A person let the rollout go on in spite of it.
         is_lost: It was granted, and nobody knows what it runs; it is out of service until it says so.
@@ -62,6 +63,7 @@ class Member(Row):
     wave: Field[int] = Field(0, "i2")
     arch: Field[str] = Field("")
     site: Field[str] = Field("")
+    goes_first: Field[bool] = Field(default=False, dtype="?")
     progress: Field[Progress] = Field(Progress.PENDING, values=tuple(Progress))
     generation: Field[int] = Field(0, "i8")
     from_version: Field[str | None] = Field(None)
@@ -170,6 +172,15 @@ class Members(Table[Member]):
             self.cells[name][rows] = own_codes[codes]
         if wave + 2 <= len(self._starts):
             self._starts[-1] = len(self)
+
+    def mark_first(self, count: int) -> None:
+        """Let the first so many of each wave, site and architecture go first; who joins later does not."""
+        keys = np.stack([self.column(Member.wave), self.column(Member.site), self.column(Member.arch)])
+        order = np.lexsort(keys)  # stable: within a kind in the plan's order
+        begins = np.append(True, (np.diff(keys[:, order]) != 0).any(axis=0))
+        places = np.arange(len(order))
+        starts = np.maximum.accumulate(np.where(begins, places, 0))
+        self.cells["goes_first"][order] = places - starts < count
 
     def _row_at_home(self) -> NDArray[np.intp]:
         """Return for each row of the inventory the member's row."""

@@ -28,17 +28,6 @@ _WAITED_OF_TIMEOUT: Final = 0.5
 """How much of the time that a device has may be spent with waiting for a peer."""
 
 
-def goes_first(rollout: Rollout, member: Member) -> bool:
-    """Say whether ``member`` is one of those of its wave, site and architecture that do not wait for a peer."""
-    if member.site not in rollout.peer_ranks:
-        return False
-    members, row = rollout.members, rollout.members.row(member.id)
-    before = slice(members.of_wave(member.wave).start, row)
-    site, arch = members.column(Member.site), members.column(Member.arch)
-    count = int(((site[before] == site[row]) & (arch[before] == arch[row])).sum())
-    return count < rollout.policy.distribution.peers.first
-
-
 def peers_ref(rollout: Rollout, member: Member) -> PeersRef | None:
     """Say how ``member`` goes about its peers; None where there are none."""
     rank = rollout.peer_ranks.get(member.site)
@@ -46,7 +35,7 @@ def peers_ref(rollout: Rollout, member: Member) -> PeersRef | None:
         return None
     limits = rollout.policy.rollout.global_
     patience_seconds = min(rollout.policy.distribution.peers.wait, limits.deploy_timeout_seconds * _WAITED_OF_TIMEOUT)
-    wait_seconds = 0.0 if goes_first(rollout, member) else patience_seconds
+    wait_seconds = 0.0 if member.goes_first else patience_seconds
     return PeersRef(key=site_key(member.site), rank=rank, wait_seconds=wait_seconds)
 
 
@@ -75,13 +64,15 @@ def _having(state: State, rollout: Rollout) -> Iterator[tuple[str, str, tuple[st
     members = rollout.members
     rows = np.flatnonzero(_can_give(rollout))
     site, arch = members.column(Member.site)[rows], members.column(Member.arch)[rows]
-    order = np.lexsort((_spread(rows), arch, site))
-    kinds, starts = np.unique(np.stack([site[order], arch[order]]), axis=1, return_index=True)
-    told = members.seen(Device.peer_url)[rows[order]]
     sites, arches = members.vocabularies["site"].values, members.vocabularies["arch"].values
+    kind = site.astype(np.uint64) * len(arches) + arch.astype(np.uint64)
+    order = np.argsort((kind << np.uint64(32)) | _spread(rows))
+    kinds, starts = np.unique(kind[order], return_index=True)
+    told = members.seen(Device.peer_url)[rows[order]]
     urls = state.devices.vocabularies["peer_url"].values
     ends = [*starts.tolist(), len(rows)][1:]
-    for (site_code, arch_code), start, end in zip(kinds.T.tolist(), starts.tolist(), ends, strict=True):
+    for code, start, end in zip(kinds.tolist(), starts.tolist(), ends, strict=True):
+        site_code, arch_code = divmod(code, len(arches))
         stored = rollout.release.artifact_for(arches[arch_code])
         if stored is not None and sites[site_code] in rollout.peer_ranks:
             theirs = told[start : min(end, start + PEERS_MAX)]
@@ -99,4 +90,4 @@ def _can_give(rollout: Rollout) -> Mask:
 
 def _spread(rows: NDArray[Any]) -> NDArray[Any]:
     """Return a number for each row that puts them in another order, always the same."""
-    return (rows.astype(np.uint64) * _GOLDEN) % (1 << 32)
+    return (rows.astype(np.uint64) * np.uint64(_GOLDEN)) & np.uint64(0xFFFFFFFF)

@@ -119,6 +119,9 @@ def _import(state: State, event: e.DevicesImported) -> None:
 
 
 def _started(state: State, event: e.RolloutStarted, at: float) -> Rollout:
+    members = Members(state.devices, [wave.members for wave in event.plan.waves])
+    if event.peer_ranks:
+        members.mark_first(event.policy.distribution.peers.first)
     return Rollout(
         id=event.rollout,
         by=event.by,
@@ -130,7 +133,7 @@ def _started(state: State, event: e.RolloutStarted, at: float) -> Rollout:
         baselines=dict(event.baselines),
         sources=dict(event.sources),
         peer_ranks=dict(event.peer_ranks),
-        members=Members(state.devices, [wave.members for wave in event.plan.waves]),
+        members=members,
         known_devices=len(state.devices),
         reason_given=event.reason,
         wave_started_at=at,
