@@ -59,6 +59,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "hash": "cd" * 32,
     },
     "TrustDocument": {"first": 1, "roots": ["{}", "{}"]},
+    "PeersDocument": {"site": "s", "artifacts": [{"sha256": "ab" * 32, "urls": ["http://10.0.0.1:80"]}]},
     "Grant": GRANT,
     "Manifest": make_manifest(b"archive").model_dump(mode="json"),
 }  # fmt: skip
@@ -137,7 +138,7 @@ def _parse_topic(payload: bytes) -> None:
 def _topic_seeds() -> list[bytes]:
     ids = {"device": "pi-1", "kind": "started", "group": "g", "rollout": "r-1", "wave": "w", "scope": "fleet",
     "actor": "alice",
-           "verb": "start", "worker": "e1", "shard": "07"}  # fmt: skip
+           "verb": "start", "worker": "e1", "shard": "07", "key": "0f"}  # fmt: skip
     known = [f"{TREE.root}/{rule.pattern.format(**ids)}" for rule in RULES.values()]
     return [
         each.encode()
