@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device_client.adapters.mqtt import RECONNECT_SECONDS, RECONNECT_SECONDS_MAX, Broker, Bus
+from device_client.adapters.peers import Neighbours
 from device_client.adapters.trust import PinnedKeys
 from device_client.core.events import DesiredReceived, Event, GrantReceived, HoldCleared, HoldReceived
 from schemas.codec import encode
@@ -15,6 +17,8 @@ from schemas.dsse import GRANT_TYPE, seal
 from schemas.messages import Ready
 from schemas.topics import Kind, TopicTree
 from tests.device.device_bench import Bench, make_desired
+from tests.device.peer_world import KEY as KEY_OF_SITE
+from tests.device.peer_world import told
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 TOPICS = TopicTree()
@@ -27,12 +31,14 @@ ATTEMPTS = 12
 class Hearing(Bus):
     """A bus without a broker: messages are handed to it, and it sleeps without waiting."""
 
-    def __init__(self) -> None:
+    def __init__(self, neighbours: Neighbours | None = None) -> None:
         self.heard: list[Event] = []
         self.pauses: list[float] = []
         trust = PinnedKeys((), (KEY.public_key().public_bytes_raw(),))
         broker = Broker("127.0.0.1", 1, None, None)
-        super().__init__(broker, TOPICS, "pi-1", trust=trust, clock=lambda: 0.0, post=self.heard.append)
+        super().__init__(
+            broker, TOPICS, "pi-1", trust=trust, clock=lambda: 0.0, post=self.heard.append, neighbours=neighbours
+        )
 
     def hear(self, kind: Kind, payload: bytes, *, retained: bool = False, device: str = "pi-1") -> list[Event]:
         self.heard.clear()
@@ -73,6 +79,44 @@ def test_order_that_vanished_from_the_broker_orders_nothing(bus: Hearing) -> Non
 @pytest.mark.parametrize(("kind", "payload"), [(Kind.GRANT, ENVELOPE), (Kind.DESIRED, DESIRED)])
 def test_what_is_said_to_another_device_is_not_heard(bus: Hearing, kind: Kind, payload: bytes) -> None:
     assert bus.hear(kind, payload, device="pi-2") == []
+
+
+def test_what_is_told_of_neighbours_is_taken_under_the_key_that_an_order_named_and_nothing_else() -> None:
+    neighbours = Neighbours(None, lambda *_: None)
+    neighbours.key = KEY_OF_SITE
+    bus = Hearing(neighbours)
+    good = encode(told("0" * 64, "http://10.0.0.1:80"))
+
+    def hear(key: str, payload: bytes) -> list[str]:
+        topic = TOPICS.build(Kind.PEERS, key=key)
+        bus._on_message(bus._client, None, SimpleNamespace(topic=topic, payload=payload, retain=True))
+        assert bus.heard == []
+        return neighbours.urls("0" * 64)
+
+    assert hear("f" * 16, good) == []
+    assert hear(KEY_OF_SITE, good) == ["http://10.0.0.1:80"]
+    assert hear(KEY_OF_SITE, b'{"site": 7}') == ["http://10.0.0.1:80"]
+    assert hear(KEY_OF_SITE, b"") == []
+    bus.end()
+
+
+def test_neighbours_are_listened_for_again_with_every_connect_and_nobody_waits_for_that() -> None:
+    neighbours = Neighbours(None, lambda *_: None)
+    bus = Hearing(neighbours)
+    asked: list[object] = []
+
+    def subscribe(filters: object, *_: object) -> tuple[int, int]:
+        asked.append(filters)
+        return 0, len(asked)
+
+    client = SimpleNamespace(subscribe=subscribe, is_connected=lambda: True, disconnect=lambda: None)
+    bus._client = cast("Any", client)
+    neighbours.key = KEY_OF_SITE
+    bus._on_connect(bus._client, None, None, SimpleNamespace(is_failure=False), None)  # type: ignore[arg-type]  # all that it looks at
+
+    assert asked[1] == TOPICS.build(Kind.PEERS, key=KEY_OF_SITE)
+    bus._on_subscribe(bus._client, None, 2, [], None)
+    assert bus.heard == [], "that was the answer about neighbours"
 
 
 def test_pauses_between_attempts_to_connect_grow_and_are_not_those_of_other_devices(

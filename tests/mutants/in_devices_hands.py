@@ -246,4 +246,28 @@ IN_DEVICES_HANDS: Final = (
         "return replace(device, connected=False), NOTHING",
         ("tests/device/test_device_grant.py",),
     ),
+    Mutant(
+        "neighbour-lies-for-ever",
+        "a device of the site that gives other bytes is asked again and again, and nobody hears of it",
+        "device_client/adapters/peers.py",
+        "self._neighbours.distrust(peer.url, str(lie))",
+        "peer.rest(BUSY_SECONDS)",
+        ("tests/device/test_peers.py",),
+    ),
+    Mutant(
+        "neighbour-leads-elsewhere",
+        "a device of the site sends the others to whatever address it likes",
+        "device_client/adapters/peers.py",
+        "seconds=SECONDS, may_redirect=False",
+        "seconds=SECONDS, may_redirect=True",
+        ("tests/device/test_peers.py",),
+    ),
+    Mutant(
+        "slot-that-is-being-written-is-given",
+        "chunks of a slot without its marker are given to the neighbours",
+        "device_client/adapters/peer_server.py",
+        "seen = (folder / MARKER).stat()",
+        "seen = folder.stat()",
+        ("tests/device/test_peers.py",),
+    ),
 )
