@@ -27,7 +27,7 @@ USERS = ("orchestrator", "evaluator", "viewer", "alice", "pi-1")
 IDS = {
     "device": ("pi-1", "pi-2", "alice", "viewer"), "actor": ("alice", "bob", "pi-1"), "kind": ("crash",),
     "shard": ("00",), "group": ("vision",), "rollout": ("r-1",), "wave": ("canary",), "scope": ("fleet",),
-    "verb": ("approve",), "worker": ("evaluator", "alice"),
+    "verb": ("approve",), "worker": ("evaluator", "alice"), "key": ("0f0f",),
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def all_topics() -> list[str]:
 
 
 MAY_WRITE = {
-    "orchestrator": r"device/(pi-1|pi-2|alice|viewer)/(desired|grant)|all/(sync|trust)|rollout/.*|group/vision/summary"
+    "orchestrator": r"device/(pi-1|pi-2|alice|viewer)/(desired|grant)|all/(sync|trust|peers/0f0f)|rollout/.*|group/vision/summary"
     r"|evaluator/.*/lease|ops/.*|orchestrator/.*|audit",
     "evaluator": r"evaluator/evaluator/(availability|samples)",
     "viewer": r"",
