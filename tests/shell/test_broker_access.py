@@ -42,8 +42,8 @@ def all_topics() -> list[str]:
 
 
 MAY_WRITE = {
-    "orchestrator": r"device/(pi-1|pi-2|alice|viewer)/(desired|grant)|all/(sync|trust|peers/0f0f)|rollout/.*|group/vision/summary"
-    r"|evaluator/.*/lease|ops/.*|orchestrator/.*|audit",
+    "orchestrator": r"device/(pi-1|pi-2|alice|viewer)/(desired|grant)|all/(sync|trust|peers/0f0f)|rollout/.*"
+    r"|group/vision/summary|evaluator/.*/lease|ops/.*|orchestrator/.*|audit",
     "evaluator": r"evaluator/evaluator/(availability|samples)",
     "viewer": r"",
     "alice": r"ops/alice/cmd/approve|all/hold",
