@@ -157,6 +157,20 @@ class ErrorReport(Message):
     retryable: bool = False
 
 
+class Fetched(Message):
+    """What the fetch of an order took, in bytes; of one that was interrupted, what the attempt took that completed it.
+
+    Attributes:
+        slots: Of the release, were in a slot already.
+        peers: Came from devices of the same site.
+        sources: Came from each of the order's ``sources``, in their order.
+    """
+
+    slots: Count = 0
+    peers: Count = 0
+    sources: Annotated[tuple[Count, ...], Field(strict=False, max_length=16)] = ()
+
+
 class Reported(Message):
     """What a device runs and where it is in the generation it has observed."""
 
@@ -171,6 +185,8 @@ class Reported(Message):
     previous_version: Name | None = None
     boot_id: BootId
     error: ErrorReport | None = None
+    fetched: Annotated[Fetched | None, Field(exclude_if=lambda fetched: fetched is None)] = None
+    """For the order at hand, once it is fetched; written only then."""
     ts: Timestamp | None = None
 
 

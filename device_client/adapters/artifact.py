@@ -32,7 +32,7 @@ from device_client.core.record import SlotContent
 from schemas.codec import MANIFEST, decode
 from schemas.errors import DecodeError, SignatureError
 from schemas.manifest import NOARCH, Manifest
-from schemas.messages import HealthCheck, SlotName
+from schemas.messages import Fetched, HealthCheck, SlotName
 
 _UNSEALED: Final = "0" * 64
 """Stands for a digest that sealing will replace."""
@@ -88,6 +88,8 @@ class Artifacts:
         self._identity = identity
         self._unpack = unpack
         self._chunked = Chunked(slots) if chunked is None else chunked
+        self.fetched: Fetched | None = None
+        """What the last fetch that was completed took; None: nothing, all was there."""
 
     def fetch(self, source: Source, is_cancelled: Callable[[], bool], on_progress: Progress) -> Receipt | None:
         """Bring the manifest, and if it is good its content or the archive, into the staging folder.
@@ -100,6 +102,7 @@ class Artifacts:
             CancelledError: Nobody wants it any more.
         """
         self._forget_others(source)
+        self.fetched = None
         path = self._manifest_path(source)
         wanted = source.manifest
         if wanted.size_bytes > MANIFEST.bytes_max:
@@ -112,9 +115,10 @@ class Artifacts:
             archive_bytes = self._archive_bytes(manifest) if source.artifact.peers is None else None
             receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress, archive_bytes)
             if receipt is not None:
+                self.fetched = receipt.told(source)
                 return receipt
         self._make_space(manifest, archive)
-        download(
+        giver = download(
             source.artifact.sources,
             archive,
             size_bytes=manifest.artifact.size_bytes,
@@ -122,6 +126,9 @@ class Artifacts:
             is_cancelled=is_cancelled,
             on_progress=on_progress,
         )
+        if giver is not None:
+            given = tuple(manifest.artifact.size_bytes * (each == giver) for each in source.artifact.sources)
+            self.fetched = Fetched(sources=given)
         return None
 
     def stage(self, source: Source, manifest: Path, archive: Path) -> None:

@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from device_client.adapters.chunk_content import Content
+from device_client.adapters.chunk_http import HttpChunks, chunk_bases
 from device_client.adapters.chunk_slots import SlotChunks
 from device_client.adapters.chunk_sources import GoOn, Sources
 from device_client.adapters.failure import CancelledError
+from device_client.adapters.peers import ORIGIN
+from device_client.adapters.slots import SLOT_NAMES
+from device_client.core.effects import Source
 from schemas.chunks import Chunk
+from schemas.messages import Fetched
 
 CONNECTIONS_MAX: Final = 4
 STAGED: Final = "staging"
@@ -31,6 +36,20 @@ class Receipt:
 
     content_bytes: Counter[str] = field(default_factory=Counter)
     carried_bytes: Counter[str] = field(default_factory=Counter)
+
+    def told(self, source: Source) -> Fetched | None:
+        """Return it as an order's report says it; None where nothing had to be brought."""
+        if not any(self.content_bytes.values()):
+            return None
+        names = [
+            [HttpChunks(it).name for it in chunk_bases((url,), source.artifact.sha256)]
+            for url in source.artifact.sources
+        ]
+        return Fetched(
+            slots=sum(self.content_bytes[slot] for slot in SLOT_NAMES),
+            peers=self.carried_bytes[ORIGIN],
+            sources=tuple(self.carried_bytes[each[0]] if each else 0 for each in names),
+        )
 
     def __str__(self) -> str:
         return " ".join(f"{origin}={count}" for origin, count in sorted(self.content_bytes.items())) + (

@@ -51,8 +51,8 @@ def download(
     is_cancelled: Callable[[], bool],
     on_progress: Progress = lambda _percentage: None,
     patience: Patience = Patience(),
-) -> None:
-    """Leave the file with this size and digest at ``path``.
+) -> str | None:
+    """Leave the file with this size and digest at ``path``, and return which source gave it; None: it was there.
 
     Raises:
         StepError: No source has it; the text is about the last one. Or the disk's fault; when it is full, what was
@@ -60,7 +60,7 @@ def download(
         CancelledError: ``is_cancelled`` said so.
     """
     if path.is_file() and path.stat().st_size == size_bytes and file_digest(path) == sha256:
-        return
+        return None
     wanted = _Wanted(path.with_name(f"{path.name}.part"), size_bytes, sha256, is_cancelled, on_progress, patience)
     failure = StepError(ErrorCode.DOWNLOAD_FAILED, "the order names no source")
     for source in sources:
@@ -75,7 +75,7 @@ def download(
                     wanted.part.unlink()
             raise from_os_error(error) from error
         else:
-            return
+            return source
     raise failure
 
 

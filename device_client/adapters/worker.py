@@ -109,6 +109,7 @@ class Worker:
         step = work.hook if isinstance(work, RunHook) else _STEPS[type(work)]
         try:
             installed = self._do(work, content, cancelled)
+            fetched = self._artifacts.fetched if isinstance(work, Fetch) else None
         except StepError as error:
             return StepFailed(step, work.ticket, error.code, str(error), error.retryable)
         except OSError as error:
@@ -116,7 +117,7 @@ class Worker:
             return StepFailed(step, work.ticket, failure.code, str(failure), failure.retryable)
         except CancelledError:
             return None
-        return StepSucceeded(step, work.ticket, installed)
+        return StepSucceeded(step, work.ticket, installed, fetched)
 
     def _mend(self) -> None:
         """Try the router again; only success is worth telling."""

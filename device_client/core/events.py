@@ -7,7 +7,7 @@ from typing import Final
 
 from device_client.core.codes import ErrorCode
 from device_client.core.record import Record, SlotContent
-from schemas.messages import Desired, Grant, SlotName
+from schemas.messages import Desired, Fetched, Grant, SlotName
 from schemas.messages import Step as GrantedStep
 from schemas.trust import Root
 
@@ -152,11 +152,19 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class StepSucceeded:
-    """The step with this ticket is done; ``content`` is what an install put into the slot."""
+    """The step with this ticket is done.
+
+    Attributes:
+        step: Which one.
+        ticket: Of it.
+        content: What an install put into the slot.
+        fetched: What a fetch took.
+    """
 
     step: Step
     ticket: int
     content: SlotContent | None = None
+    fetched: Fetched | None = None
 
 
 @dataclass(frozen=True, slots=True)

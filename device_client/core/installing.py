@@ -47,7 +47,7 @@ def on_prepared(device: Device, event: StepSucceeded) -> Outcome:
     standby = device.record.standby
     match event.step:
         case Step.FETCH:
-            device, told = move(device, Signal.FETCHED)
+            device, told = move(device, Signal.FETCHED, fetched=event.fetched or device.record.fetched)
             device = begin(device, Step.VERIFY)
             return device, (*told, Verify(device.ticket, source_of(device.record)))
         case Step.VERIFY if Step.BEFORE_INSTALL in device.setup.hooks:

@@ -43,6 +43,7 @@ def on_desired(device: Device, event: DesiredReceived) -> Outcome:
             "marks": marks,
             "attempts": record.attempts if record.phase in CHANGING else 0,
             "waits": 0,
+            "fetched": None,
             "deferred": True,
         }
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from device_client.core.machine import Phase
 from schemas.ids import Name, Sha256
-from schemas.messages import CommitOn, Count, Desired, ErrorReport, HealthCheck, Seconds, SlotName, Strategy
+from schemas.messages import CommitOn, Count, Desired, ErrorReport, Fetched, HealthCheck, Seconds, SlotName, Strategy
 
 REFUSALS_KEPT: Final = 16
 BOOTS_PER_TRIAL: Final = 3
@@ -135,6 +135,7 @@ class Record(_Remembered):
         waits: How often a hook has said "later" to the present step.
         consent: The last order to which somebody at the device has agreed.
         error: Why it is where it is.
+        fetched: What the fetch for the order at hand took; None before it.
         reported_seq: Number of the last report.
         session: Number of starts.
     """
@@ -159,6 +160,7 @@ class Record(_Remembered):
     waits: Count = 0
     consent: Count | None = None
     error: ErrorReport | None = None
+    fetched: Fetched | None = None
     reported_seq: Count = 0
     session: Count = 0
 

@@ -118,6 +118,7 @@ def report(device: Device) -> Reported:
         previous_version=before.version if before else None,
         boot_id=record.boot_id or "unknown",
         error=record.error,
+        fetched=record.fetched,
     )
 
 

@@ -166,13 +166,19 @@ class DeviceProven(Event):
 
 
 class DeviceCommitted(Event):
-    """A device runs the new version and has proven its health."""
+    """A device runs the new version and has proven its health.
+
+    Attributes:
+        fetched: What bringing it there took, in bytes by origin (``slots``, ``peers``, ``cache``, ``registry``), as far
+            as the device said.
+    """
 
     kind: Literal["device_committed"] = "device_committed"
     rollout: str
     device: str
     generation: int
     version: str
+    fetched: Annotated[Mapping[str, int] | None, Field(exclude_if=lambda fetched: fetched is None)] = None
 
 
 class DeviceFailed(Event):

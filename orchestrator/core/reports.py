@@ -13,7 +13,7 @@ from orchestrator.core.orders import order
 from orchestrator.core.overdue import retry
 from orchestrator.core.rollout import TERMINAL, WATCHING, Phase, Rollout
 from orchestrator.core.state import State
-from schemas.messages import Info, Ready, Reported
+from schemas.messages import Fetched, Info, Ready, Reported
 
 
 def decide_announced(state: State, name: str, info: Info, enrolment: Enrolment = OPEN) -> list[e.AnyEvent]:
@@ -67,7 +67,7 @@ def decide_reported(state: State, name: str, reported: Reported, now: float) -> 
 def _installed(device: Device, rollout: Rollout, member: Member, reported: Reported, now: float) -> list[e.AnyEvent]:
     target = rollout.release.version
     if reported.state == "idle" and reported.installed_version == target:
-        return [] if member.progress is Progress.COMMITTED else [_committed(device, rollout, target)]
+        return [] if member.progress is Progress.COMMITTED else [_committed(device, rollout, reported)]
     is_news = member.progress is not Progress.FAILED or (member.is_lost and reported.installed_version is not None)
     if reported.state in {"failed", "rolled_back"} and is_news:
         if _may_pass(rollout, member, reported):
@@ -101,12 +101,26 @@ def _went_on_anyway(device: Device, rollout: Rollout, member: Member, reported: 
     """A held device that runs the new version all the same had its grant before: it is deployed."""
     target = rollout.release.version
     if member.progress is Progress.HELD and reported.state == "idle" and reported.installed_version == target:
-        return [_committed(device, rollout, target)]
+        return [_committed(device, rollout, reported)]
     return []
 
 
-def _committed(device: Device, rollout: Rollout, version: str) -> e.DeviceCommitted:
-    return e.DeviceCommitted(rollout=rollout.id, device=device.id, generation=device.generation, version=version)
+def _committed(device: Device, rollout: Rollout, reported: Reported) -> e.DeviceCommitted:
+    return e.DeviceCommitted(
+        rollout=rollout.id,
+        device=device.id,
+        generation=device.generation,
+        version=rollout.release.version,
+        fetched=None if reported.fetched is None else _by_origin(rollout, device, reported.fetched),
+    )
+
+
+def _by_origin(rollout: Rollout, device: Device, fetched: Fetched) -> dict[str, int]:
+    """Sum up what a device fetched by what its sources are."""
+    found = {"slots": fetched.slots, "peers": fetched.peers, "cache": 0, "registry": 0}
+    for base, count in zip(rollout.bases(rollout.members[device.id].site), fetched.sources, strict=False):
+        found["registry" if base == rollout.registry_url else "cache"] += count
+    return {origin: count for origin, count in found.items() if count}
 
 
 def _failed(device: Device, rollout: Rollout, reported: Reported) -> e.DeviceFailed:

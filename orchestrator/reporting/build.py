@@ -18,6 +18,7 @@ from orchestrator.reporting.entries import Body, Entry, UnreadableEntryError, pr
 from orchestrator.reporting.facts import KINDS
 from orchestrator.reporting.folding import Folded
 from orchestrator.reporting.model import (
+    ORIGINS,
     AuditRow,
     BaselineRow,
     DeviceRow,
@@ -177,6 +178,7 @@ def _header(
         restarts=fold.restarts,
         unread=unread,
         warnings=_warnings(started),
+        fetched=_fetched(devices),
     )
 
 
@@ -230,9 +232,18 @@ def _waves(fold: Folded, devices: tuple[DeviceRow, ...]) -> tuple[Wave, ...]:
             extensions=wave.extensions,
             counts=dict(counts[number]),
             failed_ever=failed[number],
+            fetched=_fetched(row for row in devices if row.wave == number),
         )
         for number, wave in enumerate(fold.waves)
     )
+
+
+def _fetched(devices: Iterable[DeviceRow]) -> dict[str, int]:
+    """Sum up by origin what was fetched, as far as devices said it."""
+    found: Counter[str] = Counter()
+    for row in devices:
+        found.update({origin: getattr(row, f"from_{origin}_bytes") or 0 for origin in ORIGINS})
+    return {origin: count for origin, count in found.items() if count}
 
 
 def _series(fold: Folded, rollbacks: tuple[Rollback, ...]) -> tuple[Series, ...]:

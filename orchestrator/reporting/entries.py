@@ -105,6 +105,11 @@ class Body:
             raise UnreadableEntryError(f"{name} is no object")
         return value
 
+    def optional_mapping(self, name: str) -> Mapping[str, Any]:
+        """Return an object, empty where there is none."""
+        value = self._fields.get(name)
+        return value if isinstance(value, dict) else {}
+
     def items(self, name: str) -> list[dict[str, Any]]:
         """Return a list of objects, empty where there is none."""
         value = self._fields.get(name, [])

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from orchestrator.reporting.entries import Body, Entry, UnreadableEntryError
 from orchestrator.reporting.folding import Folded, RollbackFold, WaveFold
-from orchestrator.reporting.model import Approval, Decision, Evaluation, Progress, Stop, Verification
+from orchestrator.reporting.model import ORIGINS, Approval, Decision, Evaluation, Progress, Stop, Verification
 
 _ORDERED: Final[Mapping[str, Progress]] = {"install": "ordered", "rollback": "returning", "hold": "held"}
 _PHASE_AFTER: Final = {"await_approval": "awaiting_approval", "await_devices": "awaiting_devices"}
@@ -208,6 +208,10 @@ def _committed(fold: Folded, entry: Entry, body: Body) -> None:
     row.update(progress="committed", committed_at=entry.at, to_version=body.text("version"))
     if row.get("granted_at") is not None:
         row["install_seconds"] = round(entry.at - row["granted_at"], 3)
+    for origin in ORIGINS:
+        count = body.optional_mapping("fetched").get(origin)
+        if isinstance(count, int):
+            row[f"from_{origin}_bytes"] = count
 
 
 def _failed(fold: Folded, entry: Entry, body: Body) -> None:

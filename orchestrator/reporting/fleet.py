@@ -6,7 +6,7 @@ from typing import Final
 from orchestrator.reporting.markup import Html, el, join, table, tr
 from orchestrator.reporting.model import DeviceRow, Report
 from orchestrator.reporting.timeline import stacked_bar
-from orchestrator.reporting.words import clock_text, count_text, seconds_text, visible
+from orchestrator.reporting.words import clock_text, count_text, origins_text, seconds_text, visible
 
 SQUARES_MAX: Final = 2000
 """A larger fleet is shown as counts."""
@@ -47,6 +47,7 @@ def fleet_section(report: Report) -> Html:
         for wave, rows in zip(report.waves, by_wave, strict=True)
         for part in (
             el("h3", wave.name, " ", el("small", _counts(wave.counts, wave.devices))),
+            el("p", f"Fetched: {origins_text(wave.fetched)}", class_="soft") if wave.fetched else None,
             _squares(wave.name, rows)
             if squares
             else stacked_bar([(each, wave.counts.get(each, 0)) for each in present]),

@@ -8,7 +8,7 @@ Source:
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -34,6 +34,10 @@ Progress = Literal[
     "skipped",
 ]  # fmt: skip
 """Where a device is; ``stranded``: ordered back and could not, a person must look."""
+
+
+ORIGINS: Final = ("slots", "peers", "cache", "registry")
+"""Where a release can come from on its way to a device; ``slots``: it had that already."""
 
 
 class _Part(BaseModel):
@@ -62,6 +66,7 @@ class Header(_Part):
         failed_ever: Devices that count as failed, whatever they run by now.
         unread: Entries that this version could not understand; they stand in the audit, and the rest may lack them.
         restarts: How often an orchestrator took over while it ran.
+        fetched: Bytes by origin, of the devices that committed and said it.
         warnings: What the plan and the lint said before the start, where it was journaled.
     """
 
@@ -89,6 +94,7 @@ class Header(_Part):
     restarts: int
     unread: int
     warnings: tuple[str, ...] = ()
+    fetched: Mapping[str, int] = {}
 
 
 class Span(_Part):
@@ -114,6 +120,7 @@ class Wave(_Part):
     extensions: int
     counts: Mapping[str, int]
     failed_ever: int
+    fetched: Mapping[str, int] = {}
 
 
 class Evaluation(_Part):
@@ -254,6 +261,10 @@ class DeviceRow(_Part):
     code: str = ""
     message: str = ""
     quarantine: str = ""
+    from_slots_bytes: int | None = None
+    from_peers_bytes: int | None = None
+    from_cache_bytes: int | None = None
+    from_registry_bytes: int | None = None
 
 
 class Excluded(_Part):

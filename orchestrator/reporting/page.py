@@ -20,7 +20,7 @@ from orchestrator.reporting.records import (
 )
 from orchestrator.reporting.style import SCRIPT, STYLE
 from orchestrator.reporting.timeline import legend, timeline
-from orchestrator.reporting.words import count_text, moment_text, seconds_text
+from orchestrator.reporting.words import count_text, moment_text, origins_text, seconds_text, size_text
 
 _TONES: Final = {
     "completed": ("good", "✓"), "finished": ("good", "✓"), "rolled_back": ("bad", "↩"), "rolling_back": ("bad", "↩"),
@@ -94,6 +94,11 @@ def _header(report: Report) -> Html:
         ("Soaking", seconds_text(spent.soaking_seconds), ""),
         ("Waiting for a person", seconds_text(spent.waiting_seconds), ""),
     ]
+    if header.fetched:
+        carried = {origin: count for origin, count in header.fetched.items() if origin != "slots"}
+        had = header.fetched.get("slots", 0)
+        there = f"{size_text(had)} were there already" if had else ""
+        facts.append(("Fetched", origins_text(carried) or "nothing", there))
     if spent.rolling_back_seconds:
         facts.append(("Rolling back", seconds_text(spent.rolling_back_seconds), ""))
     if spent.frozen_seconds:

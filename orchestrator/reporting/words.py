@@ -1,6 +1,7 @@
 """How numbers, moments and text of devices and people are written for people."""
 
 import unicodedata
+from collections.abc import Mapping
 from typing import Final
 
 from schemas.conditions import RATES
@@ -62,6 +63,11 @@ def count_text(count: int, noun: str) -> str:
 def size_text(size_bytes: int) -> str:
     """Write a file's size."""
     return f"{size_bytes} bytes" if size_bytes < 1000 else f"{size_bytes / 1000:,.0f} KB"  # noqa: PLR2004 - bytes in a KB
+
+
+def origins_text(fetched: Mapping[str, int]) -> str:
+    """Write how much came from where: ``12 KB from peers, 3 KB from registry``."""
+    return ", ".join(f"{size_text(count)} from {origin}" for origin, count in fetched.items())
 
 
 def check_text(check: CheckResult) -> str:

@@ -10,9 +10,10 @@ from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.planning.distribution import Size, plan_distribution
 from schemas.codec import decode
 from schemas.errors import PolicyError
-from schemas.messages import Desired
+from schemas.messages import Desired, Fetched, Reported
 from schemas.policy_distribution import DistributionPolicy
 from schemas.policy_text import parse_policy
+from schemas.topics import Kind
 from tests.core.core_bench import Bench, make_fleet, make_policy
 
 CACHES = {"plant-7": ("http://cache-7",), "plant-9": ("http://cache-9a", "http://cache-9b")}
@@ -67,6 +68,26 @@ def test_the_policy_says_the_order_and_nobody_is_left_without_a_source(named: li
 
     assert found["plant-7"] == (told, told)
     assert found["plant-8"] == (REGISTRY, REGISTRY)
+
+
+def test_what_a_device_fetched_is_kept_by_what_its_sources_are() -> None:
+    bench = started()
+    name = next(name for name, _ in bench.rollout.in_wave(1) if bench.fleet[name].site in CACHES)
+    caches = CACHES[bench.fleet[name].site or ""]
+    device = bench.state.devices[name]
+    bench.say(
+        Kind.REPORTED,
+        Reported(
+            observed_generation=device.generation, seq=9, state="idle", installed_version="2.0.0", boot_id="boot",
+            fetched=Fetched(slots=1000, peers=200, sources=(*(30 for _ in caches), 500, 7)),
+        ),
+        device=name,
+    )  # fmt: skip
+
+    (committed,) = [fact for fact in bench.facts("device_committed") if fact["device"] == name]
+    assert committed["fetched"] == {"slots": 1000, "peers": 200, "cache": 30 * len(caches), "registry": 500}
+    others = [fact for fact in bench.facts("device_committed") if fact["device"] != name]
+    assert not any("fetched" in fact for fact in others), "nothing is written of those who did not say"
 
 
 def test_a_running_rollout_keeps_its_sources_whatever_the_file_and_the_devices_say_later() -> None:

@@ -1,7 +1,10 @@
 """A site whose devices give each other a release: the orchestrator, its registry, and four real agents."""
 
 import asyncio
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -63,6 +66,14 @@ def came_from(agent: AgentProcess) -> dict[str, int]:
     return {origin: int(count) for origin, count in re.findall(r"(\S+)=(\d+)", told[-1]) if origin != "carried"}
 
 
+def told(stage: Stage) -> dict[str, Any]:
+    """Return the report on the rollout."""
+    words = ["report", "r-1", "--folder", str(stage.folder), "--json", "-"]
+    done = subprocess.run([sys.executable, "-m", "orchestrator", *words], capture_output=True, timeout=60, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 async def announced(stage: Stage) -> None:
     for _ in range(300):
         if (await command(stage, "list"))["devices"] == len(DEVICES):
@@ -82,6 +93,7 @@ async def test_release_crosses_the_line_once_and_the_last_devices_have_it_from_t
         await command(stage, "start", **body)
         await until_phase(stage, "completed")
         assert [each.ask()["version"] for each in fleet] == ["1.0.0"] * len(DEVICES)
+        devices = {name: came_from(each) for name, each in zip(DEVICES, fleet, strict=True)}
         origins = sorted((sorted(came_from(each)) for each in fleet), key=str)
 
     (share,) = planned["distribution"]["sites"]
@@ -90,4 +102,12 @@ async def test_release_crosses_the_line_once_and_the_last_devices_have_it_from_t
     assert [each for each in origins if each == ["peers"]] == 3 * [["peers"]]
     assert [each for each in origins if each != ["peers"]] == [[stage.registry]]
     stage.stop()
+    report = told(stage)
+    content_bytes = sum(entry.size_bytes for entry in built.manifest.files)
+    rows = {row["device"]: (row["from_peers_bytes"], row["from_registry_bytes"]) for row in report["devices"]}
+    assert {name for name, (peers, registry) in rows.items() if peers == content_bytes and not registry} == {
+        name for name in DEVICES if set(devices[name]) == {"peers"}
+    }
+    assert [set(wave["fetched"]) for wave in report["waves"]] == [{"registry"}, {"peers"}]
+    assert report["header"]["fetched"]["peers"] == 3 * content_bytes
     assert stage.verify() == len(stage.facts())
