@@ -265,7 +265,7 @@ IN_DEVICES_HANDS: Final = (
     Mutant(
         "slot-that-is-being-written-is-given",
         "chunks of a slot without its marker are given to the neighbours",
-        "device_client/adapters/peer_server.py",
+        "device_client/adapters/peer_stock.py",
         "seen = (folder / MARKER).stat()",
         "seen = folder.stat()",
         ("tests/device/test_peers.py",),
