@@ -96,6 +96,9 @@ class LocalBus:
     def publish_event(self, kind: object, payload: bytes) -> None:
         pass
 
+    def listen_to_peers(self) -> None:
+        pass
+
     def end(self) -> None:
         pass
 

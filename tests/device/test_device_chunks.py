@@ -175,7 +175,7 @@ def test_list_that_lies_about_stored_sizes_costs_the_chunks_and_nothing_else(wor
 
     assert world.install() is None, "what comes is not what the list says, so the archive is taken"
     assert world.holds("green", "1.1.0")
-    assert sum(world.registry.chunks_asked().values()) <= 1 + 3 + 4
+    assert max(world.registry.chunks_asked().values()) <= 3, "no chunk is asked for again and again"
 
 
 def test_list_that_says_that_all_is_stored_as_it_is_makes_the_archive_cheaper(world: World) -> None:

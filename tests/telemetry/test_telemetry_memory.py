@@ -5,8 +5,6 @@ import gc
 import tracemalloc
 from typing import Final
 
-import pytest
-
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.places import Place
 from orchestrator.telemetry.readings import Signal
@@ -86,4 +84,4 @@ def test_memory_stays_flat_over_a_week_of_versions_boots_groups_waves_and_quaran
         live_through(monitor, day)
 
     assert monitor.nbytes == kept
-    assert size_of(monitor) == pytest.approx(size, rel=0.05)
+    assert size_of(monitor) <= 1.05 * size
