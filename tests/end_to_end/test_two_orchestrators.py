@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -23,12 +25,28 @@ async def test_one_that_wakes_after_another_took_over_ends_and_no_device_obeys_i
             await take_over(one, two, told, steps)
 
 
+def stop_between_writes(pid: int, journal: Path) -> None:
+    """Stop a process that is not just writing: then it would keep the journal locked, and nobody could take over."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            pass
+        with closing(sqlite3.connect(journal, timeout=0, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+            else:
+                database.execute("ROLLBACK")
+                return
+
+
 async def take_over(one: Bench, two: Bench, told: Told, steps: int) -> None:
     async with one.scene() as (world, folder):
         pid, ended = await one.begin(world, folder)
         passed = count()
         await world.live(ended, lambda: next(passed) >= steps)
-        os.kill(pid, signal.SIGSTOP)
+        stop_between_writes(pid, folder / "journal.db")
         since = count()
 
         def is_over() -> bool:
