@@ -31,7 +31,7 @@ async def browser(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) 
 
 IDS = {
     "device": "pi-0042", "rollout": "r-1", "wave": "canary", "group": "g", "kind": "crash", "scope": "fleet",
-    "actor": "alice", "verb": "approve", "worker": "w-1",
+    "actor": "alice", "verb": "approve", "worker": "w-1", "key": "0123abcd",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ async def test_page_reads_topics_as_the_contract_writes_them(browser: Browser) -
         "topics.js", "given.map((topic) => m.parseTopic('plant-7/v1', topic))", list(topics.values())
     )
 
-    unread = {"ready", "grant", "sync", "trust", "command", "evaluator_samples", "evaluator_lease"}
+    unread = {"ready", "grant", "sync", "trust", "peers", "command", "evaluator_samples", "evaluator_lease"}
     read = {kind: answer for kind, answer in zip(topics, found, strict=True) if answer is not None}
     assert set(topics) - set(read) == unread
     for kind, answer in read.items():
