@@ -1,26 +1,22 @@
 """A site whose devices give each other a release: the orchestrator, its registry, and four real agents."""
 
-import asyncio
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.adapters.keys import load_private, load_public
-from orchestrator.adapters.releases import BuiltRelease, ReleaseStore
-from tests.device.device_world import QUICK_APPLICATION, AgentProcess, free_port, make_release
+from tests.device.device_world import AgentProcess, free_port
 from tests.end_to_end.rollout_bench import command, until_phase
+from tests.end_to_end.site_fleet import POLICY, agents, announced, published
 from tests.end_to_end.stage import Stage, make_stage
-from tests.end_to_end.test_site_cache_process import POLICY
 
 DEVICES = ["pi-1", "pi-2", "pi-3", "pi-4"]
-SITE = "plant-7"
 PEERS = {"sources": ["peers", "registry"], "peers": {"first": 1, "wait": "10m"}}
 
 
@@ -30,34 +26,9 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         yield make_stage(stack, tmp_path, DEVICES)
 
 
-@contextmanager
-def agents(stage: Stage) -> Iterator[list[AgentProcess]]:
-    made: list[AgentProcess] = []
-    try:
-        for name in DEVICES:
-            (stage.folder / name).mkdir()
-            url = stage.broker.url_for(name)
-            made.append(
-                AgentProcess(
-                    stage.folder / name, f"mqtt://{url.username}:{url.password}@{url.host}:{url.port}",
-                    device=name, group="lab", site=SITE,
-                    release_keys=[load_public(stage.folder / "keys" / "release.pub").hex()],
-                    command_keys=[load_public(stage.folder / "keys" / "command.pub").hex()],
-                    peers={"host": "127.0.0.1", "port": free_port()},
-                )
-            )  # fmt: skip
-            made[-1].start()
-        yield made
-    finally:
-        for each in made:
-            each.close()
-
-
-def published(stage: Stage) -> BuiltRelease:
-    key = load_private(stage.folder / "keys" / "release.key")
-    built = make_release(stage.folder, "1.0.0", key=key, application=QUICK_APPLICATION)
-    ReleaseStore(stage.folder / "releases").publish(built)
-    return built
+def giving() -> dict[str, Any]:
+    """Return the settings of a device that gives others what it has."""
+    return {"peers": {"host": "127.0.0.1", "port": free_port()}}
 
 
 def came_from(agent: AgentProcess) -> dict[str, int]:
@@ -74,20 +45,12 @@ def told(stage: Stage) -> dict[str, Any]:
     return found
 
 
-async def announced(stage: Stage) -> None:
-    for _ in range(300):
-        if (await command(stage, "list"))["devices"] == len(DEVICES):
-            return
-        await asyncio.sleep(0.1)
-    pytest.fail("the agents did not announce themselves")
-
-
 async def test_release_crosses_the_line_once_and_the_last_devices_have_it_from_the_others(stage: Stage) -> None:
     built = published(stage)
     policy: dict[str, Any] = {**POLICY, "distribution": PEERS}
     stage.start()
-    with agents(stage) as fleet:
-        await announced(stage)
+    with agents(stage, DEVICES, giving) as fleet:
+        await announced(stage, len(DEVICES))
         body = {"release": "app-1.0.0", "policy": policy, "rollout": "r-1", "time_scale": 60}
         planned = await command(stage, "plan", **body)
         await command(stage, "start", **body)

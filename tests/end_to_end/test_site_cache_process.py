@@ -16,30 +16,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.keys import load_private, load_public
 from orchestrator.adapters.registry import serve_registry
-from orchestrator.adapters.releases import BuiltRelease, ReleaseStore
-from tests.device.device_world import QUICK_APPLICATION, AgentProcess, free_port, make_release
+from tests.device.device_world import free_port
 from tests.end_to_end.rollout_bench import command, until_phase
+from tests.end_to_end.site_fleet import POLICY, SITE, agents, announced, published
 from tests.end_to_end.stage import Stage, make_stage
 from tests.shell.site_world import Site, files_in, name_of, site
 
 DEVICES = ["pi-1", "pi-2"]
-WELL = {"checks": [{"type": "application_health", "threshold": "all_healthy", "min_samples": 1}]}
-POLICY: dict[str, Any] = {
-    "rollout": {
-        "canary": {"min_devices": 1, "max_devices": 1, "immediate_minutes": 0, "short_term_minutes": 0.5,
-                   "soak_minutes": 0.5, "require_human_approval_after": False,
-                   "phases": {"short_term": WELL, "soak": WELL}},
-        "waves": [{"name": "wave-1", "percentage": 100, "soak_minutes": 0.5}],
-        "global": {"deploy_timeout_minutes": 20, "health_check_interval_seconds": 5},
-    },
-    "rolling_update": {"max_unavailable": 50, "min_available": 50, "min_ready_seconds": 1},
-    "health_gates": {"canary_gate": WELL, "wave_gate": WELL},
-    "rollback_triggers": {"threshold": [{"name": "endpoint_down", "condition": "error_rate > 50%", "window": "1m",
-                                         "scope": "single_device", "action": "rollback_device"}]},
-}  # fmt: skip
-"""With a time scale of 60 a minute is a second."""
 
 
 @pytest.fixture
@@ -77,35 +61,6 @@ def cache_process(
         process.stdout.close()
 
 
-@contextmanager
-def agents(stage: Stage) -> Iterator[list[AgentProcess]]:
-    made: list[AgentProcess] = []
-    try:
-        for name in DEVICES:
-            (stage.folder / name).mkdir()
-            url = stage.broker.url_for(name)
-            made.append(
-                AgentProcess(
-                    stage.folder / name, f"mqtt://{url.username}:{url.password}@{url.host}:{url.port}",
-                    device=name, group="lab", site="plant-7",
-                    release_keys=[load_public(stage.folder / "keys" / "release.pub").hex()],
-                    command_keys=[load_public(stage.folder / "keys" / "command.pub").hex()],
-                )
-            )  # fmt: skip
-            made[-1].start()
-        yield made
-    finally:
-        for each in made:
-            each.close()
-
-
-def published(stage: Stage) -> BuiltRelease:
-    key = load_private(stage.folder / "keys" / "release.key")
-    built = make_release(stage.folder, "1.0.0", key=key, application=QUICK_APPLICATION)
-    ReleaseStore(stage.folder / "releases").publish(built)
-    return built
-
-
 def status_of(cache: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{cache}/status", timeout=10) as answer:
         found: dict[str, Any] = json.loads(answer.read())
@@ -121,14 +76,6 @@ async def typed(*words: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-async def announced(stage: Stage) -> None:
-    for _ in range(300):
-        if (await command(stage, "list"))["devices"] == len(DEVICES):
-            return
-        await asyncio.sleep(0.1)
-    pytest.fail("the agents did not announce themselves")
-
-
 async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_crosses_the_line_once(
     stage: Stage, tmp_path: Path
 ) -> None:
@@ -136,14 +83,14 @@ async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_cros
     archive_bytes = len(built.envelope) + len(built.artifact)
     port = free_port()
     stage.start("--registry-port", str(port))
-    with cache_process(tmp_path / "cache", f"http://127.0.0.1:{port}") as cache, agents(stage) as fleet:
-        (stage.folder / "sites.yaml").write_text(f"sites:\n  plant-7:\n    cache: {cache}\n")
+    with cache_process(tmp_path / "cache", f"http://127.0.0.1:{port}") as cache, agents(stage, DEVICES) as fleet:
+        (stage.folder / "sites.yaml").write_text(f"sites:\n  {SITE}:\n    cache: {cache}\n")
 
-        staged = await typed("stage", "app-1.0.0", "--folder", str(stage.folder), "--site", "plant-7")
+        staged = await typed("stage", "app-1.0.0", "--folder", str(stage.folder), "--site", SITE)
         (at_cache,) = staged["caches"]
         assert (at_cache["files"], at_cache["error"]) == (at_cache["files_total"], "")
         fetched_bytes = at_cache["received_bytes"]
-        await announced(stage)
+        await announced(stage, len(DEVICES))
         body = {"release": "app-1.0.0", "policy": POLICY, "rollout": "r-1", "time_scale": 60}
         planned = await command(stage, "plan", **body)
         await command(stage, "start", **body)
@@ -153,7 +100,7 @@ async def test_devices_of_a_site_get_a_staged_release_from_its_cache_and_it_cros
 
     (share,) = planned["distribution"]["sites"]
     assert share == {
-        "site": "plant-7", "through": "cache", "devices": 2, "giving": 0, "wan_bytes": archive_bytes,
+        "site": SITE, "through": "cache", "devices": 2, "giving": 0, "wan_bytes": archive_bytes,
         "direct_bytes": 2 * archive_bytes,
     }  # fmt: skip
     assert (status["hits"], status["hit_bytes"]) == (2 * at_cache["files"], 2 * fetched_bytes)
