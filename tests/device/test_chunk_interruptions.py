@@ -136,12 +136,12 @@ def test_fetch_goes_on_after_its_process_was_killed(world: World) -> None:
     for _ in range(KILLS):
         there = world.staged_chunks()
         world.registry.asked.clear()
-        after = rng.randrange(3, 7)
+        whole = len(there) + rng.randrange(1, 4)
         source = json.dumps(asdict(world.source()), default=lambda model: model.model_dump(mode="json"))
         with subprocess.Popen(
             [sys.executable, "-c", FETCH, str(world.folder), source], cwd=Path(__file__).parents[2]
         ) as process:
-            world.registry.disturb = partial(kill, world=world, after=after, process=process)
+            world.registry.disturb = partial(kill, world=world, whole=whole, process=process)
             process.wait(timeout=60)
         assert process.returncode == -signal.SIGKILL
         assert not there & set(world.registry.chunks_asked())
@@ -152,9 +152,9 @@ def test_fetch_goes_on_after_its_process_was_killed(world: World) -> None:
     assert world.holds("green", "1.1.0")
 
 
-def kill(exchange: Exchange, world: World, after: int, process: "subprocess.Popen[bytes]") -> bool:
-    """Answer by halves, and end the one who asks."""
-    if sum(world.registry.chunks_asked().values()) <= after:
+def kill(exchange: Exchange, world: World, whole: int, process: "subprocess.Popen[bytes]") -> bool:
+    """Once that many chunks are whole in staging, answer by halves, and end the one who asks."""
+    if len(world.staged_chunks()) < whole:
         return False
     body = exchange.body or b""
     exchange.say(200, body[: len(body) // 2], length=len(body))
