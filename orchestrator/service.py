@@ -316,7 +316,8 @@ class Engine:
         wave, serves = "", True
         if rollout is not None and rollout.phase not in TERMINAL:
             wave = rollout.place_of(rollout.members[device.id].wave)
-            serves = device.version != rollout.release.version and rollout.phase is not Phase.ROLLING_BACK
+            is_before = device.version not in (None, rollout.release.version)  # None: not said since a restart
+            serves = is_before and rollout.phase is not Phase.ROLLING_BACK
         is_normal = serves and not device.quarantine and not device.info.maintenance and not self.state.frozen
         return Located(Place(device.info.group, wave, is_normal), device.row)
 

@@ -19,6 +19,7 @@ from device_client.core.effects import (
     Effect,
     Fetch,
     Install,
+    Restart,
     Route,
     RunHook,
     SmokeTest,
@@ -143,10 +144,13 @@ class Plant:
             case SwitchSlot():
                 self._switch(effect)
             case StartApplication(ticket=ticket, slot=slot):
-                self._witness.starts(self.device, slot, self._disk, self._clock.now)
+                if slot not in (self.running_slot, *self._beside):  # otherwise it was started before
+                    self._witness.starts(self.device, slot, self._disk, self._clock.now)
                 self._start(slot)
                 code = None if self._behavior(slot).starts else ErrorCode.START_FAILED
                 self._answer_after(_STEP_SECONDS, Step.START, ticket, code)
+            case Restart():
+                self.give_up()
             case AwaitAnswer(ticket=ticket, slot=slot):
                 application = self.application if slot == self.running_slot else self._beside.get(slot)
                 is_well = application is not None and application.is_well(self._clock.now)
@@ -183,7 +187,8 @@ class Plant:
         slot = effect.slot
         code = None if self._disk.active == slot else self.trouble.strike()
         if code is None or self.trouble.rng.random() < 0.5:  # noqa: PLR2004 - even odds
-            self._witness.switches(self.device, slot, self._disk, self._clock.now)
+            if not effect.must_succeed:  # otherwise it leads to what clients have, or what is read before it runs
+                self._witness.switches(self.device, slot, self._disk, self._clock.now)
             self._disk.active = slot
         if code is not None and effect.must_succeed:
             self.give_up()
@@ -245,9 +250,9 @@ class Plant:
         self.application, self.running_slot = self._beside.pop(slot), slot
         self._end_when_due(self.application)
 
-    def _run(self, slot: SlotName) -> None:
+    def _run(self, slot: SlotName, *, may_be_left: bool = False) -> None:
         """Start what the slot holds, and let it end by itself when its time comes."""
-        self._witness.executes(self.device, slot, self._disk, self._clock.now)
+        self._witness.executes(self.device, slot, self._disk, self._clock.now, may_be_left=may_be_left)
         self.running_slot = slot
         behavior = self._behavior(slot)
         if not behavior.starts:
@@ -274,8 +279,9 @@ class Plant:
             self.later(_RESTART_SECONDS, partial(self._restart, slot))
 
     def _restart(self, slot: SlotName) -> None:
+        """Start again what has ended, also where it is being left and clients do not follow yet."""
         if self.application is None and self.running_slot == slot:
-            self._run(slot)
+            self._run(slot, may_be_left=self.has_router)
 
     def _behavior(self, slot: SlotName) -> Behavior:
         return self._behaviors.get(self.version_of(slot) or "", Behavior())

@@ -112,11 +112,14 @@ class Witness:
         """INV-2: a device starts a slot as its core has ordered, not because it has ended by itself."""
         self._hold("INV-2 damage is noticed", device, reads_before_it_runs(slot, disk, now))
 
-    def executes(self, device: str, slot: SlotName, disk: Disk, now: float) -> None:
-        """INV-2: a device runs a slot, which must be verified and active."""
+    def executes(self, device: str, slot: SlotName, disk: Disk, now: float, *, may_be_left: bool = False) -> None:
+        """INV-2: a device runs a slot, which must be verified and active.
+
+        ``may_be_left``: it is started again for the clients that are still led to it, wherever the link leads.
+        """
         truth, held = self.truths[device], disk.slots[slot]
         self.tries(device, slot, disk)
-        if slot != disk.active:
+        if slot != disk.active and not may_be_left:
             self.accuse("INV-2 no unverified execution", device, f"{slot} is not active")
         truth.note_probe(None, now)
         if held.version is not None and held.version not in truth.ran:

@@ -24,6 +24,10 @@ class StepError(FleetError):
         return self.code in RETRYABLE
 
 
+class RestartError(FleetError):
+    """Nobody's fault: the agent ends because it is to begin anew. The text says why."""
+
+
 class CancelledError(Exception):
     """Nobody wants the step any more."""
 

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from device_client.adapters.applications import Applications
 from device_client.adapters.clock import timestamp, wall_seconds
-from device_client.adapters.failure import StepError
+from device_client.adapters.failure import RestartError, StepError
 from device_client.adapters.journal import Journal
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.slots import Slots
@@ -30,6 +30,7 @@ from device_client.core.effects import (
     PublishInfo,
     PublishReady,
     PublishReported,
+    Restart,
     Route,
     RunHook,
     SmokeTest,
@@ -79,6 +80,7 @@ class Performer:
         Raises:
             OSError: The record could not be made durable; the agent must end.
             StepError: The link could not be led back; the agent must end before it remembers that it was.
+            RestartError: The core wants the agent to end.
         """
         match effect:
             case Persist(durable):
@@ -91,6 +93,8 @@ class Performer:
                 self.worker.cancel()
             case StopApplication() | SwitchSlot() | StartApplication():
                 return self._change(effect, record)
+            case Restart(reason):
+                raise RestartError(reason)
             case DrawNonce(step):
                 return NonceDrawn(secrets.token_hex(_NONCE_BYTES), step, wall_seconds())
             case LogRefusal(reason):

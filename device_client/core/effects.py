@@ -127,6 +127,13 @@ class StartApplication:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """End the agent: the next one reads all that is on disk before it runs anything. Effects after it are not done."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitAnswer:
     """Wait until the slot's application answers on its own port as the version that it is."""
 
@@ -247,6 +254,7 @@ Effect = (
     | StopApplication
     | SwitchSlot
     | StartApplication
+    | Restart
     | AwaitAnswer
     | Route
     | Drain

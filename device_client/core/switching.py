@@ -23,7 +23,16 @@ from dataclasses import replace
 from typing import Final
 
 from device_client.core.codes import ErrorCode, describe
-from device_client.core.effects import CancelStep, ClearStaging, Effect, EventKind, Route, StartApplication, SwitchSlot
+from device_client.core.effects import (
+    CancelStep,
+    ClearStaging,
+    Effect,
+    EventKind,
+    Restart,
+    Route,
+    StartApplication,
+    SwitchSlot,
+)
 from device_client.core.events import HOOKS, Step, StepFailed
 from device_client.core.hooks import pause_seconds, refusal_of, run_hook, says_later, tell_ignored
 from device_client.core.machine import CHANGING, Phase, Signal
@@ -221,7 +230,7 @@ def _stay(device: Device, event: StepFailed) -> Outcome:
     """Give up on the way forwards and let the old version serve again."""
     trial = device.record.trial
     assert trial is not None, "a switch has a trial"
-    was_switching = device.phase is Phase.SWITCHING
+    was_switching, has_ended = device.phase is Phase.SWITCHING, _may_have_ended_it(device, event.step)
     changes: dict[str, object] = {"trial": None, "error": _error(event)}
     is_damaged = event.code is ErrorCode.INTEGRITY_FAILED
     if is_damaged:
@@ -230,7 +239,7 @@ def _stay(device: Device, event: StepFailed) -> Outcome:
     effects: tuple[Effect, ...] = (*told, ClearStaging())
     if is_damaged:
         effects = (*effects, tell(device, EventKind.INTEGRITY_FAILED, event.message, device.record.error))
-    return _serve(device, effects, relink=was_switching)
+    return _serve(device, effects, relink=was_switching, has_ended=has_ended)
 
 
 def _return_failed(device: Device, event: StepFailed, now: float) -> Outcome:
@@ -246,18 +255,30 @@ def _return_failed(device: Device, event: StepFailed, now: float) -> Outcome:
         device, told = note(device, attempts=attempts, error=_error(event))
         return replace(device, retry_at=now + RETRY_SECONDS), told
     error = describe(ErrorCode.ROLLBACK_FAILED, "rolling_back", event.message)
+    has_ended = _may_have_ended_it(device, event.step)
     device, told = move(device, Signal.GAVE_UP, going_back=None, error=error)
-    return _serve(device, told, relink=event.step is Step.SWITCH)
+    return _serve(device, told, relink=event.step is Step.SWITCH, has_ended=has_ended)
 
 
-def _serve(device: Device, effects: tuple[Effect, ...], *, relink: bool) -> Outcome:
-    """Let what the record calls active serve, whatever a failed step has left behind."""
+def _may_have_ended_it(device: Device, step: Step) -> bool:
+    """Say whether what served may run no more, after ``step`` has failed."""
+    return step in (Step.STOP, Step.SWITCH) and not is_side_by_side(device)
+
+
+def _serve(device: Device, effects: tuple[Effect, ...], *, relink: bool, has_ended: bool) -> Outcome:
+    """Let what the record calls active serve, whatever a failed step has left behind.
+
+    What has ended was read long ago and may be damaged since: it is started as after a power cut, by an agent that has
+    read it again.
+    """
     active = device.record.active
     if active is None:
         return device, effects
     if relink:  # before the record says that the change is over: a link elsewhere would be the truth after a power cut
         device = begin(device, Step.SWITCH)
         effects = (SwitchSlot(device.ticket, active, must_succeed=True), *effects)
+    if has_ended:
+        return device, (*effects, Restart("what served has ended; its slot is read again before it is started"))
     device = begin(device, Step.START)
     effects = (*effects, StartApplication(device.ticket, active))
     if not (relink and device.setup.has_router):

@@ -1,7 +1,7 @@
 import pytest
 
 from device_client.core.codes import ErrorCode
-from device_client.core.effects import StartApplication, SwitchSlot
+from device_client.core.effects import Restart, StartApplication, SwitchSlot
 from device_client.core.events import ApplicationExited, Disconnected, Probed, Step
 from device_client.core.machine import Phase
 from device_client.core.probe import Health, is_proven, observe
@@ -314,10 +314,36 @@ def test_damaged_standby_is_not_activated() -> None:
 def test_old_version_serves_again_when_the_switch_fails(step: Step) -> None:
     bench = Bench().ready()
     bench.fail(step, ErrorCode.IO_ERROR)
-
     bench.grant()
+    bench.failures.clear()
+
+    bench.start()
 
     assert (bench.phase(), bench.version, bench.link) == (Phase.FAILED, "1.0.0", "blue")
+    assert bench.error_code == "io_error"
+
+
+@pytest.mark.parametrize("step", [Step.STOP, Step.SWITCH])
+def test_what_was_stopped_is_read_again_before_it_is_started(step: Step) -> None:
+    bench = Bench().ready()
+    bench.fail(step, ErrorCode.IO_ERROR)
+
+    effects = bench.grant()
+
+    assert isinstance(effects[-1], Restart), "an agent that begins reads both slots"
+    assert not any(isinstance(effect, StartApplication) for effect in effects)
+    assert bench.record.phase is Phase.FAILED, "the next agent must not think that it is in the middle of a change"
+
+
+def test_return_that_fails_for_good_has_what_was_stopped_read_again() -> None:
+    bench = Bench().on_trial()
+    bench.fail(Step.SWITCH, ErrorCode.IO_ERROR)
+    bench.wait(300)
+
+    effects = bench.wait(10)
+
+    assert isinstance(effects[-1], Restart)
+    assert (bench.record.phase, bench.error_code) == (Phase.FAILED, "rollback_failed")
 
 
 def test_return_that_fails_is_tried_once_more() -> None:
