@@ -13,10 +13,11 @@ from schemas.errors import DecodeError
 from schemas.ids import Id, Name, Sha256, is_id
 from schemas.inventory import DeviceEntry
 from schemas.messages import Label, Message, Text
+from schemas.policy_distribution import Activation
 
 
 class RolloutCommand(Message):
-    """approve, reject, pause, resume, abort, rollback, finish, retry, skip: about one rollout.
+    """activate, approve, reject, pause, resume, abort, rollback, finish, retry, skip: about one rollout.
 
     Attributes:
         wave: The wave that is meant; None means the current one.
@@ -40,6 +41,7 @@ class StartCommand(Message):
         policy: The policy file's content as an object, or the name of a policy the orchestrator holds.
         time_scale: All durations of the policy are divided by it; for trying out.
         plan: Digest of the plan that was looked at; the start is refused if it would be another one by now.
+        activate: Replaces what the policy says of it under ``distribution``.
         supersede: Active rollouts that hold its devices end if their priority is the same or lower and they are not
             rolling back; then these devices are free.
         ignore_lint: Start in spite of lint errors; it stands in the audit.
@@ -50,6 +52,7 @@ class StartCommand(Message):
     rollout: Id | None = None
     time_scale: Annotated[float, Field(ge=1, le=100_000)] = 1.0
     plan: Sha256 | None = None
+    activate: Activation | None = None
     supersede: bool = False
     ignore_lint: bool = False
     reason: Text = ""
@@ -120,6 +123,7 @@ Command = RolloutCommand | StartCommand | DeviceCommand | QueryCommand | ListCom
 VERBS: Final[Mapping[str, type[Command]]] = {
     "plan": StartCommand,
     "start": StartCommand,
+    "activate": RolloutCommand,
     "approve": RolloutCommand,
     "reject": RolloutCommand,
     "pause": RolloutCommand,

@@ -438,6 +438,22 @@ class WaveStatus(Message):
     gate: VerdictWord | None = None
 
 
+class StagingStatus(Message):
+    """How far members are that were ordered ahead of their wave: to fetch and install, and to activate nothing.
+
+    Attributes:
+        devices: Have it verified in standby, and their wave is not open.
+        of: All whose wave is not open and that no person left out.
+        fetched_bytes: What the first have fetched for it over the network, as far as they said.
+        activates_at: From when on the canary may begin; None: when a person says so, or it has begun.
+    """
+
+    devices: Count
+    of: Count
+    fetched_bytes: Count
+    activates_at: Timestamp | None = None
+
+
 class StatusDocument(Message):
     """Where a rollout is, why, and what may be commanded now."""
 
@@ -461,6 +477,8 @@ class StatusDocument(Message):
     waves: Annotated[tuple[WaveStatus, ...], Field(strict=False)] = ()
     frozen: bool = False
     """The orchestrator suspects itself or the broker and decides nothing."""
+    staged: Annotated[StagingStatus | None, Field(exclude_if=lambda staged: staged is None)] = None
+    """Written only where members are ordered ahead of their waves."""
 
 
 class ShardLease(Message):

@@ -1,14 +1,16 @@
-"""The ``distribution:`` block of a policy: where devices fetch a release from.
+"""The ``distribution:`` block of a policy: where devices fetch a release from, and whether ahead of its waves.
 
 Source:
     Reference, "Artifact Distribution".
 """
 
-from typing import Annotated, Final, Literal, get_args
+from datetime import datetime
+from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.policy_block import Block, Duration
+from schemas.times import Timestamp, parse_timestamp
 
 SourceName = Literal["cache", "peers", "registry"]
 SOURCE_NAMES: Final[tuple[SourceName, ...]] = get_args(SourceName)
@@ -28,6 +30,24 @@ def _named(value: object) -> object:
     return tuple(value)
 
 
+def _activation(value: object) -> object:
+    """Refuse what is neither a word nor a moment with its zone; YAML has read a moment already."""
+    text = value.isoformat() if isinstance(value, datetime) else value
+    if text in {"at_once", "manual"}:
+        return text
+    try:
+        parse_timestamp(str(text))
+    except ValueError as error:
+        raise ValueError(
+            f"{str(value)!r} says no time; write at_once, manual, or a moment such as 2026-12-01T06:00:00Z"
+        ) from error
+    return text
+
+
+Activation = Annotated[Literal["at_once", "manual"] | Timestamp, BeforeValidator(_activation)]
+"""When devices may begin to run what they were ordered: at once, when a person says so, or from a moment on."""
+
+
 class PeersPolicy(Block):
     """How devices of a site give each other a release, where ``peers`` is among the sources."""
 
@@ -38,7 +58,7 @@ class PeersPolicy(Block):
 
 
 class DistributionPolicy(Block):
-    """Where devices fetch from, in which order."""
+    """Where devices fetch from, in which order, and when what they fetched may be activated."""
 
     sources: Annotated[
         Literal["auto"] | tuple[SourceName, ...],
@@ -49,3 +69,26 @@ class DistributionPolicy(Block):
     """``auto``: through the cache of its site where there is one, else from the registry. A list says the order;
     who has none of it is told the registry."""
     peers: PeersPolicy = PeersPolicy()
+    activate: Activation = "at_once"
+    """Unless ``at_once``, the members of all waves fetch and install beforehand, and the canary waits for a person
+    (``manual``, ``tidegate activate``) or for that moment."""
+    max_parallel_downloads: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """So many of those that are connected fetch at once while they are ordered ahead of their wave; None: all."""
+
+    @model_validator(mode="after")
+    def _limits_what_there_is(self) -> Self:
+        if self.max_parallel_downloads is not None and not self.stages:
+            raise ValueError(
+                "max_parallel_downloads is for what is fetched ahead of the waves; write activate: manual, or a moment"
+            )
+        return self
+
+    @property
+    def stages(self) -> bool:
+        """Whether members fetch and install ahead of their waves."""
+        return self.activate != "at_once"
+
+    @property
+    def activates_at(self) -> float | None:
+        """From when on it is activated by itself, in seconds since the epoch; None: never, or at once."""
+        return None if self.activate in {"at_once", "manual"} else parse_timestamp(self.activate)

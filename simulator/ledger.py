@@ -12,6 +12,7 @@ class Order(NamedTuple):
     rollout: str
     action: str
     generation: int
+    is_ahead: bool
 
 
 @dataclass(slots=True)
@@ -71,7 +72,8 @@ class Ledger:
         body, rollout = entry.body, self.rollout(entry)
         word = {"install": "ordered", "rollback": "returning", "hold": "held"}[body["action"]]
         for device in body["devices"]:
-            self.orders[device] = Order(body["rollout"], body["action"], body["generation"])
+            is_ahead = body.get("ahead", False)
+            self.orders[device] = Order(body["rollout"], body["action"], body["generation"], is_ahead)
             self.ordered.add((device, body["generation"]))
             rollout.progress[device] = word
 

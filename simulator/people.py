@@ -32,6 +32,7 @@ class Habits:
 
     Attributes:
         approve_after_seconds: From seeing that a rollout waits; None is never.
+        activate_after_seconds: From seeing that a rollout is staged; None is never.
         resumes: How often a halted rollout is resumed.
         is_clumsy: Whether odd commands are sent as well.
     """
@@ -39,6 +40,7 @@ class Habits:
     approve_after_seconds: float | None = 60.0
     resumes: int = 0
     is_clumsy: bool = False
+    activate_after_seconds: float | None = None
 
 
 class Person:
@@ -77,6 +79,7 @@ class Person:
         self._resumes_left = habits.resumes
         self._waiting: dict[str, tuple[str, dict[str, Any]]] = {}
         self._approving: set[tuple[str, str | None]] = set()
+        self._activating: set[str] = set()
         self._later_again = 0
         subscriptions = (
             Subscription(self._status_filter, 1),
@@ -87,7 +90,7 @@ class Person:
     @property
     def is_waiting(self) -> bool:
         """Whether something was commanded and not answered, or is about to be."""
-        return bool(self._waiting or self._approving or self._later_again)
+        return bool(self._waiting or self._approving or self._activating or self._later_again)
 
     def command(self, verb: str, **fields: Any) -> None:  # noqa: ANN401 - the fields of the verb's command
         """Send a command, and again until it is answered."""
@@ -101,6 +104,12 @@ class Person:
         """Approve going on after a wave; None is the current one."""
         self._witness.approvals.add((rollout, wave))
         self.command("approve", rollout=rollout, **({} if wave is None else {"wave": wave}))
+
+    def activate(self, rollout: str) -> None:
+        """Let a staged rollout begin."""
+        self._activating.discard(rollout)
+        self._witness.activations.add(rollout)
+        self.command("activate", rollout=rollout)
 
     def brake(self, *, on: bool) -> None:
         """Pull or release the fleet's emergency brake."""
@@ -134,12 +143,20 @@ class Person:
         if status.phase == "halted" and "resume" in status.allowed and self._resumes_left > 0:
             self._resumes_left -= 1
             self.command("resume", rollout=status.rollout)
+        self._think_of_activating(status)
         if status.phase != "awaiting_approval" or "approve" not in status.allowed or due in self._approving:
             return
         seconds = self._habits.approve_after_seconds
         if seconds is not None:
             self._approving.add(due)
             self._clock.after(seconds, lambda: self._approve(*due))
+
+    def _think_of_activating(self, status: StatusDocument) -> None:
+        seconds, name = self._habits.activate_after_seconds, status.rollout
+        is_due = status.phase == "staging" and "activate" in status.allowed and name not in self._activating
+        if is_due and seconds is not None:
+            self._activating.add(name)
+            self._clock.after(seconds, lambda: self.activate(name))
 
     def _approve(self, rollout: str, wave: str | None) -> None:
         self._approving.discard((rollout, wave))

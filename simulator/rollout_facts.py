@@ -44,6 +44,8 @@ class RolloutFacts:
         extensions: How often it was.
         is_verified: What was ordered back has been seen to be well, or is named.
         normal_values: What it may be compared with.
+        is_staged: Members may fetch and install before their wave is open.
+        is_activated: It was let begin after that.
     """
 
     by: str
@@ -70,6 +72,8 @@ class RolloutFacts:
     extensions: int = 0
     is_verified: bool = False
     normal_values: frozenset[float] = frozenset()
+    is_staged: bool = False
+    is_activated: bool = False
 
     def having(self, *progress: str) -> list[str]:
         """Return the members in one of these states, in the plan's order."""
@@ -146,6 +150,10 @@ def apply_fact(rollout: RolloutFacts, entry: Entry) -> None:
             rollout.wave, rollout.watched_seconds, rollout.watched_since = body["wave"], 0.0, None
             rollout.passed.discard(body["wave"])
             rollout.until_seconds, rollout.extensions, rollout.phase_since_seconds = None, 0, 0.0
+        case "staging_started":
+            rollout.is_staged = True
+        case "rollout_activated":
+            rollout.is_activated = True
         case "devices_joined":
             rollout.wave_of.update(dict.fromkeys(body["devices"], len(rollout.plan.waves) - 1))
             rollout.progress.update(dict.fromkeys(body["devices"], "pending"))
@@ -173,6 +181,8 @@ def apply_fact(rollout: RolloutFacts, entry: Entry) -> None:
 def _apply_to_member(rollout: RolloutFacts, entry: Entry) -> None:
     device = entry.body["device"]
     match entry.kind:
+        case "device_staged":
+            pass  # It has what it was ordered, and is where it was.
         case "device_failed":
             was_returning = rollout.progress[device].startswith("returning")
             rollout.progress[device] = "stranded" if was_returning else "failed"

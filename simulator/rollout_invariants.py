@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.planning.plan import Plan
+from schemas.times import parse_timestamp
 from simulator.baseline_invariants import BASELINE_INVARIANTS
 from simulator.rollout_facts import Entry, RolloutFacts, out_of_service_max
 from simulator.scene import RolloutInvariant, Scene
@@ -28,7 +29,7 @@ def approval_comes_first(entry: Entry, scene: Scene) -> str | None:
             return f"{name} is approved by {body['by']}, who started it"
         asked = {(body["rollout"], name), (body["rollout"], None)} & scene.approvals
         return None if asked else f"nobody has approved {name}"
-    names = _installed(entry, scene)
+    names = _let_go(entry, scene)
     if not names:
         return None
     rollout = scene.ledger.rollout(entry)
@@ -69,9 +70,37 @@ def waves_keep_their_order(entry: Entry, scene: Scene) -> str | None:
             return f"wave {body['wave']} without the gate before it"
         return None
     early = [
-        name for name in _installed(entry, scene) if _facts(entry, scene).wave_of[name] > _facts(entry, scene).wave
+        name for name in _let_go(entry, scene) if _facts(entry, scene).wave_of[name] > _facts(entry, scene).wave
     ]
     return f"{early[0]} goes before its wave" if early else None
+
+
+def staging_lets_nobody_go(entry: Entry, scene: Scene) -> str | None:
+    """INV-10: only a staged rollout orders ahead, only for waves that are not open, and begins once it is activated."""
+    body = entry.body
+    match entry.kind:
+        case "devices_ordered" if body.get("ahead", False):
+            rollout = scene.ledger.rollout(entry)
+            opened = [name for name in body["devices"] if rollout.wave_of[name] <= rollout.wave]
+            if opened or not rollout.is_staged or body["action"] != "install":
+                return f"{next(iter(opened), body['rollout'])} is ordered to {body['action']} ahead"
+        case "wave_started" | "grant_issued":
+            rollout = scene.ledger.rollout(entry)
+            if rollout.is_staged and not rollout.is_activated:
+                return f"{body['rollout']} goes on and nobody has activated it"
+        case "rollout_activated":
+            rollout, when = scene.ledger.rollout(entry), scene.ledger.rollout(entry).policy["distribution"]["activate"]
+            if not rollout.is_staged or rollout.is_activated or rollout.is_stopped:
+                return f"{body['rollout']} is activated and not waiting for it"
+            is_time = when != "manual" and entry.at >= parse_timestamp(when)
+            if not (is_time if body["by"] == "orchestrator" else body["rollout"] in scene.activations):
+                return f"nobody has activated {body['rollout']}, and it should begin {when}"
+        case "device_failed" | "device_retried" if body["code"] in {"deploy_timeout", "silent"}:
+            if scene.ledger.orders[body["device"]].is_ahead:
+                return f"{body['device']} is late for a wave that is not open"
+        case _:
+            pass
+    return None
 
 
 def only_what_is_whole_completes(entry: Entry, scene: Scene) -> str | None:
@@ -199,6 +228,7 @@ ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-6 rollbacks are seen": rollbacks_are_seen,
     "INV-6 tries are bounded": tries_are_bounded,
     "INV-10 wave order": waves_keep_their_order,
+    "INV-10 staging": staging_lets_nobody_go,
     "INV-10 completion": only_what_is_whole_completes,
     **WATCH_INVARIANTS,
     **BASELINE_INVARIANTS,
@@ -212,8 +242,13 @@ ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
 }
 
 
+def _let_go(entry: Entry, scene: Scene) -> list[str]:
+    """Return the devices that this entry lets go forwards; an order ahead of a wave lets nobody go."""
+    return [] if entry.body.get("ahead", False) else _installed(entry, scene)
+
+
 def _installed(entry: Entry, scene: Scene) -> list[str]:
-    """Return the devices that this entry lets go forwards."""
+    """Return the devices that this entry orders or lets go forwards."""
     body = entry.body
     if entry.kind == "devices_ordered":
         return list(body["devices"]) if body["action"] == "install" else []

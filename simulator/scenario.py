@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.policy import Policy
+from schemas.times import format_timestamp
 from simulator.application import GOOD, Behavior
-from simulator.clock import stream
+from simulator.clock import START_SECONDS, stream
 from simulator.faults import NO_FAULTS, Faults, draw_behavior, draw_faults, draw_setups
 from simulator.materials import DEVICE_TYPES, DeviceSpec, brisk_policy, make_fleet
 from simulator.people import Habits
@@ -20,6 +21,9 @@ DEVICE_COUNTS: Final = (3, 10)
 """A seed draws a fleet between these: a canary, a wave or two, and seldom more work than that."""
 _MIXED_MIN: Final = 6
 """Smaller fleets are of one type: a group of one or two takes half an hour to show what is normal."""
+_STAGED: Final = 0.25
+"""How many seeds let all waves fetch and install before the canary begins."""
+_ACTIVATED_AFTER_SECONDS: Final = (0.0, 300.0, 1800.0)
 _LATE: Final = 0.05
 """How many devices of a drawn fleet appear while the rollout runs."""
 
@@ -67,6 +71,7 @@ def make_scenario(
     resumes: int = 0,
     absent: frozenset[str] = frozenset(),
     ticks_each_sample: int = 2,
+    activate_after_seconds: float | None = None,
 ) -> Scenario:
     """Return a scenario for a story; by default nothing goes wrong and the canary is approved after a minute."""
     return Scenario(
@@ -75,10 +80,23 @@ def make_scenario(
         release=release,
         policy=policy or brisk_policy(),
         faults=faults,
-        habits=Habits(approve_after_seconds, resumes, faults.clumsy_humans),
+        habits=Habits(approve_after_seconds, resumes, faults.clumsy_humans, activate_after_seconds),
         absent=absent,
         ticks_each_sample=ticks_each_sample,
     )
+
+
+def draw_distribution(seed: int, policy: Policy) -> Policy:
+    """Return the policy with which a seed brings its release: for some the waves fetch ahead and something activates."""
+    rng = stream(seed, "staging")
+    if rng.random() >= _STAGED:
+        return policy
+    begins = START_SECONDS + WARM_UP_SECONDS + rng.choice((1800.0, 7200.0))
+    drawn = {
+        "activate": rng.choice(("manual", "manual", format_timestamp(begins))),
+        "max_parallel_downloads": rng.choice((None, 1, 3)),
+    }
+    return policy.model_copy(update={"distribution": policy.distribution.model_copy(update=drawn)})
 
 
 def draw_device_count(seed: int) -> int:
@@ -100,7 +118,9 @@ def draw_scenario(seed: int, *, device_count: int | None = None, faults: Faults 
         seed=seed,
         devices=draw_setups(seed, fleet),
         release=draw_behavior(seed, types),
+        policy=draw_distribution(seed, brisk_policy()),
         faults=drawn,
+        activate_after_seconds=stream(seed, "staging/habits").choice(_ACTIVATED_AFTER_SECONDS),
         approve_after_seconds=rng.choice((0.0, 60.0, 600.0, None)) if drawn.clumsy_humans else 60.0,
         resumes=rng.choice((0, 1, 3)),
         absent=late,

@@ -18,6 +18,7 @@ class Scene:
         online: The devices that the orchestrator believes to be there.
         sampled_at: When the last sample of each device reached the orchestrator.
         approvals: Each (rollout, wave) that a person has asked to approve; the wave may be left out.
+        activations: Each rollout that a person has asked to activate.
         normal_count: Returns how many normal samples a group has sent since a moment, but for a version.
     """
 
@@ -26,6 +27,7 @@ class Scene:
     online: frozenset[str]
     sampled_at: Mapping[str, float]
     approvals: set[tuple[str, str | None]]
+    activations: set[str]
     normal_count: Callable[[str, str, float], int]
 
 

@@ -42,6 +42,7 @@ class Witness:
         ledger: What the durable journal says.
         sampled_at: When the last sample of each device reached the orchestrator.
         approvals: Each (rollout, wave) that a person has asked to approve.
+        activations: Each rollout that a person has asked to activate.
         online: Asks the orchestrator whom it believes to be there.
         normal_count: Asks how many normal samples of a group it has taken in.
         lies: What devices have sent that is no evidence.
@@ -54,6 +55,7 @@ class Witness:
         self.ledger = Ledger()
         self.sampled_at: dict[str, float] = {}
         self.approvals: set[tuple[str, str | None]] = set()
+        self.activations: set[str] = set()
         self.online: Callable[[], frozenset[str]] = frozenset
         self.normal_count: Callable[[str, str, float], int] = lambda _group, _version, _since: 0
         self.lies: set[bytes] = set()
@@ -165,7 +167,9 @@ class Witness:
         for entry in entries:
             if entry.seq != self.ledger.last_seq + 1:
                 self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
-            scene = Scene(self.ledger, self.truths, online, self.sampled_at, self.approvals, self.normal_count)
+            scene = Scene(
+                self.ledger, self.truths, online, self.sampled_at, self.approvals, self.activations, self.normal_count
+            )
             for name, holds in ROLLOUT_INVARIANTS.items():
                 wrong = holds(entry, scene)
                 if wrong is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.core.rollout import TERMINAL, Phase
+from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from schemas.topics import TopicTree
 from simulator.application import GOOD
 from simulator.clock import Clock, stream
@@ -208,7 +208,11 @@ class World:
         is_stopped = bool(self.person.is_braking or engine.state.frozen)
         broken = {name for name, facts in self.witness.ledger.rollouts.items() if waits_for_repair(facts)}
         rollouts = engine.state.rollouts.values()
-        return [each.id for each in rollouts if each.phase in waits or each.paused or is_stopped or each.id in broken]
+        return [
+            each.id
+            for each in rollouts
+            if each.phase in waits or each.paused or is_stopped or each.id in broken or _awaits_activation(each)
+        ]
 
     def _are_people_busy(self) -> bool:
         return self.person.is_waiting or self.colleague.is_waiting
@@ -321,6 +325,11 @@ class World:
         )
         device.power_cut = self.faults.power_cut
         return device
+
+
+def _awaits_activation(rollout: Rollout) -> bool:
+    """Say whether a rollout is staged, and begins when a person says so."""
+    return rollout.phase is Phase.STAGING and rollout.policy.distribution.activate == "manual"
 
 
 def simulate(seed: int, *, device_count: int | None = None, faults: Faults | None = None) -> Result:

@@ -57,6 +57,7 @@ def _send(broker: str, verb: str, body: dict[str, Any], timeout: float, *, as_js
 
 
 for _verb, _text in {
+    "activate": "Let a staged rollout begin with its canary.",
     "approve": "Let a rollout go on after its canary; the gate is judged again on fresh data.",
     "reject": "Refuse approval; the canary goes back.",
     "pause": "Stop for now; devices in their trial finish it.",

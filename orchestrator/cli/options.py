@@ -66,4 +66,11 @@ ReleaseOption = Annotated[str, typer.Option("--release", help="A published relea
 NameOption = Annotated[
     str | None, typer.Option("--rollout", help="Its name, from which the waves are drawn; the next number if omitted.")
 ]
+ActivateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--activate", metavar="WHEN",
+        help="at_once, manual or a moment (RFC 3339): all waves fetch and install before; in place of the policy's.",
+    ),
+]  # fmt: skip
 ScaleOption = Annotated[float, typer.Option("--time-scale", help="Divide every duration of the policy by this.")]

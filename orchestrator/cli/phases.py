@@ -24,6 +24,7 @@ class Look:
 
 
 _LOOKS: Final[Mapping[str, Look]] = {
+    "staging": Look("↓", "cyan"),
     "deploying": Look("▶", "cyan"),
     "soaking": Look("◔", "cyan"),
     "awaiting_approval": Look("⏸", "yellow", waits=True),

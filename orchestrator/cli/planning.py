@@ -67,6 +67,7 @@ class PlanAnswer(Answer):
     lint_count: int = 0
     baselines: tuple[str, ...] = ()
     distribution: Distribution = Distribution()
+    activate: str = "at_once"
     targets: int = 0
     offline: int = 0
     nothing_to_do: bool = False
@@ -112,6 +113,7 @@ def render_plan(data: Data, policy: str, options: str = "") -> RenderableType:
         *_counted("Targets that may not be a canary", plan.not_canary),
         *_baselines(plan),
         *render_distribution(plan.distribution),
+        *_activation(plan),
         *_doubts(plan),
         *_lint(plan, policy),
         Text(""),
@@ -150,6 +152,13 @@ def _counted(title: str, counts: Mapping[str, int]) -> list[RenderableType]:
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         table.add_row(str(count), words(reason))
     return [Text(""), words(f"{title}: {sum(counts.values())}", "dim"), table]
+
+
+def _activation(plan: PlanAnswer) -> list[RenderableType]:
+    if plan.activate == "at_once":
+        return []
+    begins = f"tidegate activate {plan.rollout}" if plan.activate == "manual" else f"the canary begins {plan.activate}"
+    return [Text(""), words(f"Staged: all waves fetch and install at once, nothing is activated; then: {begins}")]
 
 
 def _baselines(plan: PlanAnswer) -> list[RenderableType]:

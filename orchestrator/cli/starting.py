@@ -11,6 +11,7 @@ from orchestrator.cli.options import (
     DECIDE,
     DEFAULT_BROKER,
     LOOK,
+    ActivateOption,
     BrokerOption,
     JsonOption,
     NameOption,
@@ -37,6 +38,7 @@ def plan(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 10 if there is something to do, 0 if there is nothing.")
     ] = False,
+    activate: ActivateOption = None,
     supersede: SupersedeOption = False,
     time_scale: ScaleOption = 1.0,
     broker: BrokerOption = DEFAULT_BROKER,
@@ -44,8 +46,11 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show canary and waves of a rollout, device by device, without starting it."""
-    body = _body(policy, release, rollout=rollout, supersede=supersede, time_scale=time_scale)
-    options = " --supersede" * supersede + (f" --time-scale {time_scale:g}" if time_scale != 1 else "")
+    body = _body(
+        policy, release, rollout=rollout, activate=activate, supersede=supersede, time_scale=time_scale
+    )
+    options = (f" --activate {activate}" if activate else "") + " --supersede" * supersede
+    options += (f" --time-scale {time_scale:g}" if time_scale != 1 else "")
     data = run(
         broker, "plan", body, timeout_seconds=timeout, as_json=as_json,
         shown=lambda data: render_plan(data, str(policy), options), policy=str(policy),
@@ -62,6 +67,7 @@ def start(
     plan_digest: Annotated[
         str | None, typer.Option("--plan", help="Digest of the plan you looked at; refused if it has changed.")
     ] = None,
+    activate: ActivateOption = None,
     supersede: SupersedeOption = False,
     ignore_lint: Annotated[bool, typer.Option("--ignore-lint", help="Start in spite of lint errors.")] = False,
     time_scale: ScaleOption = 1.0,
@@ -72,7 +78,7 @@ def start(
 ) -> None:
     """Start a rollout of a release under a policy."""
     body = _body(
-        policy, release, rollout=rollout, plan=plan_digest, supersede=supersede, ignore_lint=ignore_lint,
+        policy, release, rollout=rollout, plan=plan_digest, activate=activate, supersede=supersede, ignore_lint=ignore_lint,
         time_scale=time_scale, reason=reason,
     )  # fmt: skip
     run(broker, "start", body, timeout_seconds=timeout, as_json=as_json, shown=render_started, policy=str(policy))

@@ -22,6 +22,8 @@ def allowed_verbs(rollout: Rollout) -> tuple[str, ...]:
             return (*resume, *again, "rollback", "abort")
         case _ if rollout.paused:
             return ("resume", *again, *skip, "abort", "rollback")
+        case Phase.STAGING:
+            return ("activate", "pause", *again, *skip, "abort", "rollback")
         case Phase.AWAITING_APPROVAL:
             return ("approve", "reject", "pause", *again, *skip, "abort", "rollback")
         case Phase.AWAITING_DEVICES:

@@ -19,6 +19,7 @@ from orchestrator.core.judging import coverage, current_gate, judge_now
 from orchestrator.core.members import DEPLOYED, Member, Progress
 from orchestrator.core.orders import may_run_it, order, order_back, order_hold
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
+from orchestrator.core.staging import activate
 from orchestrator.core.state import State
 from orchestrator.core.stopping import failing_wave
 from schemas.commands import RolloutCommand
@@ -66,6 +67,21 @@ def decide_rollout_command(
     if strangers:
         return unknown(f"member of {rollout.id}", strangers[0], rollout.members)
     return _VERBS[received.verb](_Order(state, rollout, received.actor, command, context, now))
+
+
+def _activate(given: _Order) -> Outcome:
+    """Let a staged rollout begin, whether all have it or not: who has not fetches with its wave, as ever."""
+    rollout = given.rollout
+    if rollout.activated_at is not None:
+        return given.ok([])
+    if rollout.phase is not Phase.STAGING:
+        return given.wrong_phase(f"{rollout.id} is {rollout.phase.value}, there is nothing to activate")
+    if rollout.paused:
+        return given.wrong_phase(f"{rollout.id} is paused; resume it first")
+    failing = failing_wave(rollout)
+    if failing is not None:  # since the last tick, and before the one that stops the rollout for it
+        return refuse("conflict", failing[1])
+    return given.ok(activate(rollout, by=given.actor, reason=given.command.reason))
 
 
 def _approve(given: _Order) -> Outcome:
@@ -126,7 +142,8 @@ def _resume(given: _Order) -> Outcome:
         return given.wrong_phase(f"{rollout.id} is {rollout.phase.value}, it cannot go on")
     if not rollout.paused and rollout.phase is not Phase.HALTED:
         return given.ok(thawed)
-    if rollout.phase is Phase.HALTED and not rollout.counts(*DEPLOYED):
+    was_staging = rollout.halted_from is Phase.STAGING
+    if rollout.phase is Phase.HALTED and not was_staging and not rollout.counts(*DEPLOYED):
         return given.wrong_phase(f"nothing runs {rollout.release.version} any more: retry its devices, or abort it")
     excused: tuple[str, ...] = ()
     if rollout.phase is Phase.HALTED:
@@ -237,6 +254,7 @@ def _all_back(given: _Order, trigger: str) -> list[e.AnyEvent]:
 
 
 _VERBS: Final[Mapping[str, Callable[[_Order], Outcome]]] = {
+    "activate": _activate,
     "approve": _approve,
     "reject": _reject,
     "pause": _pause,

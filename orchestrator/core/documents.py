@@ -13,7 +13,7 @@ from orchestrator.core.members import Mask, Member
 from orchestrator.core.peers import peers_ref
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
-from orchestrator.core.status import counts, next_decision_at, reasons, wave_state, wave_status
+from orchestrator.core.status import counts, next_decision_at, reasons, staging_status, wave_state, wave_status
 from orchestrator.core.summaries import fitted, plan_summary
 from orchestrator.telemetry.baseline import digest
 from schemas.codec import RETAINED, encode
@@ -118,6 +118,7 @@ def status_document(state: State, rollout: Rollout, now: float, healthy: Mask | 
         from_versions=dict(_from_versions(rollout).most_common(FROM_VERSIONS_MAX)),
         waves=tuple(wave_status(rollout, number, now, healthy) for number in range(len(rollout.plan.waves))),
         frozen=bool(state.frozen),
+        staged=staging_status(rollout),
     )
 
 

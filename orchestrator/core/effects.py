@@ -93,7 +93,8 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
             order = PublishMessage(Kind.ROLLBACK, {"rollout": name, "scope": scope}, _order(event, at))
             return [order, PublishStatus(name, (state.rollouts[name].wave,)), _notice(event, at, "rollback_ordered")]
         case (
-            e.DeviceProven(rollout=name, device=device)
+            e.DeviceStaged(rollout=name, device=device)
+            | e.DeviceProven(rollout=name, device=device)
             | e.DeviceCommitted(rollout=name, device=device)
             | e.DeviceReturned(rollout=name, device=device)
             | e.DeviceSkipped(rollout=name, device=device)
@@ -110,7 +111,9 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
         case e.WaveStarted(rollout=name, wave=wave):
             waves = tuple(sorted({max(wave - 1, 0), wave}))
             return [PublishStatus(name, waves), _notice(event, at, "wave_started", wave=_wave_name(state, name, wave))]
-        case e.RolloutApproved() | e.RolloutPaused() | e.RolloutResumed() | e.RolloutHalted() | e.RolloutEnded():
+        case e.StagingStarted(rollout=name):
+            return [PublishStatus(name), _notice(event, at, event.kind)]
+        case e.RolloutActivated() | e.RolloutApproved() | e.RolloutPaused() | e.RolloutResumed() | e.RolloutHalted() | e.RolloutEnded():
             rollout = state.rollouts[event.rollout]
             notice = _notice(event, at, event.kind.removeprefix("rollout_"))
             return [PublishStatus(rollout.id, (rollout.wave,)), notice]

@@ -102,6 +102,22 @@ class RolloutStarted(Event):
     peer_ranks: Mapping[str, int] = {}
 
 
+class StagingStarted(Event):
+    """Members of all waves may fetch and install; nothing is activated before the rollout is."""
+
+    kind: Literal["staging_started"] = "staging_started"
+    rollout: str
+
+
+class RolloutActivated(Event):
+    """A person let a staged rollout begin with its canary, or the moment came that its policy names."""
+
+    kind: Literal["rollout_activated"] = "rollout_activated"
+    rollout: str
+    by: str
+    reason: str
+
+
 class WaveStarted(Event):
     """A wave may begin; wave 0 is the canary."""
 
@@ -130,6 +146,7 @@ class DevicesOrdered(Event):
 
     Attributes:
         devices: Each device with the version it ran when it was ordered (None: unknown).
+        ahead: Their wave is not open: they fetch and install, and are let go by a newer order only.
     """
 
     kind: Literal["devices_ordered"] = "devices_ordered"
@@ -138,6 +155,21 @@ class DevicesOrdered(Event):
     generation: int
     epoch: int
     devices: Mapping[str, str | None]
+    ahead: Annotated[bool, Field(exclude_if=lambda ahead: not ahead)] = False
+
+
+class DeviceStaged(Event):
+    """A device that was ordered ahead of its wave has the release verified in standby.
+
+    Attributes:
+        fetched: As in ``DeviceCommitted``.
+    """
+
+    kind: Literal["device_staged"] = "device_staged"
+    rollout: str
+    device: str
+    generation: int
+    fetched: Annotated[Mapping[str, int] | None, Field(exclude_if=lambda fetched: fetched is None)] = None
 
 
 class GrantIssued(Event):
@@ -412,9 +444,12 @@ AnyEvent = Annotated[
     | DeviceQuarantined
     | DeviceReleased
     | RolloutStarted
+    | StagingStarted
+    | RolloutActivated
     | WaveStarted
     | DevicesJoined
     | DevicesOrdered
+    | DeviceStaged
     | GrantIssued
     | DeviceProven
     | DeviceCommitted

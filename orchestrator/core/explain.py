@@ -18,7 +18,7 @@ from orchestrator.core.explanation import Awaited, Explanation, choices
 from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member, Progress
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
-from orchestrator.core.status import next_decision_at
+from orchestrator.core.status import next_decision_at, staging_status
 from orchestrator.telemetry.evidence import name_some
 from schemas.times import format_duration, format_timestamp
 
@@ -50,7 +50,10 @@ def _summary(state: State, rollout: Rollout, now: float) -> str:
     failed, away = int(members.column(Member.failed)[rows].sum()), int(_away(rollout)[rows].sum())
     deployed, total = rollout.counts(*DEPLOYED), len(members)
     stopped = "paused; " if rollout.paused else "frozen; " if state.frozen else "on hold; " if state.is_held else ""
+    staged = staging_status(rollout)
     match rollout.phase:
+        case Phase.STAGING if staged is not None:
+            return f"{stopped}it is fetched and installed ahead: {staged.devices} of {staged.of} devices have it ready"
         case Phase.DEPLOYING:
             under_way = int(_in(rollout, Progress.GRANTED)[rows].sum())
             told = f"{done} of {size} done, {under_way} under way, {failed} failed, {away} offline"
@@ -86,6 +89,9 @@ def _awaited(state: State, rollout: Rollout, now: float) -> Awaited | None:
         return Awaited(text="a person who resumes it")
     if rollout.phase is Phase.HALTED:
         return Awaited(text="a person who looks and decides")
+    if rollout.phase is Phase.STAGING:
+        by = next_decision_at(rollout, now)
+        return Awaited(text="a person who activates it" if by is None else "the time to begin", by=by)
     if rollout.phase is Phase.AWAITING_APPROVAL:
         other = f"; not {rollout.by}, who started it" if rollout.policy.four_eyes else ""
         return Awaited(text=f"a person who approves or rejects{other}")

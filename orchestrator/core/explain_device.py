@@ -26,6 +26,7 @@ WAITS: Final[dict[WaitReason, str]] = {
     WaitReason.OUTSIDE_WINDOW: "its maintenance window is closed",
     WaitReason.PAUSED: "the rollout is paused",
     WaitReason.ROLLOUT_STOPPED: "the rollout was stopped",
+    WaitReason.NOT_ACTIVATED: "nobody has activated the rollout; it has its order to be ready for that",
     WaitReason.WAVE_NOT_OPEN: "its wave has not begun",
     WaitReason.QUARANTINED: "it is in quarantine",
     WaitReason.NOT_ELIGIBLE: "its order is not to install",

@@ -12,6 +12,7 @@ from schemas.messages import CheckResult, Label, Message, Text
 from schemas.times import Timestamp
 
 VERB_EFFECTS: Final[Mapping[str, str]] = {
+    "activate": "let the canary begin; who has not fetched yet does so with its wave",
     "approve": "go on with the next wave; the gate is judged again first",
     "resume": "go on; failures so far are excused by name",
     "finish": "end it as completed with the devices that were reached",

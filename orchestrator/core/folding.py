@@ -16,6 +16,10 @@ _PHASE_AFTER: Final = {
 def evolve_rollout(rollout: Rollout, event: e.AnyEvent, at: float) -> None:
     """Apply one fact about ``rollout`` that happened at ``at``."""
     match event:
+        case e.StagingStarted():
+            rollout.phase = Phase.STAGING
+        case e.RolloutActivated():
+            rollout.activated_at = at
         case e.WaveStarted():
             _start_wave(rollout, event, at)
         case e.SoakStarted():
@@ -56,7 +60,8 @@ def evolve_rollout(rollout: Rollout, event: e.AnyEvent, at: float) -> None:
         case e.DevicesJoined():
             rollout.members.join(event.devices, len(rollout.plan.waves) - 1)
         case (
-            e.GrantIssued()
+            e.DeviceStaged()
+            | e.GrantIssued()
             | e.DeviceProven()
             | e.DeviceCommitted()
             | e.DeviceFailed()
@@ -79,7 +84,8 @@ def _start_wave(rollout: Rollout, event: e.WaveStarted, at: float) -> None:
 
 
 _MemberEvent = (
-    e.GrantIssued
+    e.DeviceStaged
+    | e.GrantIssued
     | e.DeviceProven
     | e.DeviceCommitted
     | e.DeviceFailed
@@ -91,6 +97,9 @@ _MemberEvent = (
 
 def _evolve_member(member: Member, event: _MemberEvent, at: float) -> None:
     match event:
+        case e.DeviceStaged():
+            fetched = event.fetched or {}
+            member.staged_bytes = sum(count for origin, count in fetched.items() if origin != "slots")
         case e.GrantIssued():
             member.note_answered(event.nonce)
             if event.step == "activate":

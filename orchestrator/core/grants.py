@@ -35,6 +35,7 @@ class WaitReason(StrEnum):
     OUTSIDE_WINDOW = "outside_window"
     PAUSED = "paused"
     ROLLOUT_STOPPED = "rollout_stopped"
+    NOT_ACTIVATED = "not_activated"
     WAVE_NOT_OPEN = "wave_not_open"
     QUARANTINED = "quarantined"
     NOT_ELIGIBLE = "not_eligible"
@@ -146,6 +147,8 @@ def _refuse_commit(rollout: Rollout, member: Member) -> WaitReason | None:
 def _refuse_install(state: State, device: Device, rollout: Rollout, member: Member) -> WaitReason | None:
     if device.action != "install" or member.progress not in {Progress.ORDERED, Progress.GRANTED}:
         return WaitReason.NOT_ELIGIBLE
+    if member.wave > rollout.open_wave:
+        return WaitReason.NOT_ACTIVATED if rollout.open_wave < 0 else WaitReason.WAVE_NOT_OPEN
     if state.is_held:
         return WaitReason.HOLD
     if state.frozen:
@@ -156,8 +159,6 @@ def _refuse_install(state: State, device: Device, rollout: Rollout, member: Memb
         return WaitReason.ROLLOUT_STOPPED
     if device.quarantine:
         return WaitReason.QUARANTINED
-    if member.wave > rollout.wave:
-        return WaitReason.WAVE_NOT_OPEN
     return None
 
 

@@ -15,7 +15,9 @@ from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.targets import NOT_ANNOUNCED, exclusions
 
-_JOINABLE: Final = frozenset({Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES})
+_JOINABLE: Final = frozenset(
+    {Phase.STAGING, Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES}
+)
 
 
 def decide_joined(state: State, rollout: Rollout) -> list[e.AnyEvent]:

@@ -48,6 +48,8 @@ class Member(Row):
     Attributes:
         arch: What the device was when the plan was made; what it calls itself later changes no order.
         site: Where it was then; empty if it did not say.
+        is_ahead: Its order came before its wave: it may fetch and install, and is let go by a newer order only.
+        staged_bytes: What it fetched over the network for that order, once it has it verified; NaN before.
         goes_first: It does not wait for another device of its site to give it the release.
         failed: It counts against the wave, whatever it runs by now.
         excused: A person let the rollout go on in spite of it.
@@ -66,6 +68,8 @@ class Member(Row):
     goes_first: Field[bool] = Field(default=False, dtype="?")
     progress: Field[Progress] = Field(Progress.PENDING, values=tuple(Progress))
     generation: Field[int] = Field(0, "i8")
+    is_ahead: Field[bool] = Field(default=False, dtype="?")
+    staged_bytes: Field[float] = Field(nan, "f8")
     from_version: Field[str | None] = Field(None)
     ordered_at: Field[float] = Field(0.0, "f8")
     granted: Field[float] = Field(nan, "f8")
@@ -83,6 +87,12 @@ class Member(Row):
         """When it was let go; None while it was not."""
         granted = self.granted
         return None if granted != granted else granted  # noqa: PLR0124 - NaN is not equal to itself
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether it has verified what it was ordered ahead of its wave."""
+        staged_bytes = self.staged_bytes
+        return staged_bytes == staged_bytes  # noqa: PLR0124 - NaN is not equal to itself
 
     def note_answered(self, nonce: str) -> None:
         """Remember the question that was answered with a go."""
@@ -209,6 +219,13 @@ class Members(Table[Member]):
         """Which members are in quarantine."""
         quarantined: Mask = self.seen(Device.quarantine) != 0  # The empty text is the first.
         return quarantined
+
+    @property
+    def staged(self) -> Mask:
+        """Which members have verified what they were ordered ahead of their wave, and wait for it."""
+        is_staged = self.column(Member.is_ahead) & ~np.isnan(self.column(Member.staged_bytes))
+        staged: Mask = self.where(Member.progress, Progress.ORDERED) & is_staged
+        return staged
 
     @property
     def was_granted(self) -> Mask:

@@ -18,7 +18,9 @@ ORCHESTRATOR: Final = "orchestrator"
 """Who acts where no person does."""
 
 
-def order(state: State, rollout: Rollout, action: Action, names: Iterable[str], *, after: int = 0) -> list[e.AnyEvent]:
+def order(
+    state: State, rollout: Rollout, action: Action, names: Iterable[str], *, after: int = 0, ahead: bool = False
+) -> list[e.AnyEvent]:
     """Give ``names`` a new generation; nothing for nobody.
 
     Args:
@@ -27,6 +29,7 @@ def order(state: State, rollout: Rollout, action: Action, names: Iterable[str], 
         action: What they shall do.
         names: Devices of the rollout.
         after: How many generations were already taken for events of the same decision.
+        ahead: Whether their wave is not open.
     """
     names = list(names)
     if not names:
@@ -36,7 +39,9 @@ def order(state: State, rollout: Rollout, action: Action, names: Iterable[str], 
     devices = {name: versions[code] for name, code in zip(names, codes, strict=True)}
     generation = state.generation + 1 + after
     return [
-        e.DevicesOrdered(rollout=rollout.id, action=action, generation=generation, epoch=state.epoch, devices=devices)
+        e.DevicesOrdered(
+            rollout=rollout.id, action=action, generation=generation, epoch=state.epoch, devices=devices, ahead=ahead
+        )
     ]
 
 

@@ -22,13 +22,17 @@ SILENT: Final = "silent"
 
 
 def overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
-    """Fail devices that did not report an outcome in time; those that had not begun are tried again first."""
+    """Fail devices that did not report an outcome in time; those that had not begun are tried again first.
+
+    Who was ordered ahead of the wave is late for nothing.
+    """
     members, limits = rollout.members, rollout.policy.rollout.global_
     waiting = members.where(Member.progress, Progress.ORDERED, Progress.GRANTED, Progress.RETURNING)
     if not waiting.any():
         return []
     was_granted = members.was_granted
     is_idle = members.online & ~members.seen(Device.is_asking).astype(np.bool_) & ~is_asleep(rollout, now)
+    is_idle &= ~members.column(Member.is_ahead)
     if rollout.paused:
         is_idle[:] = False
     since = np.maximum(members.column(Member.ordered_at), members.seen(Device.online_since))

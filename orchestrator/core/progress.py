@@ -1,6 +1,6 @@
 """How a rollout goes on: one step at a time, until nothing more follows.
 
-    deploying -> soaking -> (awaiting_approval) -> deploying the next wave ... -> (awaiting_devices) -> completed
+    (staging) -> deploying -> soaking -> (awaiting_approval) -> deploying the next wave ... -> (awaiting_devices) -> completed
     any of these -> rolling_back -> rolled_back, or halted for a person -> back to where it was
 
 Here are the reasons to go on, which need evidence; the reasons to stop are in ``stopping``. For each tick ``watch``
@@ -22,6 +22,7 @@ from orchestrator.core.overdue import is_asleep
 from orchestrator.core.phases import judge_phase
 from orchestrator.core.rollout import WATCHING, Phase, Rollout
 from orchestrator.core.soaking import soak_required_seconds, soaked_seconds, step_end_seconds
+from orchestrator.core.staging import activate_when_due, is_due, order_ahead
 from orchestrator.core.state import State
 from orchestrator.core.stopping import judge_failures
 from orchestrator.core.verifying import finish_rollback
@@ -34,13 +35,19 @@ SOAK_STEPS: Final = 10
 def step(state: State, rollout: Rollout, context: Context, now: float) -> list[e.AnyEvent]:
     """Return what follows now, or nothing; apply it and ask again."""
     match rollout.phase:
+        case Phase.STAGING:
+            failed = judge_failures(state, rollout)
+            if failed or rollout.paused:
+                return failed
+            return activate_when_due(rollout, now) or order_ahead(state, rollout, now)
         case Phase.DEPLOYING | Phase.SOAKING | Phase.AWAITING_APPROVAL | Phase.AWAITING_DEVICES:
             failed = judge_failures(state, rollout)
             if failed:
                 return failed
             if rollout.paused:
                 return _watch_on(state, rollout, context, now)
-            return _order_members(state, rollout, now) or _go_on(state, rollout, context, now)
+            ordered = _order_members(state, rollout, now) or order_ahead(state, rollout, now)
+            return ordered or _go_on(state, rollout, context, now)
         case Phase.ROLLING_BACK:
             return finish_rollback(state, rollout, context, now)
         case Phase.HALTED | Phase.COMPLETED | Phase.ABORTED | Phase.ROLLED_BACK | Phase.SUPERSEDED:
@@ -59,9 +66,12 @@ def stop_soaks(state: State, watched_until: float) -> list[e.AnyEvent]:
 
 
 def _order_members(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
-    """Write the desired state of every member whose wave is open; when it may act is the grant's to say."""
+    """Write the desired state of every member whose wave is open; when it may act is the grant's to say.
+
+    What was ordered ahead is ordered again: the device hears that its wave has begun, and its deadline begins.
+    """
     members = rollout.members
-    due = members.where(Member.progress, Progress.PENDING, Progress.HELD) & (members.column(Member.retry_at) <= now)
+    due = is_due(rollout, now) | (members.where(Member.progress, Progress.ORDERED) & members.column(Member.is_ahead))
     if not due.any():
         return []
     due &= (members.column(Member.wave) <= rollout.wave) & ~members.quarantined

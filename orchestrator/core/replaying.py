@@ -21,6 +21,7 @@ from orchestrator.core.orders import ORCHESTRATOR, order_back
 from orchestrator.core.phases import PhaseVerdict
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.soaking import phases_left, soaked_seconds
+from orchestrator.core.staging import activate_when_due
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import FAILURE_THRESHOLD, judge_failures
 from orchestrator.core.targets import plan_again
@@ -224,12 +225,21 @@ def _wave_started(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> s
     assert isinstance(event, e.WaveStarted), "chosen by type"
     rollout = state.rollouts[event.rollout]
     if event.wave == 0:
-        return None
+        return None if rollout.open_wave == 0 else "nobody has activated it"
     gate = rollout.gates.get(event.wave - 1)
     if gate is None or gate.verdict != "pass" or gate.phase is not None or rollout.wave != event.wave - 1:
         return f"wave {event.wave} does not follow from the gate before it"
     needs_person = event.wave == 1 and rollout.policy.rollout.canary.require_human_approval_after
     return "nobody has approved" if needs_person and 0 not in rollout.approvals else None
+
+
+def _activated(state: State, entry: Recorded, rest: Sequence[Recorded]) -> str | None:
+    event = entry.event
+    assert isinstance(event, e.RolloutActivated), "chosen by type"
+    rollout = state.rollouts[event.rollout]
+    if rollout.phase is not Phase.STAGING or rollout.paused:
+        return f"it is {rollout.phase.value}, not staged"
+    return _NOT_OURS if event.by != ORCHESTRATOR else _compare(activate_when_due(rollout, entry.at), rest)
 
 
 def _approved(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> str | None:
@@ -262,6 +272,7 @@ _AGAIN: Final[Mapping[type[Any], _Rule]] = {
     e.GrantIssued: _granted,
     e.RollbackOrdered: _ordered_back,
     e.RolloutHalted: _halted,
+    e.RolloutActivated: _activated,
     e.WaveStarted: _wave_started,
     e.RolloutApproved: _approved,
     e.DeviceRetried: _retried,

@@ -6,7 +6,7 @@ from zlib import crc32
 
 from orchestrator.core.documents import desired_bytes
 from orchestrator.core.events import CommandAnswered, GrantIssued
-from orchestrator.core.grants import Wait
+from orchestrator.core.grants import Wait, WaitReason
 from orchestrator.core.inputs import CommandRefused
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member, Progress
@@ -22,6 +22,9 @@ RETRY_SECONDS_MAX: Final = 3600.0
 
 QUESTIONS_PER_SECOND: Final = 200
 """How often the devices of a rollout that wait are to ask, all together."""
+
+_UNTIL_ORDERED: Final = frozenset({WaitReason.NOT_ACTIVATED, WaitReason.WAVE_NOT_OPEN})
+"""What a newer order ends, which makes the device ask at once."""
 
 _UNDER_WAY: Final = (Progress.ORDERED, Progress.GRANTED, Progress.PROVEN, Progress.RETURNING)
 """Where members are that may ask."""
@@ -43,6 +46,8 @@ def make_wait(state: State, device: Device, ready: Ready, wait: Wait, now: float
     retry = rollout.policy.rolling_update.health_check.interval_seconds
     if wait.seconds is not None:
         retry = max(retry, wait.seconds)
+    if wait.reason in _UNTIL_ORDERED:
+        retry = RETRY_SECONDS_MAX
     share = crc32(f"{device.id}:{state.grant_seq}".encode()) / 2**32
     members = rollout.members
     asking = members.where(Member.progress, *_UNDER_WAY) & members.online

@@ -73,14 +73,28 @@ def _installed(device: Device, rollout: Rollout, member: Member, reported: Repor
         if _may_pass(rollout, member, reported):
             return [retry(rollout, device.id, reported.error.code if reported.error else reported.state, now)]
         return [_failed(device, rollout, reported), _quarantine(device, reported)]
+    if member.progress is Progress.ORDERED and member.is_ahead and not member.is_staged and _is_prepared(reported):
+        return [
+            e.DeviceStaged(
+                rollout=rollout.id,
+                device=device.id,
+                generation=device.generation,
+                fetched=_fetched(device, rollout, reported),
+            )
+        ]
     return []
+
+
+def _is_prepared(reported: Reported) -> bool:
+    """Say whether standby holds the order, verified; who waits with an error may wait for something before that."""
+    return reported.state == "ready" or (reported.state == "waiting" and reported.error is None)
 
 
 def _may_pass(rollout: Rollout, member: Member, reported: Reported) -> bool:
     """Say whether it is worth another try: nothing was switched, and the device says that it may go better."""
     is_retryable = reported.error is not None and reported.error.retryable
     has_tries = member.attempts < rollout.policy.rollout.global_.max_retries
-    is_active = rollout.phase in {*WATCHING, Phase.DEPLOYING}
+    is_active = rollout.phase in {*WATCHING, Phase.STAGING, Phase.DEPLOYING}
     return is_retryable and has_tries and is_active and member.progress is Progress.ORDERED
 
 
@@ -111,8 +125,12 @@ def _committed(device: Device, rollout: Rollout, reported: Reported) -> e.Device
         device=device.id,
         generation=device.generation,
         version=rollout.release.version,
-        fetched=None if reported.fetched is None else _by_origin(rollout, device, reported.fetched),
+        fetched=_fetched(device, rollout, reported),
     )
+
+
+def _fetched(device: Device, rollout: Rollout, reported: Reported) -> dict[str, int] | None:
+    return None if reported.fetched is None else _by_origin(rollout, device, reported.fetched)
 
 
 def _by_origin(rollout: Rollout, device: Device, fetched: Fetched) -> dict[str, int]:

@@ -11,7 +11,7 @@ Source:
 from typing import Final
 
 from orchestrator.core import events as e
-from orchestrator.core.members import Member, Progress
+from orchestrator.core.members import Mask, Member, Progress
 from orchestrator.core.orders import ORCHESTRATOR
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
@@ -38,22 +38,26 @@ def decide_restored(state: State, reason: str) -> list[e.AnyEvent]:
     ]
     ordered: list[e.AnyEvent] = []
     for rollout in state.active:
+        members = rollout.members
+        is_ahead = members.where(Member.progress, Progress.ORDERED) & members.column(Member.is_ahead)
         for action, progress in _AGAIN.items():
-            ordered += _order_again(state, rollout, action, progress, after=len(ordered))
+            due = members.where(Member.progress, *progress)
+            ordered += _order_again(state, rollout, action, due & ~is_ahead, after=len(ordered))
+            ordered += _order_again(state, rollout, action, due & is_ahead, after=len(ordered), ahead=True)
     return [*paused, *ordered]
 
 
 def _order_again(
-    state: State, rollout: Rollout, action: Action, progress: tuple[Progress, ...], *, after: int
+    state: State, rollout: Rollout, action: Action, due: Mask, *, after: int, ahead: bool = False
 ) -> list[e.AnyEvent]:
     members = rollout.members
-    rows = members.where(Member.progress, *progress).nonzero()[0]
-    names = [members.names[row] for row in rows.tolist()]
-    ours = [name for name in names if state.devices[name].rollout == rollout.id]
+    ours = [name for name in members.named(due) if state.devices[name].rollout == rollout.id]
     if not ours:
         return []
     before = {name: members[name].from_version for name in ours}
     generation = state.generation + 1 + after
     return [
-        e.DevicesOrdered(rollout=rollout.id, action=action, generation=generation, epoch=state.epoch, devices=before)
+        e.DevicesOrdered(
+            rollout=rollout.id, action=action, generation=generation, epoch=state.epoch, devices=before, ahead=ahead
+        )
     ]

@@ -17,6 +17,8 @@ from schemas.policy_phases import CanaryPhase
 class Phase(StrEnum):
     """Where a rollout is."""
 
+    STAGING = "staging"
+    """Members of all waves fetch and install, and nothing is activated until a person says so or the time has come."""
     DEPLOYING = "deploying"
     SOAKING = "soaking"
     AWAITING_APPROVAL = "awaiting_approval"
@@ -59,6 +61,8 @@ class Rollout:
     wave: int = 0
     wave_started_at: float = 0.0
     ended_at: float | None = None
+    activated_at: float | None = None
+    """When a staged rollout was let begin; None while it was not, and for one that was not staged."""
     paused: bool = False
     soaked_seconds: float = 0.0
     soak_since: float = 0.0
@@ -105,6 +109,12 @@ class Rollout:
     def wave_name(self) -> str:
         """Name of the current wave."""
         return self.plan.waves[self.wave].name
+
+    @property
+    def open_wave(self) -> int:
+        """The last wave whose members may be let go; -1 while the rollout is staged and not activated."""
+        is_activated = self.activated_at is not None or not self.policy.distribution.stages
+        return self.wave if is_activated else -1
 
     def place_of(self, wave: int) -> str:
         """Return what telemetry calls one of its waves."""

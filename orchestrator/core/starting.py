@@ -60,6 +60,10 @@ def decide_start(
         if running.release == release and running.policy == policy:
             return summary(running, now, already_applied=True)
         return refuse("conflict", f"rollout {name!r} exists with another release or policy")
+    moment = policy.distribution.activates_at
+    if moment is not None and moment <= now:
+        message = f"distribution.activate: {policy.distribution.activate} has passed; write a later one, or at_once"
+        return refuse("invalid_payload", message, field="policy.distribution.activate")
     plan = _plan(state, command, release, policy, name=name, now=now)
     if isinstance(plan, Refusal):
         return _nothing_to_do(received, name, release, plan)
@@ -84,6 +88,7 @@ def decide_start(
         **plan_summary(name, plan, release, policy),
         "supersedes": [each.id for each in yielding],
         "distribution": distribution_summary(distribution),
+        "activate": policy.distribution.activate,
         "baselines": sorted(frozen)[:SHOWN_MAX],
         **_shown(findings),
     }
@@ -106,7 +111,9 @@ def decide_start(
         peer_ranks=peer_ranks(distribution, context.registry_url, caches),
     )
     ended = _superseded(state, yielding, name, received.actor)
-    return accept(data, [*ended, started, e.WaveStarted(rollout=name, wave=0)])
+    stages = policy.distribution.stages
+    first: e.AnyEvent = e.StagingStarted(rollout=name) if stages else e.WaveStarted(rollout=name, wave=0)
+    return accept(data, [*ended, started, first])
 
 
 def _plan(
@@ -203,4 +210,7 @@ def _policy(command: StartCommand, context: Context) -> Policy | Outcome:
             first = error.errors(include_url=False)[0]
             field = ".".join(("policy", *map(str, first["loc"])))
             return refuse("invalid_payload", f"{field}: {first['msg']}", field=field[:128])
+    if command.activate is not None:
+        where = policy.distribution.model_copy(update={"activate": command.activate})
+        policy = policy.model_copy(update={"distribution": where})
     return policy.scaled(command.time_scale)

@@ -156,5 +156,7 @@ def _order(state: State, event: e.DevicesOrdered, at: float) -> None:
     members.fill(rows, Member.generation, event.generation)
     members.fill(rows, Member.ordered_at, at)
     members.fill(rows, Member.granted, nan)
+    members.fill(rows, Member.is_ahead, event.ahead)
+    members.fill(rows, Member.staged_bytes, nan)
     if event.action == "install":
         members.write(rows, Member.from_version, event.devices.values())

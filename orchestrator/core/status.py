@@ -4,10 +4,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member
-from orchestrator.core.rollout import Phase, Rollout
+from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member, Progress
+from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.soaking import canary_phase, soak_required_seconds, soaked_seconds, step_end_seconds
-from schemas.messages import WaveStatus
+from schemas.messages import StagingStatus, WaveStatus
 from schemas.times import format_timestamp
 
 _REASON_MAX: Final = 512
@@ -54,6 +54,24 @@ def wave_status(rollout: Rollout, wave: int, now: float, healthy: Mask | None = 
     )
 
 
+def staging_status(rollout: Rollout) -> StagingStatus | None:
+    """Say how far the members are whose waves are not open; None where nobody fetches ahead, or no more."""
+    members = rollout.members
+    if not rollout.policy.distribution.stages or rollout.phase in TERMINAL:
+        return None
+    awaited = (members.column(Member.wave) > rollout.open_wave) & ~members.where(Member.progress, Progress.SKIPPED)
+    if not awaited.any():
+        return None
+    staged = members.staged & awaited
+    moment = rollout.policy.distribution.activates_at
+    return StagingStatus(
+        devices=int(staged.sum()),
+        of=int(awaited.sum()),
+        fetched_bytes=int(members.column(Member.staged_bytes)[staged].sum()),
+        activates_at=None if moment is None or rollout.open_wave >= 0 else format_timestamp(moment),
+    )
+
+
 def wave_state(rollout: Rollout, wave: int) -> str:
     """Say in one word where a wave is: waiting, done, or the rollout's phase."""
     if wave == rollout.wave:
@@ -63,6 +81,7 @@ def wave_state(rollout: Rollout, wave: int) -> str:
 
 def rollout_summary(rollout: Rollout, now: float) -> dict[str, Any]:
     """Return the few facts of a rollout that an operator asks for first."""
+    staged = staging_status(rollout)
     return {
         "rollout": rollout.id,
         "release": rollout.release.release,
@@ -78,6 +97,7 @@ def rollout_summary(rollout: Rollout, now: float) -> dict[str, Any]:
         "started_at": format_timestamp(rollout.started_at),
         "started_by": rollout.by,
         "targets": len(rollout.members),
+        **({} if staged is None else {"staged": staged.model_dump(mode="json")}),
     }
 
 
@@ -86,6 +106,9 @@ def reasons(rollout: Rollout, now: float) -> tuple[str, ...]:
     lines = []
     if rollout.paused:
         lines.append("paused")
+    staged = staging_status(rollout)
+    if staged is not None:
+        lines.append(f"staged on {staged.devices} of {staged.of}, {staged.fetched_bytes / 1e6:.1f} MB fetched for it")
     if rollout.phase is Phase.SOAKING:
         soaked, required = soaked_seconds(rollout, now), soak_required_seconds(rollout)
         phase = canary_phase(rollout)
@@ -100,7 +123,10 @@ def reasons(rollout: Rollout, now: float) -> tuple[str, ...]:
 
 
 def next_decision_at(rollout: Rollout, now: float) -> str | None:
-    """Return when the current soak ends if nothing happens; None where nothing is awaited by time."""
+    """Return when the soak ends, or a staged rollout begins, if nothing happens; None where no moment is awaited."""
+    activates_at = rollout.policy.distribution.activates_at
+    if rollout.phase is Phase.STAGING and activates_at is not None:
+        return format_timestamp(max(now, activates_at))
     if rollout.phase is not Phase.SOAKING:
         return None
     return format_timestamp(now + max(0.0, step_end_seconds(rollout) - soaked_seconds(rollout, now)))

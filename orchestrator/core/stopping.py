@@ -59,12 +59,12 @@ def watch_devices(
 
 
 def judge_failures(state: State, rollout: Rollout) -> list[e.AnyEvent]:
-    """Stop when too many members of a wave failed."""
+    """Stop when too many members of a wave failed; where none of it was let go yet, there is nothing to bring back."""
     found = failing_wave(rollout)
     if found is None:
         return []
     wave, reason = found
-    if rolls_back(rollout, wave):
+    if wave <= rollout.open_wave and rolls_back(rollout, wave):
         return _wave_back(state, rollout, wave, trigger=FAILURE_THRESHOLD, reason=reason)
     return halt(state, rollout, reason)
 
@@ -72,14 +72,15 @@ def judge_failures(state: State, rollout: Rollout) -> list[e.AnyEvent]:
 def failing_wave(rollout: Rollout) -> tuple[int, str] | None:
     """Return the first wave with too many failed members, and why: of the finished ones or of all, the stricter wins.
 
-    Waves that are over count as well: a member that comes late is judged like the others of its wave.
+    Waves that are over count as well: a member that comes late is judged like the others of its wave. So do waves whose
+    members fetch ahead: who has it verified has finished, for what can be judged of it before its wave.
     """
     members = rollout.members
     counted = members.column(Member.failed) & ~members.column(Member.excused)
     if not counted.any():
         return None
-    finished = members.where(Member.progress, *SETTLED)
-    for wave in range(rollout.wave + 1):
+    finished = members.where(Member.progress, *SETTLED) | members.staged
+    for wave in range(len(rollout.plan.waves)):
         rows = members.of_wave(wave)
         reason = _too_many(rollout, wave, int(counted[rows].sum()), int(finished[rows].sum()))
         if reason:
@@ -157,7 +158,7 @@ def _fire_triggers(
     members = rollout.members
     wave = members.of_wave(rollout.wave)
     counted = members.column(Member.failed) & ~members.column(Member.excused)
-    counted[: wave.start] = False
+    counted[: wave.start] = counted[wave.stop :] = False
     failed = members.named(counted)
     rows = deployed_rows(rollout) if rows is None else rows
     every = members_at(state, rollout, rows, context.monitor)

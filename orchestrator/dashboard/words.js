@@ -1,6 +1,7 @@
 // What states, phases and verdicts are called, with a sign for each: colour is never the only one.
 
 export const PHASES = {
+  staging: { sign: "↓", tone: "busy" },
   deploying: { sign: "▶", tone: "busy" },
   soaking: { sign: "◔", tone: "busy" },
   awaiting_approval: { sign: "‖", tone: "wait", waits: true },
@@ -54,6 +55,7 @@ export const PLACES = {
 
 /** What each command does, in the order in which a person should consider them. */
 export const VERBS = {
+  activate: { effect: "let the canary begin; who has not fetched yet does so with its wave", primary: true },
   approve: { effect: "go on with the next wave; the gate is judged again first", primary: true },
   resume: { effect: "go on; failures so far are excused by name", primary: true },
   finish: { effect: "end it as completed with the devices that were reached", grave: true },

@@ -8,7 +8,7 @@ from schemas.times import format_duration
 
 SYSTEM: Final = "orchestrator"
 DEVICE_SAID: Final = frozenset(
-    {"device_announced", "device_proven", "device_committed", "device_failed", "device_returned"}
+    {"device_announced", "device_staged", "device_proven", "device_committed", "device_failed", "device_returned"}
 )
 """Kinds that a device's own words led to."""
 _OUTCOMES: Final = {
@@ -51,13 +51,19 @@ def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each ki
             text = f"an orchestrator took over with epoch {body.number('epoch'):.0f}{why}"
         case "rollout_started":
             text = f"started {body.mapping('release').get('release')}"
+        case "staging_started":
+            text = "all waves may fetch and install; nothing is activated"
+        case "rollout_activated":
+            text = "the canary may begin" + (f": {body.text('reason')}" if body.text("reason") else "")
         case "wave_started":
             text = f"wave {body.number('wave'):g} may begin"
         case "devices_joined":
             text = f"{len(body.names('devices'))} devices joined the last wave"
         case "devices_ordered":
             names = body.names("devices")
-            text = f"{len(names)} devices ordered to {body.text('action')}, generation {body.number('generation'):.0f}"
+            early = " ahead of their wave" if body.flag("ahead") else ""
+            order = f"{body.text('action')}{early}, generation {body.number('generation'):.0f}"
+            text = f"{len(names)} devices ordered to {order}"
         case "grant_issued":
             text = f"may {body.text('step')}, generation {body.number('generation'):.0f}"
         case "device_announced":
@@ -67,6 +73,8 @@ def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each ki
             text = f"{len(body.names('devices'))} devices declared"
         case "connections_lost":
             text = f"{len(body.names('devices'))} devices lost their connection"
+        case "device_staged":
+            text = "has it verified in standby, waits for its wave"
         case "device_proven":
             text = "healthy on the new version, waits for the gate"
         case "device_committed":

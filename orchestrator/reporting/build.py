@@ -179,6 +179,9 @@ def _header(
         unread=unread,
         warnings=_warnings(started),
         fetched=_fetched(devices),
+        activated_at=fold.activated_at,
+        activated_by=fold.activated_by,
+        staged=None if fold.staged is None else len(fold.staged),
     )
 
 

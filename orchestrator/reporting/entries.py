@@ -90,6 +90,10 @@ class Body:
             raise UnreadableEntryError(f"{name} is no number")
         return value
 
+    def flag(self, name: str) -> bool:
+        """Return whether a field is true; false where it is missing."""
+        return self._fields.get(name) is True
+
     def names(self, name: str) -> tuple[str, ...]:
         """Return a list of texts, the words of one text, or the keys of an object."""
         value = self._fields.get(name)

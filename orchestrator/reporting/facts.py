@@ -67,6 +67,14 @@ def _joined(fold: Folded, _entry: Entry, body: Body) -> None:
     fold.join(len(fold.waves) - 1, body.names("devices"))
 
 
+def _staging_started(fold: Folded, _entry: Entry, _body: Body) -> None:
+    fold.phase, fold.staged = "staging", set()
+
+
+def _activated(fold: Folded, entry: Entry, body: Body) -> None:
+    fold.activated_at, fold.activated_by = entry.at, body.text("by", "")
+
+
 def _wave_started(fold: Folded, entry: Entry, body: Body) -> None:
     wave = fold.wave_of(body)
     fold.end_wave(entry.at)
@@ -187,10 +195,19 @@ def _ordered(fold: Folded, entry: Entry, body: Body) -> None:
         row["progress"] = _ORDERED[action]
         if action == "install":
             from_version = version if isinstance(version, str) else None
-            row.update(from_version=from_version, ordered_at=entry.at, granted_at=None, attempts=row["attempts"] + 1)
+            attempts = row["attempts"] + (not body.flag("ahead"))
+            row.update(from_version=from_version, ordered_at=entry.at, granted_at=None, attempts=attempts)
     back = fold.rollback_of(next(iter(versions), "")) if action == "rollback" else None
     if back is not None:
         back.ordered_at = entry.at
+
+
+def _staged(fold: Folded, entry: Entry, body: Body) -> None:
+    device = body.text("device")
+    fold.row(device)["staged_at"] = entry.at
+    if fold.staged is not None and fold.activated_at is None:
+        fold.staged.add(device)
+    _note_fetched(fold.row(device), body)
 
 
 def _granted(fold: Folded, entry: Entry, body: Body) -> None:
@@ -208,6 +225,11 @@ def _committed(fold: Folded, entry: Entry, body: Body) -> None:
     row.update(progress="committed", committed_at=entry.at, to_version=body.text("version"))
     if row.get("granted_at") is not None:
         row["install_seconds"] = round(entry.at - row["granted_at"], 3)
+    _note_fetched(row, body)
+
+
+def _note_fetched(row: dict[str, Any], body: Body) -> None:
+    """Note where everything came from; a later order that found it in standby says nothing of it."""
     for origin in ORIGINS:
         count = body.optional_mapping("fetched").get(origin)
         if isinstance(count, int):
@@ -251,8 +273,11 @@ KINDS: Final[Mapping[str, Callable[[Folded, Entry, Body], None]]] = {
     "device_released": _released,
     "rollout_started": _started,
     "devices_joined": _joined,
+    "staging_started": _staging_started,
+    "rollout_activated": _activated,
     "wave_started": _wave_started,
     "devices_ordered": _ordered,
+    "device_staged": _staged,
     "grant_issued": _granted,
     "device_proven": _proven,
     "device_committed": _committed,

@@ -8,6 +8,7 @@ from orchestrator.reporting.entries import Body, UnreadableEntryError
 from orchestrator.reporting.model import Activity, Approval, Decision, Evaluation, Rollback, Span, Stop, Verification
 
 _ACTIVITIES: Final[Mapping[str, Activity]] = {
+    "staging": "waiting",
     "deploying": "progressing",
     "soaking": "soaking",
     "awaiting_approval": "waiting",
@@ -71,6 +72,10 @@ class Folded:
     ended_by: str = ""
     ended_reason: str = ""
     phase: str = "deploying"
+    activated_at: float | None = None
+    activated_by: str = ""
+    staged: set[str] | None = None
+    """Devices that had the release ready before the rollout was activated; None where nothing is staged."""
     halted_from: str = "deploying"
     is_paused: bool = False
     is_frozen: bool = False

@@ -66,7 +66,9 @@ class Header(_Part):
         failed_ever: Devices that count as failed, whatever they run by now.
         unread: Entries that this version could not understand; they stand in the audit, and the rest may lack them.
         restarts: How often an orchestrator took over while it ran.
-        fetched: Bytes by origin, of the devices that committed and said it.
+        fetched: Bytes by origin, of the devices that committed or fetched ahead of their wave and said it.
+        activated_at: When a staged rollout was let begin, and by whom; None and empty for others.
+        staged: Devices that had the release ready then, or have it so far; None where nothing was staged.
         warnings: What the plan and the lint said before the start, where it was journaled.
     """
 
@@ -95,6 +97,9 @@ class Header(_Part):
     unread: int
     warnings: tuple[str, ...] = ()
     fetched: Mapping[str, int] = {}
+    activated_at: Moment | None = None
+    activated_by: str = ""
+    staged: int | None = None
 
 
 class Span(_Part):
@@ -237,7 +242,8 @@ class DeviceRow(_Part):
         to_version: What it runs now, as far as it said.
         install_seconds: From the last grant to the commit.
         failed: It counts as failed, whatever it runs by now.
-        attempts: Orders to install it was given.
+        staged_at: When it had the release ready that it was ordered ahead of its wave.
+        attempts: Orders to install it was given, but for those ahead of its wave.
         quarantine: Why it is kept out of waves; empty if it is not.
     """
 
@@ -249,6 +255,7 @@ class DeviceRow(_Part):
     progress: Progress
     from_version: str | None = None
     to_version: str | None = None
+    staged_at: Moment | None = None
     ordered_at: Moment | None = None
     granted_at: Moment | None = None
     committed_at: Moment | None = None

@@ -25,7 +25,7 @@ from orchestrator.reporting.words import count_text, moment_text, origins_text, 
 _TONES: Final = {
     "completed": ("good", "✓"), "finished": ("good", "✓"), "rolled_back": ("bad", "↩"), "rolling_back": ("bad", "↩"),
     "aborted": ("bad", "✕"), "halted": ("warn", "!"), "awaiting_approval": ("warn", "‖"), "paused": ("warn", "‖"),
-    "frozen": ("warn", "!"),
+    "staging": ("info", "↓"), "frozen": ("warn", "!"),
 }  # fmt: skip
 _CONTENTS: Final = (
     ("incident", "Incident"), ("timeline", "Timeline"), ("waves", "Waves"), ("gates", "Gates"), ("fleet", "Fleet"),
@@ -94,6 +94,10 @@ def _header(report: Report) -> Html:
         ("Soaking", seconds_text(spent.soaking_seconds), ""),
         ("Waiting for a person", seconds_text(spent.waiting_seconds), ""),
     ]
+    if header.staged is not None:
+        began = f"activated {moment_text(header.activated_at)}" if header.activated_at is not None else "not activated"
+        by = f" by {header.activated_by}" if header.activated_by else ""
+        facts.append(("Staged before", f"{header.staged:,} of {header.targets:,}", f"{began}{by}"))
     if header.fetched:
         carried = {origin: count for origin, count in header.fetched.items() if origin != "slots"}
         had = header.fetched.get("slots", 0)

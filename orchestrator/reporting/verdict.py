@@ -29,6 +29,8 @@ def verdict_sentence(fold: Folded, version: str, counts: Mapping[str, int], roll
             return f"Halted {place}: {_sentence(fold.stops[-1].reason)} It waits for a person; {runs}."
         case "aborted":
             return f"Aborted {place} by {visible(fold.ended_by, 80)}: {_sentence(fold.ended_reason)} {runs}."
+        case "staging":
+            return f"Fetched and installed ahead on {_share(len(fold.staged or ()), len(fold.devices))}; not activated."
         case "awaiting_approval":
             return f"Waits for approval {place} since {began}; {runs}."
         case "paused" | "frozen" as phase:

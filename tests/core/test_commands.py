@@ -79,6 +79,6 @@ def test_a_command_that_cannot_be_read_names_the_field(verb: str, payload: bytes
 
 def test_every_verb_has_a_form() -> None:
     assert set(VERBS) == {
-        "plan", "start", "approve", "reject", "pause", "resume", "abort", "rollback", "finish", "retry", "skip",
-        "quarantine", "release", "get", "list", "import",
+        "plan", "start", "activate", "approve", "reject", "pause", "resume", "abort", "rollback", "finish", "retry",
+        "skip", "quarantine", "release", "get", "list", "import",
     }  # fmt: skip
