@@ -146,6 +146,9 @@ def _hit(fleet: Sequence[DeviceSpec], fault: Fault, rng: random.Random) -> froze
 
 
 def _scenario(policy: Policy, fleet: tuple[DeviceSpec, ...], fault: Fault, hit: frozenset[str], seed: int) -> Scenario:
+    if policy.distribution.activates_at is not None:  # A moment on the wall says nothing in a world of another time.
+        by_hand = policy.distribution.model_copy(update={"activate": "manual"})
+        policy = policy.model_copy(update={"distribution": by_hand})
     made = make_scenario(seed=seed, devices=fleet, release=fault.behavior, policy=policy)
     return replace(
         made,

@@ -71,9 +71,9 @@ def make_scenario(
     resumes: int = 0,
     absent: frozenset[str] = frozenset(),
     ticks_each_sample: int = 2,
-    activate_after_seconds: float | None = None,
+    activate_after_seconds: float | None = 60.0,
 ) -> Scenario:
-    """Return a scenario for a story; by default nothing goes wrong and the canary is approved after a minute."""
+    """Return a scenario for a story; by default nothing goes wrong, and people approve and activate after a minute."""
     return Scenario(
         seed=seed,
         fleet=make_fleet(devices) if isinstance(devices, int) else devices,

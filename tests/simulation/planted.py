@@ -152,6 +152,16 @@ def lose_audit_rows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "append", lossy)
 
 
+def let_the_staged_go(patch: pytest.MonkeyPatch) -> None:
+    real = grants._refuse_install
+
+    def hasty(state: Any, device: Any, rollout: Any, member: Any) -> Any:
+        reason = real(state, device, rollout, member)
+        return None if reason in {grants.WaitReason.NOT_ACTIVATED, grants.WaitReason.WAVE_NOT_OPEN} else reason
+
+    patch.setattr("orchestrator.core.grants._refuse_install", hasty)
+
+
 def skip_approval(patch: pytest.MonkeyPatch) -> None:
     def hasty(rollout: Any, gate: str, checks: Any) -> list[Any]:
         if rollout.is_last_wave:

@@ -28,6 +28,7 @@ _RETAKEN = "INV-26"
         (planted.switch_before_persisting, "INV-1 ", Faults(power_cut=0.02)),
         (planted.lose_audit_rows, "INV-15", None),
         (planted.skip_approval, "INV-7", None),
+        (planted.let_the_staged_go, "INV-10 staging", Faults()),
         (planted.skip_the_short_term, "INV-11 canary phases", None),
         (planted.extend_for_ever, "INV-11 extensions", None),
         (planted.complete_after_the_canary, "INV-10 completion", None),
