@@ -69,9 +69,7 @@ def waves_keep_their_order(entry: Entry, scene: Scene) -> str | None:
         if body["wave"] > 0 and (rollout.wave not in rollout.passed or rollout.is_stopped):
             return f"wave {body['wave']} without the gate before it"
         return None
-    early = [
-        name for name in _let_go(entry, scene) if _facts(entry, scene).wave_of[name] > _facts(entry, scene).wave
-    ]
+    early = [name for name in _let_go(entry, scene) if _facts(entry, scene).wave_of[name] > _facts(entry, scene).wave]
     return f"{early[0]} goes before its wave" if early else None
 
 

@@ -87,7 +87,7 @@ def make_scenario(
 
 
 def draw_distribution(seed: int, policy: Policy) -> Policy:
-    """Return the policy with which a seed brings its release: for some the waves fetch ahead and something activates."""
+    """Return the policy with which a seed brings its release: some let all waves fetch ahead."""
     rng = stream(seed, "staging")
     if rng.random() >= _STAGED:
         return policy

@@ -46,11 +46,9 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show canary and waves of a rollout, device by device, without starting it."""
-    body = _body(
-        policy, release, rollout=rollout, activate=activate, supersede=supersede, time_scale=time_scale
-    )
+    body = _body(policy, release, rollout=rollout, activate=activate, supersede=supersede, time_scale=time_scale)
     options = (f" --activate {activate}" if activate else "") + " --supersede" * supersede
-    options += (f" --time-scale {time_scale:g}" if time_scale != 1 else "")
+    options += f" --time-scale {time_scale:g}" if time_scale != 1 else ""
     data = run(
         broker, "plan", body, timeout_seconds=timeout, as_json=as_json,
         shown=lambda data: render_plan(data, str(policy), options), policy=str(policy),
@@ -78,8 +76,8 @@ def start(
 ) -> None:
     """Start a rollout of a release under a policy."""
     body = _body(
-        policy, release, rollout=rollout, plan=plan_digest, activate=activate, supersede=supersede, ignore_lint=ignore_lint,
-        time_scale=time_scale, reason=reason,
+        policy, release, rollout=rollout, plan=plan_digest, activate=activate, supersede=supersede,
+        ignore_lint=ignore_lint, time_scale=time_scale, reason=reason,
     )  # fmt: skip
     run(broker, "start", body, timeout_seconds=timeout, as_json=as_json, shown=render_started, policy=str(policy))
 

@@ -113,7 +113,14 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
             return [PublishStatus(name, waves), _notice(event, at, "wave_started", wave=_wave_name(state, name, wave))]
         case e.StagingStarted(rollout=name):
             return [PublishStatus(name), _notice(event, at, event.kind)]
-        case e.RolloutActivated() | e.RolloutApproved() | e.RolloutPaused() | e.RolloutResumed() | e.RolloutHalted() | e.RolloutEnded():
+        case (
+            e.RolloutActivated()
+            | e.RolloutApproved()
+            | e.RolloutPaused()
+            | e.RolloutResumed()
+            | e.RolloutHalted()
+            | e.RolloutEnded()
+        ):
             rollout = state.rollouts[event.rollout]
             notice = _notice(event, at, event.kind.removeprefix("rollout_"))
             return [PublishStatus(rollout.id, (rollout.wave,)), notice]

@@ -1,6 +1,7 @@
 """How a rollout goes on: one step at a time, until nothing more follows.
 
-    (staging) -> deploying -> soaking -> (awaiting_approval) -> deploying the next wave ... -> (awaiting_devices) -> completed
+    (staging) -> deploying -> soaking -> (awaiting_approval)
+        -> deploying the next wave ... -> (awaiting_devices) -> completed
     any of these -> rolling_back -> rolled_back, or halted for a person -> back to where it was
 
 Here are the reasons to go on, which need evidence; the reasons to stop are in ``stopping``. For each tick ``watch``

@@ -21,7 +21,6 @@ from tests.core.core_bench import START, TREE, Bench, document, durable, fold, m
 HOUR = 3600.0
 
 
-
 def staged_bench(count: int = 12, *, distribution: Mapping[str, object] | None = None, **policy: Any) -> Bench:  # noqa: ANN401 - any part of a policy
     """Return a rollout that is staged; everybody is ordered as far as the policy lets them be, and nobody is ready."""
     block = {"activate": "manual"} if distribution is None else dict(distribution)
