@@ -19,7 +19,7 @@ from orchestrator.adapters.metric_facts import FactMetrics
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
 from orchestrator.adapters.registry import check_registry_url, serve_registry
 from orchestrator.adapters.releases import ReleaseStore
-from orchestrator.adapters.sites import read_caches
+from orchestrator.adapters.sites import read_caches, read_limits
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.adapters.trust import LiveTrust, ReleaseTrust
 from orchestrator.adapters.watching import Endpoint, Watched, serve_watching
@@ -114,6 +114,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 url,
                 settings.enrolment,
                 partial(read_caches, settings.folder),
+                partial(read_limits, settings.folder),
             )
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)

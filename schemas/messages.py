@@ -15,6 +15,7 @@ from schemas.peers import PEERS_MAX
 from schemas.times import Timestamp
 from schemas.topics import Kind
 from schemas.verdicts import VerdictWord
+from schemas.windows import WallTime
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
@@ -23,6 +24,8 @@ Label = Annotated[str, Field(max_length=128)]
 Labels = Annotated[tuple[Label, ...], Field(strict=False, max_length=64)]
 Shard = Annotated[int, Field(ge=0, lt=SHARD_COUNT)]
 Url = Annotated[str, Field(max_length=2048)]
+BYTES_PER_SECOND_MIN: Final = 16 * 1024
+"""A device that may take less would be taken for one that hangs."""
 BootId = Annotated[str, Field(min_length=1, max_length=64)]
 
 Action = Literal["install", "rollback", "hold"]
@@ -97,6 +100,31 @@ class PeersRef(Message):
     wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
 
 
+class FetchWindow(Message):
+    """Hours of each day in which artifact bytes may be fetched, by the clock on the wall.
+
+    Attributes:
+        end: From then on none are; before ``start``, it is of the next day.
+        time_zone: IANA name.
+    """
+
+    start: WallTime
+    end: WallTime
+    time_zone: Label = "UTC"
+
+
+class FetchLimits(Message):
+    """What one device may take of its site's line.
+
+    Attributes:
+        bytes_per_second: On average; None: all that it gets.
+        window: None: at any time. A device whose clock is not to be believed fetches at any time as well.
+    """
+
+    bytes_per_second: Annotated[int, Field(ge=BYTES_PER_SECOND_MIN, lt=2**53)] | None = None
+    window: FetchWindow | None = None
+
+
 class ArtifactRef(Message):
     """Where the archive is, and its digest; the signed manifest says the same and wins."""
 
@@ -106,6 +134,8 @@ class ArtifactRef(Message):
     sources: Annotated[tuple[Url, ...], Field(strict=False, max_length=16)]
     peers: Annotated[PeersRef | None, Field(exclude_if=lambda peers: peers is None)] = None
     """Written only where there are any."""
+    limits: Annotated[FetchLimits | None, Field(exclude_if=lambda limits: limits is None)] = None
+    """Written only where there are any; an agent that does not know them fetches as it always did."""
 
 
 class HealthCheck(Message):

@@ -19,10 +19,12 @@ from device_client.adapters.archive import CONTENT
 from device_client.adapters.chunk_content import has_files
 from device_client.adapters.chunk_fetch import Receipt
 from device_client.adapters.chunked import Chunked
+from device_client.adapters.clock import wall_seconds
 from device_client.adapters.compression import supported_formats
 from device_client.adapters.download import Progress, download
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.adapters.layout import file_digest
+from device_client.adapters.pace import Pace, within_window
 from device_client.adapters.slots import Slots
 from device_client.adapters.trust import Trusted
 from device_client.adapters.unpacker import Unpack, unpack_apart
@@ -79,15 +81,22 @@ class Artifacts:
         identity: What they must fit to.
         unpack: Puts the files of an archive into a folder.
         chunked: Fetches in pieces; None: from the servers that an order names.
+        clock: The device's, which may be wrong; for the hours in which an order lets it fetch.
     """
 
     def __init__(
-        self, slots: Slots, identity: Identity, unpack: Unpack = unpack_apart, chunked: Chunked | None = None
+        self,
+        slots: Slots,
+        identity: Identity,
+        unpack: Unpack = unpack_apart,
+        chunked: Chunked | None = None,
+        clock: Callable[[], float] = wall_seconds,
     ) -> None:
         self._slots = slots
         self._identity = identity
         self._unpack = unpack
         self._chunked = Chunked(slots) if chunked is None else chunked
+        self._clock = clock
         self.fetched: Fetched | None = None
         """What the last fetch that was completed took; None: nothing, all was there."""
 
@@ -99,10 +108,14 @@ class Artifacts:
 
         Raises:
             StepError: It cannot be had, or is not what this device may install.
-            CancelledError: Nobody wants it any more.
+            CancelledError: Nobody wants it any more, or its hours are over (``WindowClosedError``).
         """
         self._forget_others(source)
         self.fetched = None
+        limits = source.artifact.limits
+        is_cancelled = within_window(limits, is_cancelled, self._clock)
+        rate = None if limits is None else limits.bytes_per_second
+        pace = None if rate is None else Pace(rate)
         path = self._manifest_path(source)
         wanted = source.manifest
         if wanted.size_bytes > MANIFEST.bytes_max:
@@ -113,7 +126,7 @@ class Artifacts:
         if not archive.is_file() and self._has_space_for_content(manifest):
             # What peers give costs no line, so it is not weighed against the archive.
             archive_bytes = self._archive_bytes(manifest) if source.artifact.peers is None else None
-            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress, archive_bytes)
+            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress, archive_bytes, pace=pace)
             if receipt is not None:
                 self.fetched = receipt.told(source)
                 return receipt
@@ -125,6 +138,7 @@ class Artifacts:
             sha256=manifest.artifact.sha256,
             is_cancelled=is_cancelled,
             on_progress=on_progress,
+            pace=pace,
         )
         if giver is not None:
             given = tuple(manifest.artifact.size_bytes * (each == giver) for each in source.artifact.sources)

@@ -17,6 +17,7 @@ from device_client.adapters.chunk_slots import SlotChunks, keep_with_slot
 from device_client.adapters.chunk_sources import USUAL, ChunkMissingError, ChunkSource, GoOn, Sources, Tolerance
 from device_client.adapters.durable import write_durably
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
+from device_client.adapters.pace import Pace, PacedChunks
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
@@ -67,6 +68,8 @@ class Chunked:
         is_cancelled: Callable[[], bool],
         on_progress: Callable[[float], None],
         archive_bytes: int | None = None,
+        *,
+        pace: Pace | None = None,
     ) -> Receipt | None:
         """Leave the whole content in staging and return where it came from; None: it is not to be had in pieces.
 
@@ -77,6 +80,7 @@ class Chunked:
             on_progress: Told a percentage of what is to be fetched.
             archive_bytes: What the archive would take instead; chunks are not fetched when it takes less by more than a
                 tenth, since they are gone on with after any interruption, and one release may have the next one's.
+            pace: How fast it may be fetched; None: as it comes.
 
         Raises:
             StepError: It may be had later, or the disk's fault; when it is full, what was fetched is given up.
@@ -96,6 +100,8 @@ class Chunked:
                 self.doubt(manifest)
             if not (found := self._find_sources(source)):
                 return None
+            if pace is not None:
+                found = [PacedChunks(each, pace) for each in found]
             sources = Sources(found, manifest.chunks.size_bytes + manifest.unpacked_bytes, self._tolerance)
             try:
                 places = self._places(manifest, manifest.chunks, sources, go_on)

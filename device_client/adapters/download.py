@@ -16,6 +16,7 @@ from typing import Final
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.adapters.http_get import http_get, without_secrets
 from device_client.adapters.layout import file_digest
+from device_client.adapters.pace import Pace
 from device_client.core.codes import ErrorCode
 
 _CHUNK: Final = 64 * 1024
@@ -51,6 +52,7 @@ def download(
     is_cancelled: Callable[[], bool],
     on_progress: Progress = lambda _percentage: None,
     patience: Patience = Patience(),
+    pace: Pace | None = None,
 ) -> str | None:
     """Leave the file with this size and digest at ``path``, and return which source gave it; None: it was there.
 
@@ -61,7 +63,8 @@ def download(
     """
     if path.is_file() and path.stat().st_size == size_bytes and file_digest(path) == sha256:
         return None
-    wanted = _Wanted(path.with_name(f"{path.name}.part"), size_bytes, sha256, is_cancelled, on_progress, patience)
+    part = path.with_name(f"{path.name}.part")
+    wanted = _Wanted(part, size_bytes, sha256, is_cancelled, on_progress, patience, pace)
     failure = StepError(ErrorCode.DOWNLOAD_FAILED, "the order names no source")
     for source in sources:
         try:
@@ -89,6 +92,7 @@ class _Wanted:
     is_cancelled: Callable[[], bool]
     on_progress: Progress
     patience: Patience
+    pace: Pace | None
 
     def complete(self, source: str) -> None:
         """Make ``part`` the file: with what is missing, and where that does not fit, with all of it.
@@ -120,7 +124,7 @@ class _Wanted:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with http_get(source, headers, silence_seconds=self.patience.silence_seconds, go_on=go_on) as response:
             start = self._offset(response, offset, shown)
-            self._receive(response, start, shown)
+            self._receive(response, start, shown, go_on)
         if file_digest(self.part) != self.sha256:
             message = f"{shown}: sent other bytes than were ordered"
             if not start:
@@ -148,7 +152,7 @@ class _Wanted:
     def _span(self, offset: int, whole: int | str) -> str:
         return f"bytes {offset}-{self.size_bytes - 1}/{whole}"
 
-    def _receive(self, response: http.client.HTTPResponse, offset: int, shown: str) -> None:
+    def _receive(self, response: http.client.HTTPResponse, offset: int, shown: str, go_on: Callable[[], None]) -> None:
         # A server that has said how much it sends may keep the connection; beyond that nothing is waited for.
         beyond = 1 if response.length is None else 0
         with self.part.open("ab" if offset else "wb") as file:
@@ -157,6 +161,8 @@ class _Wanted:
                 if offset > self.size_bytes:
                     raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: sends more than {self.size_bytes} bytes")
                 file.write(block)
+                if self.pace is not None:
+                    self.pace.take(len(block), go_on)
                 self.on_progress(100 * offset / self.size_bytes)
         if offset != self.size_bytes:
             raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: sent {offset} of {self.size_bytes} bytes")

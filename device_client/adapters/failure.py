@@ -32,6 +32,19 @@ class CancelledError(Exception):
     """Nobody wants the step any more."""
 
 
+class WindowClosedError(CancelledError):
+    """The hours are over in which the order lets it fetch; what is there stays.
+
+    Args:
+        message: Which hours.
+        opens_in_seconds: How long until the next.
+    """
+
+    def __init__(self, message: str, opens_in_seconds: float) -> None:
+        super().__init__(message)
+        self.opens_in_seconds = opens_in_seconds
+
+
 def from_os_error(error: OSError) -> StepError:
     """Return what a failed system call means for a step."""
     code = ErrorCode.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else ErrorCode.IO_ERROR

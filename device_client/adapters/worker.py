@@ -14,7 +14,7 @@ from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts
 from device_client.adapters.crossing import Public, await_answer
 from device_client.adapters.draining import Draining
-from device_client.adapters.failure import CancelledError, StepError, from_os_error
+from device_client.adapters.failure import CancelledError, StepError, WindowClosedError, from_os_error
 from device_client.adapters.hooks import Hooks
 from device_client.adapters.slots import Slots
 from device_client.core.codes import ErrorCode
@@ -115,6 +115,15 @@ class Worker:
         except OSError as error:
             failure = from_os_error(error)
             return StepFailed(step, work.ticket, failure.code, str(failure), failure.retryable)
+        except WindowClosedError as closed:
+            return StepFailed(
+                step,
+                work.ticket,
+                ErrorCode.OUTSIDE_WINDOW,
+                str(closed),
+                retryable=True,
+                wait_seconds=closed.opens_in_seconds,
+            )
         except CancelledError:
             return None
         return StepSucceeded(step, work.ticket, installed, fetched)

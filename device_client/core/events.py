@@ -176,6 +176,8 @@ class StepFailed:
     code: ErrorCode
     message: str
     retryable: bool = False
+    wait_seconds: float | None = None
+    """How long it has to wait for what it lacks; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

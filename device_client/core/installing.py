@@ -28,6 +28,9 @@ from schemas.messages import Desired
 ATTEMPTS_MAX: Final = 5
 BACKOFF_SECONDS: Final = 5.0
 BACKOFF_SECONDS_MAX: Final = 300.0
+LOOK_AGAIN_SECONDS: Final = 3600.0
+WINDOW_SPREAD_SECONDS: Final = 60.0
+"""So that the devices of a site do not all begin at the same second."""
 PREPARING: Final = frozenset({Phase.DOWNLOADING, Phase.VERIFYING, Phase.INSTALLING})
 
 
@@ -85,6 +88,8 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
         error = describe(event.code, event.step.value, event.message, retryable=True)
         device = replace(device, step=None, retry_at=now + pause_seconds(device))
         return move(device, Signal.TOLD_TO_WAIT, waits=device.record.waits + 1, error=error)
+    if event.code is ErrorCode.OUTSIDE_WINDOW:
+        return _await_window(device, event, now)
     event = refusal_of(event)
     attempts = device.record.attempts + 1
     device = replace(device, step=None)
@@ -96,6 +101,14 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
     device, told = note(device, attempts=attempts, error=error)
     seconds = min(BACKOFF_SECONDS * 2 ** (attempts - 1), BACKOFF_SECONDS_MAX)
     return replace(device, retry_at=now + seconds * (1 + 0.5 * spread(device, attempts))), told
+
+
+def _await_window(device: Device, event: StepFailed, now: float) -> Outcome:
+    """Wait until the order lets it fetch, which is no attempt; a clock may be set meanwhile: look again each hour."""
+    seconds = LOOK_AGAIN_SECONDS if event.wait_seconds is None else min(event.wait_seconds, LOOK_AGAIN_SECONDS)
+    error = describe(event.code, event.step.value, event.message, retryable=True)
+    device = replace(device, step=None, retry_at=now + seconds + WINDOW_SPREAD_SECONDS * spread(device, 0))
+    return move(device, Signal.TOLD_TO_WAIT, error=error)
 
 
 def on_progress(device: Device, percentage: float) -> Outcome:

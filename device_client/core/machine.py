@@ -99,7 +99,11 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[Signal, Phase]]] = {
         **_NEW_ORDER,
         Signal.TURNED_BACK: Phase.ROLLING_BACK,  # the committed version died and the one before it is still there
     },
-    Phase.DOWNLOADING: {**_NEW_ORDER, Signal.FETCHED: Phase.VERIFYING},
+    Phase.DOWNLOADING: {
+        **_NEW_ORDER,
+        Signal.FETCHED: Phase.VERIFYING,
+        Signal.TOLD_TO_WAIT: Phase.WAITING,  # by the hours in which its order lets it fetch
+    },
     Phase.VERIFYING: {
         **_NEW_ORDER,
         Signal.VERIFIED: Phase.INSTALLING,

@@ -7,6 +7,8 @@ from rich.text import Text
 from orchestrator.cli.answers import Answer
 from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import words
+from schemas.messages import FetchLimits
+from schemas.times import format_duration
 
 _SITES_SHOWN_MAX = 10
 
@@ -20,6 +22,8 @@ class SiteShare(Answer):
     giving: int = 0
     wan_bytes: int = 0
     direct_bytes: int = 0
+    limits: FetchLimits | None = None
+    fetch_seconds: float | None = None
 
 
 class Distribution(Answer):
@@ -54,6 +58,20 @@ def render_distribution(distribution: Distribution) -> list[RenderableType]:
 
 
 def _line(share: SiteShare) -> str:
+    return _through(share) + ("" if share.limits is None else f"; {_limited(share, share.limits)}")
+
+
+def _limited(share: SiteShare, limits: FetchLimits) -> str:
+    """Say what one device may take, and how long an archive takes it then."""
+    rate = "" if limits.bytes_per_second is None else f"{size_text(limits.bytes_per_second)}/s for each device"
+    window = limits.window
+    hours = "" if window is None else f"from {window.start} to {window.end} {window.time_zone}"
+    took = "" if share.fetch_seconds is None else f": {format_duration(round(share.fetch_seconds))}"
+    opens = " from when that begins" if took and hours else ""
+    return f"{' '.join(part for part in (rate, hours) if part)}{took}{opens}"
+
+
+def _through(share: SiteShare) -> str:
     line = f"{size_text(share.wan_bytes)} over the WAN instead of {size_text(share.direct_bytes)}"
     if share.through == "cache":
         return f"through its cache: {line}"

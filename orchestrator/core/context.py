@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.core.distribution import Caches
+from orchestrator.core.distribution import Caches, Limits
 from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.releases import StoredRelease
 from orchestrator.telemetry.monitor import Monitor
@@ -21,6 +21,7 @@ class Context:
         registry_url: Where devices fetch from.
         enrolment: Which devices may introduce themselves.
         caches: Returns each site's caches as they are known now, or raises ``SitesError``.
+        limits: Returns what each device of a site may take of its line, or raises ``SitesError``.
     """
 
     monitor: Monitor
@@ -29,3 +30,4 @@ class Context:
     registry_url: str
     enrolment: Enrolment = OPEN
     caches: Callable[[], Caches] = dict
+    limits: Callable[[], Limits] = dict

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,10 +12,15 @@ from orchestrator.core.state import State
 from orchestrator.planning.distribution import Distribution, Size, plan_distribution
 from orchestrator.planning.plan import Plan
 from schemas.errors import FleetError
+from schemas.messages import FetchLimits
 from schemas.policy import Policy
 
 Caches = Mapping[str, tuple[str, ...]]
 """Base addresses of the caches of each site that has some."""
+
+
+Limits = Mapping[str, FetchLimits]
+"""What each device of a site may take of its line, for the sites that limit it."""
 
 
 class SitesError(FleetError):
@@ -22,7 +28,13 @@ class SitesError(FleetError):
 
 
 def choose_distribution(
-    state: State, plan: Plan, release: StoredRelease, policy: Policy, caches: Caches
+    state: State,
+    plan: Plan,
+    release: StoredRelease,
+    policy: Policy,
+    caches: Caches,
+    *,
+    limits: Limits = MappingProxyType({}),
 ) -> Distribution:
     """Say where the targets of ``plan`` fetch from, and what that costs each site's line."""
     rows = state.devices.rows(plan.targets)
@@ -42,7 +54,7 @@ def choose_distribution(
         each.artifact_sha256: Size(each.artifact_size_bytes, each.manifest_size_bytes)
         for each in release.by_arch.values()
     }
-    return plan_distribution(policy.distribution, wanted, sizes, caches.keys(), giving)
+    return plan_distribution(policy.distribution, wanted, sizes, caches.keys(), giving, limits=limits)
 
 
 def bases_by_site(distribution: Distribution, registry_url: str, caches: Caches) -> dict[str, tuple[str, ...]]:

@@ -89,8 +89,8 @@ def _references(rollout: Rollout, member: Member) -> tuple[ManifestRef, Artifact
     stored = rollout.release.artifact_for(member.arch)
     assert stored is not None, "the plan holds only devices that have an artifact"
     manifest, artifact = stored.references(rollout.bases(member.site))
-    peers = peers_ref(rollout, member)
-    return manifest, artifact if peers is None else artifact.model_copy(update={"peers": peers})
+    added = {"peers": peers_ref(rollout, member), "limits": rollout.limits.get(member.site)}
+    return manifest, artifact.model_copy(update=added)
 
 
 def _health_check(rollout: Rollout) -> HealthCheck:

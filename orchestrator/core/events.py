@@ -13,7 +13,7 @@ from orchestrator.core.releases import StoredRelease
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
 from schemas.inventory import DeviceEntry
-from schemas.messages import Action, CheckResult, Info, Step
+from schemas.messages import Action, CheckResult, FetchLimits, Info, Step
 from schemas.policy import Policy
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import VerdictWord
@@ -86,6 +86,7 @@ class RolloutStarted(Event):
 
     Attributes:
         sources: Base addresses that devices of a site fetch from, in order; those of all others use ``registry_url``.
+        limits: What each device of a site may take of its line, for the sites that limit it.
         peer_ranks: Sites whose devices give each other what they have, with how many of those are asked before.
     """
 
@@ -99,6 +100,7 @@ class RolloutStarted(Event):
     plan: Plan
     baselines: Mapping[str, Baseline]
     sources: Mapping[str, tuple[str, ...]] = {}
+    limits: Mapping[str, FetchLimits] = {}
     peer_ranks: Mapping[str, int] = {}
 
 

@@ -9,6 +9,7 @@ from orchestrator.core.inventory import Device
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.state import State
 from orchestrator.lint.facts import FleetFacts, GroupFacts
+from orchestrator.planning.distribution import Distribution
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
 from schemas.conditions import Metric
@@ -19,7 +20,13 @@ NO_SPACE = "less than "
 
 
 def fleet_facts(
-    state: State, plan: Plan, release: StoredRelease, baselines: Mapping[str, Baseline], *, time_scale: float = 1.0
+    state: State,
+    plan: Plan,
+    release: StoredRelease,
+    baselines: Mapping[str, Baseline],
+    distribution: Distribution | None = None,
+    *,
+    time_scale: float = 1.0,
 ) -> FleetFacts:
     """Return the facts of ``plan`` for ``release``; every release on the shelf is signed."""
     assert release.by_arch, "a release holds an artifact"
@@ -43,6 +50,8 @@ def fleet_facts(
         ),
         single_points=_single_points(state, plan),
         signals=_signals(kinds),
+        lines=() if distribution is None else distribution.sites,
+        artifact_bytes=max(each.artifact_size_bytes for each in release.by_arch.values()),
         time_scale=time_scale,
         sample_seconds=sample_seconds,
     )

@@ -60,7 +60,11 @@ class Device(Row):
     is_online: Field[bool] = Field(default=False, dtype="?", volatile=True)
     online_since: Field[float] = Field(0.0, "f8", volatile=True)
     is_asking: Field[bool] = Field(default=False, dtype="?", volatile=True)
-    """It has prepared the current order and waits for a grant."""
+    """It waits for a grant for the current order, or for something of its own before it can ask for one."""
+    has_prepared: Field[bool] = Field(default=False, dtype="?", volatile=True)
+    """It has the current order verified in standby."""
+    busy_since: Field[float] = Field(0.0, "f8", volatile=True)
+    """Since when it works on its order again after it has waited for something."""
     version: Field[str | None] = Field(None, volatile=True)
     """What it runs, as far as it said."""
     disk_free: Field[float] = Field(nan, "f8", volatile=True)

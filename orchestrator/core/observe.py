@@ -18,8 +18,9 @@ from orchestrator.core.inputs import (
     ShardsUnread,
 )
 from orchestrator.core.inventory import Device, Inventory, peer_url_of
+from orchestrator.core.reports import is_prepared
 from orchestrator.core.state import State
-from schemas.messages import Info
+from schemas.messages import Info, Reported
 from schemas.shards import format_shards
 from schemas.times import parse_timestamp
 
@@ -44,7 +45,7 @@ def observe(state: State, seen: Input, now: float) -> None:
             device = state.devices[name]
             device.heard_at = now
             device.version = reported.installed_version or device.version
-            device.is_asking = reported.observed_generation == device.generation and reported.state in _ASKING
+            _note_progress(device, reported, now)
         case ShardsUnread(shards=shards):
             if shards or state.unread:
                 state.listening_since = now
@@ -64,6 +65,14 @@ def _note_info(device: Device, info: Info, now: float) -> None:
     device.peer_url = peer_url_of(info)
     device.disk_free = nan if info.disk_free_bytes is None else info.disk_free_bytes
     device.sleeps_until = _moment(info.sleeping_until)
+
+
+def _note_progress(device: Device, reported: Reported, now: float) -> None:
+    is_current = reported.observed_generation == device.generation
+    is_asking = is_current and reported.state in _ASKING
+    if device.is_asking and not is_asking:
+        device.busy_since = now
+    device.is_asking, device.has_prepared = is_asking, is_current and is_prepared(reported)
 
 
 def _note_samples(devices: Inventory, rows: NDArray[np.int32], now: float) -> None:

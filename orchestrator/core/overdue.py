@@ -36,6 +36,7 @@ def overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
     if rollout.paused:
         is_idle[:] = False
     since = np.maximum(members.column(Member.ordered_at), members.seen(Device.online_since))
+    since = np.maximum(since, members.seen(Device.busy_since))
     since = np.where(was_granted, members.column(Member.granted), since)
     late = waiting & (was_granted | is_idle) & (now - since > limits.deploy_timeout_seconds)
     events: list[e.AnyEvent] = []

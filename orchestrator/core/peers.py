@@ -82,7 +82,7 @@ def _having(state: State, rollout: Rollout) -> Iterator[tuple[str, str, tuple[st
 def _can_give(rollout: Rollout) -> Mask:
     """Say which members are there, have an address, and have the release whole in a slot."""
     members = rollout.members
-    is_prepared = members.where(Member.progress, Progress.ORDERED) & members.seen(Device.is_asking).astype(np.bool_)
+    is_prepared = members.where(Member.progress, Progress.ORDERED) & members.seen(Device.has_prepared).astype(np.bool_)
     has_it = members.where(Member.progress, Progress.GRANTED, *DEPLOYED) | is_prepared
     able: Mask = has_it & members.online & (members.seen(Device.peer_url) != 0)  # The empty text is the first.
     return able

@@ -4,6 +4,8 @@ Reports are levels: repeated, late and out of order they change nothing twice. O
 counts, and only a change becomes a fact.
 """
 
+from typing import Final
+
 from orchestrator.core import events as e
 from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.grants import Wait, WaitReason
@@ -14,6 +16,9 @@ from orchestrator.core.overdue import retry
 from orchestrator.core.rollout import TERMINAL, WATCHING, Phase, Rollout
 from orchestrator.core.state import State
 from schemas.messages import Fetched, Info, Ready, Reported
+
+_BEFORE_ASKING: Final = frozenset({"fetch", "before_install"})
+"""Steps at which a device may wait that has nothing ready yet: for its hours to fetch, or for a hook."""
 
 
 def decide_announced(state: State, name: str, info: Info, enrolment: Enrolment = OPEN) -> list[e.AnyEvent]:
@@ -73,7 +78,7 @@ def _installed(device: Device, rollout: Rollout, member: Member, reported: Repor
         if _may_pass(rollout, member, reported):
             return [retry(rollout, device.id, reported.error.code if reported.error else reported.state, now)]
         return [_failed(device, rollout, reported), _quarantine(device, reported)]
-    if member.progress is Progress.ORDERED and member.is_ahead and not member.is_staged and _is_prepared(reported):
+    if member.progress is Progress.ORDERED and member.is_ahead and not member.is_staged and is_prepared(reported):
         return [
             e.DeviceStaged(
                 rollout=rollout.id,
@@ -85,9 +90,10 @@ def _installed(device: Device, rollout: Rollout, member: Member, reported: Repor
     return []
 
 
-def _is_prepared(reported: Reported) -> bool:
-    """Say whether standby holds the order, verified; who waits with an error may wait for something before that."""
-    return reported.state == "ready" or (reported.state == "waiting" and reported.error is None)
+def is_prepared(reported: Reported) -> bool:
+    """Say whether standby holds the order, verified; who waits may wait for something before that."""
+    waits_for_more = reported.error is not None and reported.error.step in _BEFORE_ASKING
+    return reported.state == "ready" or (reported.state == "waiting" and not waits_for_more)
 
 
 def _may_pass(rollout: Rollout, member: Member, reported: Reported) -> bool:

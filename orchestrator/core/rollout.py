@@ -10,6 +10,7 @@ from orchestrator.core.members import Member, Members, Progress
 from orchestrator.core.releases import StoredRelease
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
+from schemas.messages import FetchLimits
 from schemas.policy import Policy
 from schemas.policy_phases import CanaryPhase
 
@@ -52,6 +53,8 @@ class Rollout:
     members: Members
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Base addresses for the devices of a site, in order; for those of all others the registry's."""
+    limits: dict[str, FetchLimits] = field(default_factory=dict)
+    """What each device of a site may take of its line, for the sites that limit it."""
     peer_ranks: dict[str, int] = field(default_factory=dict)
     """Sites whose devices give each other what they have, with how many of ``sources`` are asked before."""
     known_devices: int = 0

@@ -68,10 +68,10 @@ def decide_start(
     if isinstance(plan, Refusal):
         return _nothing_to_do(received, name, release, plan)
     try:
-        caches = context.caches()
+        caches, limits = context.caches(), context.limits()
     except SitesError as error:
         return refuse("not_allowed", str(error))
-    distribution = choose_distribution(state, plan, release, policy, caches)
+    distribution = choose_distribution(state, plan, release, policy, caches, limits=limits)
     yielding = _giving_way(state, plan)
     baselines = take_baselines(state, plan, release, policy, context=context, now=now)
     refusal = _not_yet(command, plan, baselines) if received.verb == "start" else None
@@ -82,7 +82,7 @@ def decide_start(
         if isinstance(baselines, Refusal)
         else baselines
     )
-    facts = fleet_facts(state, plan, release, frozen, time_scale=command.time_scale)
+    facts = fleet_facts(state, plan, release, frozen, distribution, time_scale=command.time_scale)
     findings = lint_rollout(policy, facts)
     document = {
         **plan_summary(name, plan, release, policy),
@@ -107,6 +107,7 @@ def decide_start(
         policy=policy,
         plan=plan,
         baselines=frozen,
+        limits={each.site: each.limits for each in distribution.sites if each.limits is not None},
         sources=bases_by_site(distribution, context.registry_url, caches),
         peer_ranks=peer_ranks(distribution, context.registry_url, caches),
     )

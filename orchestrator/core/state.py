@@ -132,6 +132,7 @@ def _started(state: State, event: e.RolloutStarted, at: float) -> Rollout:
         plan=event.plan,
         baselines=dict(event.baselines),
         sources=dict(event.sources),
+        limits=dict(event.limits),
         peer_ranks=dict(event.peer_ranks),
         members=members,
         known_devices=len(state.devices),

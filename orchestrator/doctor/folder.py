@@ -13,7 +13,7 @@ from typing import Final
 from orchestrator.adapters.journal import Journal, JournalError
 from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.releases import ReleaseStore
-from orchestrator.adapters.sites import read_caches
+from orchestrator.adapters.sites import read_caches, read_limits
 from orchestrator.adapters.trust import LiveTrust
 from orchestrator.doctor.findings import Finding, State, ok
 from orchestrator.reporting.words import count_text
@@ -98,13 +98,15 @@ def _policies(folder: Path) -> Iterator[Finding]:
 
 def _sites(folder: Path) -> Iterator[Finding]:
     try:
-        caches = read_caches(folder)
+        caches, limits = read_caches(folder), read_limits(folder)
     except FleetError as error:
         remedy = "mend it: until then no rollout is planned or started; docs/site-cache.md says what stands there"
         yield Finding("sites", State.FAILED, str(error), remedy)
     else:
         if caches:
             yield ok("sites", f"{count_text(len(caches), 'site')} with a cache")
+        if limits:
+            yield ok("sites", f"{count_text(len(limits), 'site')} with limits for downloads")
 
 
 def _room(folder: Path) -> Finding:

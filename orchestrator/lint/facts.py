@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from orchestrator.planning.distribution import SiteShare
 from schemas.conditions import Metric
 
 CANARY = "canary"
@@ -47,6 +48,8 @@ class FleetFacts:
         is_signed: Whether the release's artifacts are signed.
         time_scale: Every duration of the policy is divided by it.
         sample_seconds: Usual time between two health samples of a device; None where it is not known.
+        lines: What the devices of each site fetch, and what they may take of its line.
+        artifact_bytes: The largest archive; 0 where it is not known.
         restarts_per_device_day: How often a device restarts by itself; None where it is not known.
     """
 
@@ -62,6 +65,8 @@ class FleetFacts:
     is_signed: bool = True
     time_scale: float = 1.0
     sample_seconds: float | None = None
+    lines: tuple[SiteShare, ...] = ()
+    artifact_bytes: int = 0
     restarts_per_device_day: float | None = None
 
     @property

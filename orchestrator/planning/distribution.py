@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.messages import FetchLimits
 from schemas.policy_distribution import DistributionPolicy, SourceName
 
+DAY_SECONDS: Final = 24 * 3600.0
 REGISTRY_DEVICES_MAX: Final = 500
 """The reference advises a registry alone for fewer."""
 
@@ -26,6 +28,8 @@ class SiteShare(BaseModel):
         giving: How many of them give the others what they have, where the plan makes use of that.
         wan_bytes: What comes from the registry for them, if nothing fails.
         direct_bytes: What would come if each fetched from there.
+        limits: What one of them may take of the line.
+        fetch_seconds: How long the largest of its archives takes one device at that rate, from when a window opens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +40,8 @@ class SiteShare(BaseModel):
     giving: int = 0
     wan_bytes: int
     direct_bytes: int
+    limits: FetchLimits | None = None
+    fetch_seconds: float | None = None
 
 
 class Distribution(BaseModel):
@@ -81,6 +87,8 @@ def plan_distribution(
     sizes: Mapping[str, Size],
     cached_sites: Collection[str],
     giving: Mapping[str, int] | None = None,
+    *,
+    limits: Mapping[str, FetchLimits] | None = None,
 ) -> Distribution:
     """Choose the sources for a plan's targets and say what each site's line carries.
 
@@ -90,8 +98,9 @@ def plan_distribution(
         sizes: Of each artifact.
         cached_sites: Sites that have a cache.
         giving: How many targets of a site would give the others of it what they have; sites that are missing have none.
+        limits: What one device of a site may take of its line.
     """
-    giving = giving or {}
+    giving, limits = giving or {}, limits or {}
     devices = sum(wanted.values())
     behind = sum(count for (site, _), count in wanted.items() if site in cached_sites)
     sources, reason = _choice(policy, devices, behind, sum(giving.values()))
@@ -112,10 +121,28 @@ def plan_distribution(
                 giving=giving.get(site, 0) if "peers" in sources else 0,
                 wan_bytes=sum(_wan_bytes(sizes[it], count, first=first, once=once) for it, count in counts.items()),
                 direct_bytes=sum(sum(sizes[it]) * count for it, count in counts.items()),
+                limits=limits.get(site),
+                fetch_seconds=fetch_seconds(limits.get(site), max(sizes[it].artifact_bytes for it in counts)),
             )
         )
     shares.sort(key=lambda each: (-each.devices, each.site))
     return Distribution(sources=sources, reason=reason, sites=tuple(shares))
+
+
+def fetch_seconds(limits: FetchLimits | None, size_bytes: int) -> float | None:
+    """Return how long ``size_bytes`` take one device, from the moment a window opens; None where no rate is given."""
+    if limits is None or limits.bytes_per_second is None:
+        return None
+    seconds, open_seconds = size_bytes / limits.bytes_per_second, window_seconds(limits)
+    return seconds // open_seconds * DAY_SECONDS + seconds % open_seconds
+
+
+def window_seconds(limits: FetchLimits) -> float:
+    """Return for how long of a day devices may fetch; daylight saving left out."""
+    if limits.window is None:
+        return DAY_SECONDS
+    start, end = (int(text[:2]) * 3600 + int(text[3:]) * 60 for text in (limits.window.start, limits.window.end))
+    return float((end - start) % int(DAY_SECONDS)) or DAY_SECONDS
 
 
 def _wan_bytes(size: Size, count: int, *, first: int | None, once: bool) -> int:

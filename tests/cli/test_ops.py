@@ -34,7 +34,7 @@ def plan(*options: str) -> Result:
     return tidegate("plan", str(POLICY), "--release", "vision-app-2.4.0", *options)
 
 
-@pytest.mark.parametrize("verb", ["approve", "reject", "pause", "resume", "finish", "abort", "rollback"])
+@pytest.mark.parametrize("verb", ["activate", "approve", "reject", "pause", "resume", "finish", "abort", "rollback"])
 def test_a_verb_is_one_message_with_its_reason_and_says_where_the_rollout_is_then(bus: FakeBus, verb: str) -> None:
     bus.answer = always(ok(**SUMMARY))
 
@@ -207,6 +207,30 @@ def test_a_plan_says_where_devices_fetch_from_and_what_crosses_each_line(bus: Fa
         "in all 288.0 MB from the registry instead of 10.4 GB, as archives",
     ):
         assert told in text
+
+
+def test_a_plan_says_what_devices_of_a_site_may_take_and_how_long_that_is(bus: FakeBus) -> None:
+    limits = {"bytes_per_second": 64_000, "window": {"start": "22:00", "end": "05:00", "time_zone": "Europe/Berlin"}}
+    site = {"site": "plant-7", "through": "registry", "devices": 9, "wan_bytes": 9, "direct_bytes": 9}
+    limited = {**site, "limits": limits, "fetch_seconds": 750.0}
+    shares = [limited, {**limited, "limits": {**limits, "bytes_per_second": None}, "fetch_seconds": None}]
+    bus.answer = always(ok(**PLAN, distribution={"sources": ["registry"], "sites": shares, "site_count": 2}))
+
+    text = " ".join(plan().stdout.split())
+
+    berlin = "from 22:00 to 05:00 Europe/Berlin"
+    assert f"registry: 9 B; 64.0 kB/s for each device {berlin}: 12 min 30 s from when that begins" in text
+    assert f"registry: 9 B; {berlin}" in text.replace("registry: 9 B; 64.0", "")
+
+
+def test_a_plan_says_when_it_is_activated_and_its_next_command_too(bus: FakeBus) -> None:
+    bus.answer = always(ok(**PLAN, activate="manual"))
+
+    lines = plan("--activate", "manual").stdout.splitlines()
+
+    assert "Staged: all waves fetch and install at once, nothing is activated; then: tidegate activate r-043" in lines
+    assert lines[-1].endswith(f"--activate manual --plan {'cd' * 32}")
+    assert bus.commands[-1][1]["activate"] == "manual"
 
 
 def test_a_plan_that_lint_would_refuse_says_so_instead_of_how_to_start(bus: FakeBus) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from orchestrator.adapters.journal import Journal, StoredEntry
 from orchestrator.core.context import Context
-from orchestrator.core.distribution import Caches
+from orchestrator.core.distribution import Caches, Limits
 from orchestrator.core.events import AnyEvent, event_from_json
 from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
@@ -153,6 +153,7 @@ class Bench:
     note_fact: Callable[[State, AnyEvent, float], None] | None = None
     now: float = START
     caches: Callable[[], Caches] = dict
+    limits: Callable[[], Limits] = dict
 
     def __post_init__(self) -> None:
         self.devices = {name: FakeDevice(info) for name, info in self.fleet.items()}
@@ -168,7 +169,9 @@ class Bench:
     def boot(self, *, settle_seconds: float = 5.0, restored: str = "") -> list[Outgoing]:
         """Start an orchestrator process on the journal; telemetry starts empty."""
         self.monitor = Monitor()
-        context = Context(self.monitor, self.releases, self.policies, "http://registry", caches=self.caches)
+        context = Context(
+            self.monitor, self.releases, self.policies, "http://registry", caches=self.caches, limits=self.limits
+        )
         self.engine = Engine(
             self.journal,
             context,

@@ -10,11 +10,11 @@ from orchestrator.core.snapshot import freeze, thaw
 from orchestrator.planning.distribution import Size, plan_distribution
 from schemas.codec import decode
 from schemas.errors import PolicyError
-from schemas.messages import Desired, Fetched, Reported
+from schemas.messages import Desired, Fetched, FetchLimits, FetchWindow, Reported
 from schemas.policy_distribution import DistributionPolicy
 from schemas.policy_text import parse_policy
 from schemas.topics import Kind
-from tests.core.core_bench import Bench, make_fleet, make_policy
+from tests.core.core_bench import Bench, make_fleet, make_policy, make_release
 
 CACHES = {"plant-7": ("http://cache-7",), "plant-9": ("http://cache-9a", "http://cache-9b")}
 SITES = ("plant-7", "plant-8", "plant-9", None)
@@ -177,3 +177,72 @@ def test_who_is_told_the_registry_against_the_policy_is_counted() -> None:
 def test_a_policy_with_a_source_that_is_none_is_refused_with_the_list(text: str, message: str) -> None:
     with pytest.raises(PolicyError, match=":2:3: .*" + message):
         parse_policy(f"distribution:\n  sources: {text}\n")
+
+
+# What devices may take of a site's line
+
+NIGHT = FetchLimits(bytes_per_second=20_000, window=FetchWindow(start="22:00", end="05:00"))
+
+
+def limited_bench(**policy: Any) -> Bench:  # noqa: ANN401 - any block
+    fleet = make_fleet(12, site=lambda n: SITES[n % 4])
+    bench = Bench(fleet, make_policy(**policy), limits=lambda: {"plant-7": NIGHT, "elsewhere": NIGHT})
+    bench.start()
+    return bench
+
+
+def limits_told(bench: Bench) -> dict[str | None, FetchLimits | None]:
+    found = {}
+    for name, info in bench.fleet.items():
+        retained = bench.retained().get(f"fleet/v1/device/{name}/desired")
+        if retained is not None:
+            artifact = decode(Desired, retained).artifact
+            assert artifact is not None
+            assert (artifact.limits is None) == (b'"limits"' not in retained)
+            found[info.site] = artifact.limits
+    return found
+
+
+def test_the_devices_of_a_site_are_told_what_they_may_take_of_its_line() -> None:
+    bench = limited_bench(distribution={"activate": "manual"})
+
+    assert limits_told(bench) == {"plant-7": NIGHT, "plant-8": None, "plant-9": None, None: None}
+    assert thaw(freeze(bench.state)).rollouts["r-001"].limits == {"plant-7": NIGHT}
+
+
+def test_a_plan_says_how_long_an_archive_takes_a_device_of_each_site() -> None:
+    bench = Bench(make_fleet(4, site="plant-7"), limits=lambda: {"plant-7": NIGHT})
+    bench.releases["app-2.0.0"] = make_release(artifact_size_bytes=1_008_000_000)  # twice what a night takes
+    data = bench.command("plan", release="app-2.0.0", policy="careful").data
+    assert data is not None
+    (site,) = data["distribution"]["sites"]
+
+    assert site["limits"]["bytes_per_second"] == 20_000
+    assert site["fetch_seconds"] == 2 * 24 * 3600.0
+    (finding,) = [each for each in data["lint"] if each["id"] == "L017"]
+    assert finding["message"].startswith("plant-7: an archive of 1008.0 MB takes a device 14 h at 20.0 kB/s")
+
+
+def test_a_device_that_waited_for_its_hours_is_not_late_when_they_begin() -> None:
+    bench = limited_bench(limits={"max_retries": 0})
+    name = bench.wave(0)[0]
+    report = Reported.model_validate(
+        {
+            "observed_generation": bench.state.devices[name].generation,
+            "seq": 1,
+            "state": "waiting",
+            "boot_id": "b",
+            "error": {"code": "outside_window", "step": "fetch", "message": "", "retryable": True},
+        }
+    )
+    bench.say(Kind.REPORTED, report, device=name)
+    assert not bench.state.devices[name].has_prepared
+    for other in bench.wave(0)[1:]:
+        bench.report(other, "ready")
+    bench.advance(3600)
+    bench.report(name, "downloading")
+    bench.advance(9 * 60)
+    assert bench.facts("device_failed") == []
+
+    bench.advance(2 * 60)
+    assert [fact["device"] for fact in bench.facts("device_failed")] == [name]

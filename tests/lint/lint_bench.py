@@ -6,7 +6,9 @@ from orchestrator.lint.catalogue import lint_policy, lint_rollout
 from orchestrator.lint.facts import FleetFacts, GroupFacts
 from orchestrator.lint.finding import Finding
 from orchestrator.lint.signals import SIGNALS
+from orchestrator.planning.distribution import SiteShare
 from schemas.conditions import percent_of
+from schemas.messages import FetchLimits
 from schemas.policy import Policy
 
 REFERENCE = Policy()
@@ -32,6 +34,18 @@ def make_facts(devices: int = 100, canary: int | None = None, **changes: Any) ->
 
 def make_group(targets: int = 100, canary: int = 3, **changes: Any) -> GroupFacts:  # noqa: ANN401 - any field of a group
     return GroupFacts(**{"targets": targets, "canary": canary, "error_rate": 0.003, **changes})
+
+
+def make_line(**limits: Any) -> SiteShare:  # noqa: ANN401 - any field of the limits
+    """Return a site of ten devices that may take so much of its line."""
+    return SiteShare(
+        site="plant-7",
+        through="registry",
+        devices=10,
+        wan_bytes=0,
+        direct_bytes=0,
+        limits=FetchLimits(**limits) if limits else None,
+    )
 
 
 def make_policy(**blocks: Any) -> Policy:  # noqa: ANN401 - any block of a policy

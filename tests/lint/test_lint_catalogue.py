@@ -13,7 +13,7 @@ from orchestrator.lint.finding import Finding
 from orchestrator.lint.scene import Scene
 from orchestrator.lint.written import Written
 from schemas.policy_text import parse_policy
-from tests.lint.lint_bench import REFERENCE, make_facts, make_group, make_policy
+from tests.lint.lint_bench import REFERENCE, make_facts, make_group, make_line, make_policy
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = make_facts(
@@ -26,6 +26,8 @@ EVERYTHING = make_facts(
     single_points={"wave-3": ("d-3",)},
     signals={"pi": {}},
     is_signed=False,
+    lines=(make_line(bytes_per_second=20_000),),
+    artifact_bytes=100_000_000,
 )
 
 
