@@ -6,9 +6,9 @@ Source:
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.messages import FetchLimits
 from schemas.policy_distribution import DistributionPolicy, SourceName
@@ -40,8 +40,8 @@ class SiteShare(BaseModel):
     giving: int = 0
     wan_bytes: int
     direct_bytes: int
-    limits: FetchLimits | None = None
-    fetch_seconds: float | None = None
+    limits: Annotated[FetchLimits | None, Field(exclude_if=lambda limits: limits is None)] = None
+    fetch_seconds: Annotated[float | None, Field(exclude_if=lambda seconds: seconds is None)] = None
 
 
 class Distribution(BaseModel):

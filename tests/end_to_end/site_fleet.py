@@ -1,6 +1,9 @@
 """Real agents at one site, a release for them, and what is waited for before a rollout."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -63,6 +66,14 @@ def published(stage: Stage) -> BuiltRelease:
     built = make_release(stage.folder, "1.0.0", key=key, application=QUICK_APPLICATION)
     ReleaseStore(stage.folder / "releases").publish(built)
     return built
+
+
+def told(stage: Stage) -> dict[str, Any]:
+    """Return the report on the rollout."""
+    words = ["report", "r-1", "--folder", str(stage.folder), "--json", "-"]
+    done = subprocess.run([sys.executable, "-m", "orchestrator", *words], capture_output=True, timeout=60, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 async def announced(stage: Stage, count: int) -> None:

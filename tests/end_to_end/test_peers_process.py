@@ -1,9 +1,6 @@
 """A site whose devices give each other a release: the orchestrator, its registry, and four real agents."""
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytest
 
 from tests.device.device_world import AgentProcess, free_port
 from tests.end_to_end.rollout_bench import command, until_phase
-from tests.end_to_end.site_fleet import POLICY, agents, announced, published
+from tests.end_to_end.site_fleet import POLICY, agents, announced, published, told
 from tests.end_to_end.stage import Stage, make_stage
 
 DEVICES = ["pi-1", "pi-2", "pi-3", "pi-4"]
@@ -35,14 +32,6 @@ def came_from(agent: AgentProcess) -> dict[str, int]:
     """Return how many bytes of the release came from where, as the agent's log says."""
     told = [line for line in agent.log.read_text().splitlines() if "chunks.complete" in line]
     return {origin: int(count) for origin, count in re.findall(r"(\S+)=(\d+)", told[-1]) if origin != "carried"}
-
-
-def told(stage: Stage) -> dict[str, Any]:
-    """Return the report on the rollout."""
-    words = ["report", "r-1", "--folder", str(stage.folder), "--json", "-"]
-    done = subprocess.run([sys.executable, "-m", "orchestrator", *words], capture_output=True, timeout=60, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 async def test_release_crosses_the_line_once_and_the_last_devices_have_it_from_the_others(stage: Stage) -> None:
