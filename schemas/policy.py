@@ -124,7 +124,7 @@ class Policy(Block):
     def scaled(self, time_scale: float) -> Self:
         """Return the policy with every duration divided by ``time_scale`` (above 0); 60 makes an hour a minute.
 
-        Two stay: how long a device waits for one answer of its application, because no program answers faster for it,
-        and the maintenance window, which is of the clock on the wall.
+        Three stay: how long a device waits for one answer of its application, because no program answers faster for it,
+        the maintenance window and the moment of activation, which are of the clock on the wall.
         """
         return self if time_scale == 1 else super().scaled(time_scale)
