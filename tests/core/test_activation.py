@@ -96,8 +96,10 @@ def test_the_status_counts_who_has_it_ready_and_what_they_fetched() -> None:
 
 def test_a_device_that_waits_for_something_else_is_not_counted_as_ready() -> None:
     bench = staged_bench()
-    bench.report("d-0001", "waiting", code="hook_later")
-    bench.report("d-0002", "downloading")
+    for name, state in (("d-0001", "waiting"), ("d-0002", "downloading")):
+        error = {"code": "outside_window", "step": "fetch", "message": "", "retryable": True}
+        report = {"observed_generation": bench.state.devices[name].generation, "state": state, "error": error}
+        bench.say(Kind.REPORTED, Reported.model_validate({**report, "seq": 1, "boot_id": "b"}), device=name)
 
     assert bench.facts("device_staged") == []
     bench.report("d-0001", "waiting")

@@ -175,7 +175,7 @@ IN_DECISIONS: Final = (
         "failures-only-of-this-wave",
         "devices of the waves before keep dying, and nobody looks there any more",
         _STOPPING,
-        "for wave in range(rollout.wave + 1):",
+        "for wave in range(len(rollout.plan.waves)):",
         "for wave in (rollout.wave,):",
         ("tests/core/test_progress.py::test_a_late_member_that_fails_stops_the_rollout_although_its_wave_is_over",),
     ),
