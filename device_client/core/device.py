@@ -33,6 +33,8 @@ from device_client.core.events import (
     GrantReceived,
     HoldCleared,
     HoldReceived,
+    MediaRejected,
+    MediaSeen,
     NonceDrawn,
     PeerDistrusted,
     Probed,
@@ -55,6 +57,7 @@ from device_client.core.installing import (
     retry,
 )
 from device_client.core.machine import ASKING, Phase
+from device_client.core.media import on_media_rejected, on_media_seen
 from device_client.core.obeying import obey_root, on_root
 from device_client.core.orders import on_desired, pursue, pursue_if_deferred
 from device_client.core.recovery import recover
@@ -110,7 +113,8 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
             return _connect(device)
         case Disconnected():
             # The brake is retained, so it is heard again on the next connect, unless it was lifted meanwhile.
-            return replace(device, connected=False, hold=False), NOTHING
+            away_since = device.away_since if device.away_since is not None else now
+            return replace(device, connected=False, hold=False, away_since=away_since), NOTHING
         case DesiredReceived():
             return on_desired(device, event)
         case GrantReceived():
@@ -144,6 +148,10 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
             return device, (tell(device, EventKind.THERMAL_THROTTLE, text),)
         case PeerDistrusted():
             return device, (tell(device, EventKind.PEER_DISTRUSTED, f"{event.url}: {event.reason}"),)
+        case MediaSeen():
+            return on_media_seen(device, event, now)
+        case MediaRejected():
+            return on_media_rejected(device, event)
         case Tick():
             return _report_if_due(device, now)
         case _:
@@ -154,7 +162,7 @@ def _start(device: Device, event: Started, now: float) -> Outcome:
     """Take up what was going on, on top of whatever a power cut left."""
     facts = event.facts
     record = recover(event.record, facts, now)
-    device = Device(device.id, record, device.setup, root=facts.root)
+    device = Device(device.id, record, device.setup, root=facts.root, away_since=now)
     effects: tuple[Effect, ...] = (Persist(record),)
     going_back = record.going_back
     if going_back is not None and (going_back.deadline_at is None or record.active != going_back.slot):
@@ -184,7 +192,7 @@ def _resume(device: Device) -> Outcome:
 
 def _connect(device: Device) -> Outcome:
     serving = device.record.serving
-    device = replace(device, connected=True, question=None, ask_at=None, asked_count=0)
+    device = replace(device, connected=True, away_since=None, question=None, ask_at=None, asked_count=0)
     info = PublishInfo(device.record.session, serving.version if serving else None)
     return device, (PublishAvailability("online"), info, PublishReported(report(device)))
 

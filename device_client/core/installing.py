@@ -28,6 +28,8 @@ from schemas.messages import Desired
 ATTEMPTS_MAX: Final = 5
 BACKOFF_SECONDS: Final = 5.0
 BACKOFF_SECONDS_MAX: Final = 300.0
+MEDIA_SECONDS: Final = 60.0
+"""When a medium that lacks something is read again."""
 PREPARING: Final = frozenset({Phase.DOWNLOADING, Phase.VERIFYING, Phase.INSTALLING})
 
 
@@ -85,6 +87,8 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
         error = describe(event.code, event.step.value, event.message, retryable=True)
         device = replace(device, step=None, retry_at=now + pause_seconds(device))
         return move(device, Signal.TOLD_TO_WAIT, waits=device.record.waits + 1, error=error)
+    if event.code is ErrorCode.MEDIA_MISSING:
+        return _await_medium(device, event, now)
     event = refusal_of(event)
     attempts = device.record.attempts + 1
     device = replace(device, step=None)
@@ -96,6 +100,15 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
     device, told = note(device, attempts=attempts, error=error)
     seconds = min(BACKOFF_SECONDS * 2 ** (attempts - 1), BACKOFF_SECONDS_MAX)
     return replace(device, retry_at=now + seconds * (1 + 0.5 * spread(device, attempts))), told
+
+
+def _await_medium(device: Device, event: StepFailed, now: float) -> Outcome:
+    """Wait for a medium, without counting: somebody has pulled it out, or it is not copied to its end."""
+    media = device.record.media
+    is_there = media is not None and media.sha256 in device.media_seen
+    device = replace(device, step=None, retry_at=now + MEDIA_SECONDS if is_there else None)
+    error = describe(event.code, event.step.value, event.message, retryable=True)
+    return (device, NOTHING) if device.record.error == error else note(device, error=error)
 
 
 def on_progress(device: Device, percentage: float) -> Outcome:
@@ -135,6 +148,7 @@ def source_of(record: Record) -> Source:
         version=desired.version,
         release_counter_min=serving.release_counter if serving else 0,
         serving_version=serving.version if serving else None,
+        media=record.media,
     )
 
 
