@@ -48,7 +48,8 @@ def wanted(device: Device) -> GrantedStep | None:
 
 def is_braked(device: Device) -> bool:
     """Say whether the fleet's brake forbids the order at hand; it never keeps a device on a bad version."""
-    return device.hold and is_install(device)
+    is_on = device.hold or (device.was_held and is_granted_beforehand(device))
+    return is_on and is_install(device)
 
 
 def lacks_consent(device: Device) -> bool:

@@ -9,7 +9,16 @@ nothing is forgotten when an event is.
 from dataclasses import replace
 from typing import assert_never
 
-from device_client.core.asking import ask_if_due, on_consent, on_grant, on_hold, on_hook, on_nonce
+from device_client.core.asking import (
+    HOLD_SPREAD_SECONDS,
+    ask_if_due,
+    is_granted_beforehand,
+    on_consent,
+    on_grant,
+    on_hold,
+    on_hook,
+    on_nonce,
+)
 from device_client.core.effects import (
     Effect,
     EventKind,
@@ -110,11 +119,12 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
         case Started():
             raise AssertionError("a start is no event among others")
         case Connected():
-            return _connect(device)
+            return _connect(device, now)
         case Disconnected():
             # The brake is retained, so it is heard again on the next connect, unless it was lifted meanwhile.
             away_since = device.away_since if device.away_since is not None else now
-            return replace(device, connected=False, hold=False, away_since=away_since), NOTHING
+            was_held = device.hold or device.was_held
+            return replace(device, connected=False, hold=False, was_held=was_held, away_since=away_since), NOTHING
         case DesiredReceived():
             return on_desired(device, event)
         case GrantReceived():
@@ -190,9 +200,11 @@ def _resume(device: Device) -> Outcome:
     return pursue(device) if device.phase in PREPARING | ASKING else (device, NOTHING)
 
 
-def _connect(device: Device) -> Outcome:
+def _connect(device: Device, now: float) -> Outcome:
     serving = device.record.serving
-    device = replace(device, connected=True, away_since=None, question=None, ask_at=None, asked_count=0)
+    device = replace(device, connected=True, was_held=False, away_since=None, question=None, asked_count=0)
+    # Who need not ask for permission would be quicker than the brake, which is heard only now.
+    device = replace(device, ask_at=now + HOLD_SPREAD_SECONDS if is_granted_beforehand(device) else None)
     info = PublishInfo(device.record.session, serving.version if serving else None)
     return device, (PublishAvailability("online"), info, PublishReported(report(device)))
 

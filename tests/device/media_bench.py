@@ -5,7 +5,6 @@ from typing import Any
 from device_client.core.effects import Effect
 from device_client.core.events import MediaOrderFound, MediaSeen
 from schemas.media import MediaOrder, MediaTarget
-from schemas.messages import HealthCheck
 from schemas.times import format_timestamp
 from tests.device.device_bench import CHECK, Bench, digest
 
@@ -57,4 +56,3 @@ def alone(**changes: Any) -> Bench:  # noqa: ANN401 - any field
     return bench
 
 
-__all__ = ["DAY_SECONDS", "MADE_AT", "HealthCheck", "alone", "found", "look", "make_media_order", "make_target"]
