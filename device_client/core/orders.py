@@ -5,7 +5,7 @@ a new epoch) but never for another target. ``pursue`` looks at the order and at 
 step; it is called for a new order, after a restart, and when something that an order had to wait for is over.
 
 An order from a medium (``media``) stands in the same place and is pursued in the same way. What comes over the bus
-wins: a higher generation, and also the same one once more, if a medium took its place before it was followed to its end.
+wins: a higher generation, and also the same one once more, if a medium took its place before its end.
 
 A trial ends before a newer order is followed, by the local rule, since nobody answers for its generation any more. Only
 a rollback is followed at once, and even then the fallback stays armed until the permission is there.

@@ -54,5 +54,3 @@ def alone(**changes: Any) -> Bench:  # noqa: ANN401 - any field
     bench = Bench(**changes)
     bench.start(connected=False)
     return bench
-
-

@@ -7,7 +7,15 @@ import pytest
 
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import CancelStep, Fetch, LogMedia, Persist, PublishReady, SwitchSlot
-from device_client.core.events import Connected, ConsentGiven, Disconnected, HoldReceived, MediaRejected, NonceDrawn, Step
+from device_client.core.events import (
+    Connected,
+    ConsentGiven,
+    Disconnected,
+    HoldReceived,
+    MediaRejected,
+    NonceDrawn,
+    Step,
+)
 from device_client.core.machine import Phase
 from device_client.core.media import MediaRefused, MediaWait, judge_media
 from device_client.core.setup import Setup
