@@ -59,7 +59,9 @@ class Media:
                 roots += self._learn(folder)
                 numbers = folder.order_numbers()
             except (OSError, MediaFileError, DecodeError, TrustError) as error:
-                rejected.append(_rejected(str(folder.path).encode(), ErrorCode.INVALID_ORDER, folder, _words(error)))
+                is_foreign = isinstance(error, DecodeError | TrustError)
+                code = ErrorCode.SIGNATURE_INVALID if is_foreign else ErrorCode.INVALID_ORDER
+                rejected.append(_rejected(str(folder.path).encode(), code, folder, _words(error)))
                 continue
             for number in numbers:
                 order = self._read_order(folder, number)

@@ -87,7 +87,8 @@ def write_release(
         for number, each in enumerate(missing, start=1 + len(files) - len(missing)):
             written_bytes += _copy(store, medium, each)
             on_progress(number, len(files))
-        os.sync()  # once for all of them: a stick takes its time for each that is waited for alone
+        for each in missing:  # after all were written: a stick is slow when it is waited for in between
+            _sync(medium / str(each.item))
         size_bytes = sum((medium / str(each.item)).stat().st_size for each in files)
     except OSError as error:
         raise _explain(error, medium) from error
@@ -191,6 +192,14 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             pending.unlink(missing_ok=True)
         raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
