@@ -82,7 +82,7 @@ def export(
             valid_seconds=valid_seconds, quiet=as_json or not sys.stderr.isatty(),
         )  # fmt: skip
     if as_json:
-        told = order.model_dump(mode="json", exclude={"targets", "health_check"})
+        told = {"order": order.number, **order.model_dump(mode="json", exclude={"number", "targets", "health_check"})}
         print(json.dumps({"folder": str(to), **told, **asdict(written)}))
         return
     print(f"{release}: {written.files} files, {size_text(written.size_bytes)} in {to}")

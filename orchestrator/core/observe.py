@@ -18,6 +18,7 @@ from orchestrator.core.inputs import (
     ShardsUnread,
 )
 from orchestrator.core.inventory import Device, Inventory, peer_url_of
+from orchestrator.core.media import follows_media
 from orchestrator.core.state import State
 from schemas.messages import Info
 from schemas.shards import format_shards
@@ -44,7 +45,8 @@ def observe(state: State, seen: Input, now: float) -> None:
             device = state.devices[name]
             device.heard_at = now
             device.version = reported.installed_version or device.version
-            device.is_asking = reported.observed_generation == device.generation and reported.state in _ASKING
+            is_ours = reported.observed_generation == device.generation and not follows_media(reported)
+            device.is_asking = is_ours and reported.state in _ASKING
         case ShardsUnread(shards=shards):
             if shards or state.unread:
                 state.listening_since = now

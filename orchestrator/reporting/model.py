@@ -239,6 +239,7 @@ class DeviceRow(_Part):
         failed: It counts as failed, whatever it runs by now.
         attempts: Orders to install it was given.
         quarantine: Why it is kept out of waves; empty if it is not.
+        media: What it took from media, beside all rollouts; empty if nothing.
     """
 
     device: str
@@ -261,6 +262,7 @@ class DeviceRow(_Part):
     code: str = ""
     message: str = ""
     quarantine: str = ""
+    media: str = ""
     from_slots_bytes: int | None = None
     from_peers_bytes: int | None = None
     from_cache_bytes: int | None = None
