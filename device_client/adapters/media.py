@@ -5,8 +5,10 @@ judged by the core with every look, so it does not matter when a medium comes or
 the medium by the worker like from any other source, and believed no more than from one.
 """
 
+import errno
 import glob
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,9 +61,7 @@ class Media:
                 roots += self._learn(folder)
                 numbers = folder.order_numbers()
             except (OSError, MediaFileError, DecodeError, TrustError) as error:
-                is_foreign = isinstance(error, DecodeError | TrustError)
-                code = ErrorCode.SIGNATURE_INVALID if is_foreign else ErrorCode.INVALID_ORDER
-                rejected.append(_rejected(str(folder.path).encode(), code, folder, _words(error)))
+                rejected.append(_rejected(os.fsencode(folder.path), _code_of(error), folder, _words(error)))
                 continue
             for number in numbers:
                 order = self._read_order(folder, number)
@@ -160,8 +160,7 @@ class Media:
         try:
             envelope = folder.read(ORDERS, name, bytes_max=ORDER.bytes_max)
         except (OSError, MediaFileError) as error:
-            where = f"{folder.path}/{name}".encode()
-            return _rejected(where, ErrorCode.INVALID_ORDER, folder, _words(error))
+            return _rejected(os.fsencode(folder.path / name), _code_of(error), folder, f"{name}: {_words(error)}")
         try:
             order = decode(MediaOrder, self._trust.open_media_order(envelope), ORDER)
         except SignatureError as error:
@@ -238,7 +237,17 @@ class MediaWatch:
 
 
 def _rejected(data: bytes, code: ErrorCode, folder: MediaFolder, message: str) -> MediaRejected:
-    return MediaRejected(hashlib.sha256(data).hexdigest(), code, f"{folder.path}: {message}")
+    # The name of a mounted medium is its maker's: no bytes that are no text, and no new line in a log.
+    place = os.fsencode(folder.path).decode(errors="replace")
+    text = f"{place}: {message}".encode("unicode_escape").decode()
+    return MediaRejected(hashlib.sha256(data).hexdigest(), code, text)
+
+
+def _code_of(error: Exception) -> ErrorCode:
+    if isinstance(error, DecodeError | TrustError):
+        return ErrorCode.SIGNATURE_INVALID
+    is_fault = isinstance(error, OSError) and error.errno not in (errno.ELOOP, errno.ENOTDIR)
+    return ErrorCode.IO_ERROR if is_fault else ErrorCode.INVALID_ORDER
 
 
 def _words(error: Exception) -> str:

@@ -45,6 +45,7 @@ def on_desired(device: Device, event: DesiredReceived) -> Outcome:
             "desired": desired,
             "desired_sha256": event.sha256,
             "media": None,
+            "media_refused": (),
             "marks": marks,
             "attempts": record.attempts if record.phase in CHANGING else 0,
             "waits": 0,

@@ -163,7 +163,7 @@ class Record(_Remembered):
         going_back: Set while a rollback is under way.
         media: Set while the order at hand came from a medium; ``desired`` says then what it wants, under the
             generation of the last order that came over the bus, and ``desired_sha256`` is still that order's.
-        media_refused: Orders on media that were not taken, the last few.
+        media_refused: Orders on media that were not taken since the last order from the bus, the last few.
         installed_generation: Number of the order that installed what serves; None after a rollback.
         deferred: The order has yet to be followed, after the change or the trial that is under way.
         refused: The last releases that failed here.

@@ -54,9 +54,10 @@ class MediaWorld:
     Args:
         folder: For everything.
         trust: Whose word counts on the device.
+        pattern: Where it looks, below ``folder``.
     """
 
-    def __init__(self, folder: Path, trust: Trusted = PINNED) -> None:
+    def __init__(self, folder: Path, trust: Trusted = PINNED, pattern: str = "stick") -> None:
         published, built = both_published()
         self.folder, self.fleet, self.stick = folder, folder / "fleet", folder / "stick"
         self.fleet.mkdir()
@@ -64,7 +65,7 @@ class MediaWorld:
         shutil.copytree(published, self.store.folder)
         self.built = dict(built)
         self.slots = Slots(folder / "root")
-        self.media = Media(str(self.stick), trust)
+        self.media = Media(str(folder / pattern), trust)
         identity = Identity("aarch64", "pi4", trust)
         chunked = Chunked(self.slots, self.media.chunk_sources, HURRIED)
         artifacts = Artifacts(self.slots, identity, unpack_here, chunked, self.media)

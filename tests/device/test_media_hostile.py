@@ -10,7 +10,7 @@ import pytest
 
 from device_client.adapters.media_folder import MediaFolder
 from device_client.adapters.trust import TrustRoot
-from device_client.core.effects import PublishReported
+from device_client.core.effects import LogMedia, PublishReported
 from device_client.core.machine import Phase
 from schemas.codec import encode
 from schemas.dsse import GRANT_TYPE, seal
@@ -193,6 +193,23 @@ def test_medium_with_thousands_of_orders_costs_a_bounded_number_of_reads(
 
     assert len(reads) <= 70
     assert set(world.refused()) == {"invalid_order"}
+
+
+def test_medium_whose_name_is_no_text_is_refused_without_harm_to_log_and_report(tmp_path: Path) -> None:
+    world = MediaWorld(tmp_path, pattern="mnt/*/tidegate")
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/mnt/\xff\nERROR all is lost")
+    Path(place, "tidegate").parent.mkdir(parents=True)
+    shutil.move(world.export().parent.parent, Path(place, "tidegate"))
+    Path(place, "tidegate", "orders", "11.json").write_bytes(b"{}")
+    Path(place, "tidegate", "orders", "12.json").mkdir()
+
+    world.look()
+
+    assert world.refused() == ["invalid_order", "signature_invalid"]
+    (log, _) = [each for each in world.bench.all(LogMedia) if each.is_refused]
+    assert "\n" not in log.message
+    encode(world.bench.reported)
+    assert world.bench.version == "1.1.0", "what is good beside it is taken"
 
 
 # What an order needs.
