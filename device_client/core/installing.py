@@ -87,7 +87,7 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
         error = describe(event.code, event.step.value, event.message, retryable=True)
         device = replace(device, step=None, retry_at=now + pause_seconds(device))
         return move(device, Signal.TOLD_TO_WAIT, waits=device.record.waits + 1, error=error)
-    if event.code is ErrorCode.MEDIA_MISSING:
+    if event.code is ErrorCode.MEDIA_MISSING and device.record.media is not None:
         return _await_medium(device, event, now)
     event = refusal_of(event)
     attempts = device.record.attempts + 1
@@ -105,7 +105,8 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
 def _await_medium(device: Device, event: StepFailed, now: float) -> Outcome:
     """Wait for a medium, without counting: somebody has pulled it out, or it is not copied to its end."""
     media = device.record.media
-    is_there = media is not None and media.sha256 in device.media_seen
+    assert media is not None, "only an order from a medium waits for one"
+    is_there = media.sha256 in device.media_seen
     device = replace(device, step=None, retry_at=now + MEDIA_SECONDS if is_there else None)
     error = describe(event.code, event.step.value, event.message, retryable=True)
     return (device, NOTHING) if device.record.error == error else note(device, error=error)
