@@ -149,8 +149,9 @@ def _consent(settings: Settings) -> int:
     order = record.desired
     if order is None or order.action != "install" or record.phase not in PREPARING | ASKING:
         raise NothingToAgreeError(f"{settings.device}: no install waits for consent; see tidegate-agent status")
-    Consent(state).give(record.generation)
-    print(f"{settings.device}: agreed to {order.release} (generation {record.generation})")
+    Consent(state).give(record.order_number)
+    which = f"generation {record.generation}" if record.media is None else f"order {record.media.number} from a medium"
+    print(f"{settings.device}: agreed to {order.release} ({which})")
     return 0
 
 
@@ -168,6 +169,7 @@ def _status(settings: Settings) -> int:
         "device": settings.device,
         "phase": record.phase,
         "generation": record.generation,
+        "media_order": record.media.number if record.media is not None else None,
         "active": slots.active(),
         "verified": verified,
         "running": running,

@@ -13,6 +13,7 @@ from typing import Final
 from device_client.adapters.applications import Applications
 from device_client.adapters.consent import Consent
 from device_client.adapters.health import Observer, ProbeTaken, SampleTaken, Target
+from device_client.adapters.media import MediaWatch
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.peer_server import PeerServer
 from device_client.adapters.performer import Performer
@@ -23,6 +24,8 @@ from device_client.core.events import (
     ConsentGiven,
     Event,
     Facts,
+    MediaRejected,
+    MediaSeen,
     Progressed,
     Started,
     StepFailed,
@@ -46,7 +49,8 @@ _log = logging.getLogger(__name__)
 class Inbox:
     """The bounded queue before the loop.
 
-    What repeats itself (probes, samples, progress) is dropped when the loop does not keep up; everything else waits.
+    What repeats itself (probes, samples, progress, looks at media) is dropped when the loop does not keep up;
+    everything else waits.
     """
 
     def __init__(self) -> None:
@@ -54,7 +58,7 @@ class Inbox:
 
     def post(self, posted: Posted) -> None:
         """Hand something to the loop."""
-        if not isinstance(posted, ProbeTaken | SampleTaken | Progressed):
+        if not isinstance(posted, ProbeTaken | SampleTaken | Progressed | MediaSeen | MediaRejected):
             self._queue.put(posted)
             return
         try:
@@ -85,6 +89,7 @@ class Agent:
         encoding: Of samples.
         clock: Seconds on the boot clock.
         peer_server: Gives the other devices of the site what this one has, if it does.
+        media_watch: Looks at media, if there may be any.
         setup: How the device is equipped.
     """
 
@@ -102,6 +107,7 @@ class Agent:
         encoding: str,
         clock: Callable[[], float],
         peer_server: PeerServer | None = None,
+        media_watch: MediaWatch | None = None,
         setup: Setup = BARE,
     ) -> None:
         self.device = Device(device_id, setup=setup)
@@ -115,6 +121,7 @@ class Agent:
         self._encode = encode if encoding == "json" else encode_msgpack
         self._clock = clock
         self._peer_server = peer_server
+        self._media_watch = media_watch
         self._target: Target | None = None
         self._throttled: int | None = None
         self._is_ending = False
@@ -136,6 +143,8 @@ class Agent:
         self._bus.start()
         if self._peer_server is not None:
             self._peer_server.start()
+        if self._media_watch is not None:
+            self._media_watch.start()
         self._service.ready()
         while not self._is_ending:
             self.turn()
@@ -144,6 +153,8 @@ class Agent:
         self._observer.end()
         if self._peer_server is not None:
             self._peer_server.end()
+        if self._media_watch is not None:
+            self._media_watch.end()
         self._applications.stop()
         self._bus.end()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.boot import boot_id, boot_seconds
-from device_client.adapters.chunked import Chunked, registries_and
-from device_client.adapters.clock import timestamp
+from device_client.adapters.chunked import Chunked, media_or, registries_and
+from device_client.adapters.clock import timestamp, wall_seconds
 from device_client.adapters.compression import supported_formats
 from device_client.adapters.consent import Consent
 from device_client.adapters.crossing import Public
@@ -22,6 +22,7 @@ from device_client.adapters.hosting import Host
 from device_client.adapters.hosts import host_of
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import RECORD
+from device_client.adapters.media import Media, MediaWatch
 from device_client.adapters.metrics import Names, parse_selector
 from device_client.adapters.mqtt import Bus
 from device_client.adapters.peer_server import PeerLimits, PeerServer
@@ -75,9 +76,12 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         None if settings.peers is None else settings.peers.announced,
         lambda url, reason: inbox.post(PeerDistrusted(url, reason)),
     )
+    media = None if settings.media is None else Media(settings.media.folder, trust)
+    online = registries_and(neighbours.sources)
+    chunked = Chunked(slots, online if media is None else media_or(media, online))
     worker = Worker(
         slots,
-        Artifacts(slots, identity, chunked=Chunked(slots, registries_and(neighbours.sources))),
+        Artifacts(slots, identity, chunked=chunked, media=media),
         applications,
         public=_public(settings),
         draining=_draining(settings, slots),
@@ -112,12 +116,16 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         encoding=settings.encoding,
         clock=boot_seconds,
         peer_server=_peer_server(settings, slots),
+        media_watch=None if media is None else MediaWatch(media, wall_seconds, inbox.post),
         setup=Setup(
             has_router=settings.router is not None,
             drains=settings.drain is not None,
             hooks=frozenset(settings.hooks.commands),
             needs_consent=settings.needs_consent,
             window=settings.maintenance_window,
+            group=settings.group,
+            arch=settings.arch,
+            media_wait_seconds=0.0 if settings.media is None else settings.media.wait_seconds,
         ),
     )
     facts = Facts(boot, slots.active(), slots.verified(), applications.take_over(), _restoration(slots), trust.root)

@@ -71,6 +71,19 @@ class PeersTable(Table):
         return self
 
 
+class MediaTable(Table):
+    """Where media with orders appear.
+
+    Attributes:
+        folder: The folder on it, or a pattern for several, like ``/media/*/tidegate``; relative to the settings file.
+        wait_seconds: How long the broker must be away before an order on a medium takes the place of one that came from
+            there.
+    """
+
+    folder: Annotated[str, Field(min_length=1, max_length=1024)]
+    wait_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 600.0
+
+
 class DrainTable(Table):
     """How an application is asked to finish its work before it is stopped; one of the two ways.
 

@@ -18,6 +18,7 @@ from device_client.equipment import (
     DrainTable,
     HooksTable,
     LimitsTable,
+    MediaTable,
     MetricsTable,
     PeersTable,
     Port,
@@ -105,6 +106,7 @@ class Settings(BaseModel):
         drain: How the application is asked to finish its work before it is stopped.
         hooks: The operator's own commands at the steps of a change.
         peers: The other devices of the site fetch from here what this one has.
+        media: Where somebody may bring orders without a network.
         needs_consent: Somebody at the device must agree before an install is activated.
         time_zone: IANA name, for windows in local time; UTC without one.
         window: When an install may be activated.
@@ -146,6 +148,7 @@ class Settings(BaseModel):
     drain: DrainTable | None = None
     hooks: HooksTable = HooksTable()
     peers: PeersTable | None = None
+    media: MediaTable | None = None
     needs_consent: bool = False
     time_zone: Label | None = None
     window: WindowTable | None = None
@@ -232,6 +235,8 @@ def load_settings(path: Path) -> Settings:
     }
     if settings.router is not None:
         absolute["router"] = settings.router.model_copy(update={"template": str(here / settings.router.template)})
+    if settings.media is not None:
+        absolute["media"] = settings.media.model_copy(update={"folder": str(here / settings.media.folder)})
     settings = settings.model_copy(update=absolute)
     try:
         broker_of(settings)

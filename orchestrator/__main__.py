@@ -22,6 +22,7 @@ from orchestrator.cli import (
     importing,
     keys,
     lint,
+    media,
     notify,
     ops,
     release,
@@ -61,6 +62,7 @@ app = typer.Typer(
 app.add_typer(ops.app)
 app.add_typer(release.app, name="release", rich_help_panel=SET_UP)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET_UP)
+app.add_typer(media.app, name="media", rich_help_panel=SET_UP)
 app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
 app.command("init", rich_help_panel=SET_UP)(release.init)
 app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)

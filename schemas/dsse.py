@@ -24,6 +24,7 @@ from schemas.errors import DecodeError, SignatureError
 
 MANIFEST_TYPE: Final = "application/vnd.tidegate.manifest+json"
 GRANT_TYPE: Final = "application/vnd.tidegate.grant+json"
+MEDIA_ORDER_TYPE: Final = "application/vnd.tidegate.media-order+json"
 SIGNATURES_MAX: Final = 16
 """So many signatures of an envelope are read: those of two roles of a trust root."""
 

@@ -201,6 +201,33 @@ class Fetched(Message):
     sources: Annotated[tuple[Count, ...], Field(strict=False, max_length=16)] = ()
 
 
+class MediaRefusal(Message):
+    """An order on a medium that a device did not take, and why.
+
+    Attributes:
+        order: Its number; None where nobody knows, because its signature is no good.
+        code: As of an error.
+        message: For people.
+    """
+
+    order: Count | None = None
+    code: Id
+    message: Text = ""
+
+
+class MediaReport(Message):
+    """What a device took from media, and what it did not take.
+
+    Attributes:
+        order: Number of the order at hand, which came from a medium: the rest of the report is about it. None where the
+            order at hand came over the bus.
+        refused: The last that was refused.
+    """
+
+    order: Count | None = None
+    refused: MediaRefusal | None = None
+
+
 class Reported(Message):
     """What a device runs and where it is in the generation it has observed."""
 
@@ -217,6 +244,8 @@ class Reported(Message):
     error: ErrorReport | None = None
     fetched: Annotated[Fetched | None, Field(exclude_if=lambda fetched: fetched is None)] = None
     """For the order at hand, once it is fetched; written only then."""
+    media: Annotated[MediaReport | None, Field(exclude_if=lambda media: media is None)] = None
+    """Written only where there was a medium with an order."""
     ts: Timestamp | None = None
 
 

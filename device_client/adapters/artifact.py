@@ -12,6 +12,7 @@ Source:
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +25,14 @@ from device_client.adapters.compression import supported_formats
 from device_client.adapters.download import Progress, download
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.adapters.layout import file_digest
+from device_client.adapters.media import Media
 from device_client.adapters.pace import Pace, within_window
 from device_client.adapters.slots import Slots
 from device_client.adapters.trust import Trusted
 from device_client.adapters.unpacker import Unpack, unpack_apart
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
-from device_client.core.record import SlotContent
+from device_client.core.record import MediaOrderTaken, SlotContent
 from schemas.codec import MANIFEST, decode
 from schemas.errors import DecodeError, SignatureError
 from schemas.manifest import NOARCH, Manifest
@@ -82,6 +84,7 @@ class Artifacts:
         unpack: Puts the files of an archive into a folder.
         chunked: Fetches in pieces; None: from the servers that an order names.
         clock: The device's, which may be wrong; for the hours in which an order lets it fetch.
+        media: Where orders from media have what they need; None where there are none.
     """
 
     def __init__(
@@ -90,13 +93,16 @@ class Artifacts:
         identity: Identity,
         unpack: Unpack = unpack_apart,
         chunked: Chunked | None = None,
+        *,
         clock: Callable[[], float] = wall_seconds,
+        media: Media | None = None,
     ) -> None:
         self._slots = slots
         self._identity = identity
         self._unpack = unpack
         self._chunked = Chunked(slots) if chunked is None else chunked
         self._clock = clock
+        self._media = media
         self.fetched: Fetched | None = None
         """What the last fetch that was completed took; None: nothing, all was there."""
 
@@ -120,6 +126,8 @@ class Artifacts:
         wanted = source.manifest
         if wanted.size_bytes > MANIFEST.bytes_max:
             raise StepError(ErrorCode.SIZE_MISMATCH, f"a manifest of {wanted.size_bytes} bytes is not accepted")
+        if source.media is not None:
+            return self._fetch_from_medium(source, source.media, is_cancelled, on_progress)
         download(wanted.urls, path, size_bytes=wanted.size_bytes, sha256=wanted.sha256, is_cancelled=is_cancelled)
         manifest = self._open_manifest(source)
         archive = self._archive_path(manifest)
@@ -143,6 +151,29 @@ class Artifacts:
         if giver is not None:
             given = tuple(manifest.artifact.size_bytes * (each == giver) for each in source.artifact.sources)
             self.fetched = Fetched(sources=given)
+        return None
+
+    def _fetch_from_medium(
+        self, source: Source, order: MediaOrderTaken, is_cancelled: Callable[[], bool], on_progress: Progress
+    ) -> Receipt | None:
+        """Bring the same from a medium, whose chunks are whole or worth nothing: nobody else has an archive."""
+        if self._media is None:
+            raise StepError(ErrorCode.MEDIA_MISSING, "the settings name no media any more; write [media] again")
+        bring = partial(self._media.copy, order, is_cancelled=is_cancelled)
+        wanted = source.manifest
+        bring("manifests", self._manifest_path(source), size_bytes=wanted.size_bytes, sha256=wanted.sha256)
+        manifest = self._open_manifest(source)
+        archive = self._archive_path(manifest)
+        if manifest.chunks is not None and manifest.unpacked_bytes and not archive.is_file():
+            self._check_free(2 * manifest.unpacked_bytes - self._chunked.there_bytes(manifest))
+            receipt = self._chunked.fetch(manifest, source, is_cancelled, on_progress)
+            if receipt is None:
+                raise StepError(ErrorCode.CHECKSUM_MISMATCH, "chunks: the medium is damaged; export it again")
+            self.fetched = receipt.told(source)
+            return receipt
+        self._make_space(manifest, archive)
+        said = manifest.artifact
+        bring("artifacts", archive, size_bytes=said.size_bytes, sha256=said.sha256, on_progress=on_progress)
         return None
 
     def stage(self, source: Source, manifest: Path, archive: Path) -> None:

@@ -17,6 +17,7 @@ from device_client.adapters.chunk_slots import SlotChunks, keep_with_slot
 from device_client.adapters.chunk_sources import USUAL, ChunkMissingError, ChunkSource, GoOn, Sources, Tolerance
 from device_client.adapters.durable import write_durably
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
+from device_client.adapters.media import Media
 from device_client.adapters.pace import Pace, PacedChunks
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.core.codes import ErrorCode
@@ -45,6 +46,11 @@ def registries_and(peers: FindSources) -> FindSources:
         return [*behind[:rank], *peers(source), *behind[rank:]]
 
     return find
+
+
+def media_or(media: Media, others: FindSources) -> FindSources:
+    """Return what asks the medium for an order that came from one, and the ``others`` for all that came otherwise."""
+    return lambda source: others(source) if source.media is None else media.chunk_sources(source)
 
 
 class Chunked:

@@ -23,6 +23,7 @@ from device_client.core.effects import (
     Effect,
     Fetch,
     Install,
+    LogMedia,
     LogRefusal,
     Persist,
     PublishAvailability,
@@ -99,6 +100,9 @@ class Performer:
                 return NonceDrawn(secrets.token_hex(_NONCE_BYTES), step, wall_seconds())
             case LogRefusal(reason):
                 _log.warning("grant.refused reason=%s", reason)
+            case LogMedia(order, code, message, is_refused):
+                said = "media.refused" if is_refused else "media.waits"
+                _log.warning("%s order=%s code=%s message=%s", said, order, code, message)
             case PublishReported() | PublishReady() | PublishInfo() | PublishEvent() | PublishAvailability():
                 self._publish(effect, f"{record.boot_id[:8]}-{record.session}")
             case _:

@@ -6,6 +6,7 @@ same, because what it revokes must not wait for a disk; it comes again with the 
 """
 
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,8 +14,9 @@ from typing import Final, Protocol
 from device_client.adapters.durable import write_durably
 from device_client.adapters.gpg import GpgKeys
 from schemas.codec import MANIFEST, TRUST, Bounds, decode, encode
-from schemas.dsse import GRANT_TYPE, MANIFEST_TYPE, unseal
+from schemas.dsse import GRANT_TYPE, MANIFEST_TYPE, MEDIA_ORDER_TYPE, unseal
 from schemas.errors import DecodeError, TrustError
+from schemas.media import ORDER
 from schemas.messages import TrustDocument
 from schemas.trust import Root, follow
 
@@ -37,6 +39,9 @@ class Trusted(Protocol):
 
     def open_grant(self, envelope: bytes) -> bytes:
         """Return the payload that a command key signed; SignatureError if none did."""
+
+    def open_media_order(self, envelope: bytes) -> bytes:
+        """Return the payload that a command key signed as an order for media; SignatureError if none did."""
 
     def learn(self, document: bytes) -> Root | None:
         """Follow newer roots and return the last; None if there is none. DecodeError or TrustError if it is bad."""
@@ -65,6 +70,10 @@ class PinnedKeys:
         """Return what one of the command keys signed."""
         return unseal(GRANT_TYPE, envelope, self.command_keys)
 
+    def open_media_order(self, envelope: bytes) -> bytes:
+        """Return what one of the command keys signed."""
+        return unseal(MEDIA_ORDER_TYPE, envelope, self.command_keys, ORDER)
+
     def learn(self, document: bytes) -> None:
         """Pinned keys are replaced by hand."""
 
@@ -80,6 +89,7 @@ class TrustRoot:
     def __init__(self, first: Root, kept: Path) -> None:
         self._first = first
         self._kept = kept
+        self._guard = threading.Lock()
         self._chain: tuple[str, ...] = ()
         self._root = self._load()
 
@@ -97,8 +107,16 @@ class TrustRoot:
         """Return what one of the command keys signed."""
         return unseal(GRANT_TYPE, envelope, self._root.command.raw_keys)
 
+    def open_media_order(self, envelope: bytes) -> bytes:
+        """Return what one of the command keys signed."""
+        return unseal(MEDIA_ORDER_TYPE, envelope, self._root.command.raw_keys, ORDER)
+
     def learn(self, document: bytes) -> Root | None:
-        """Follow the roots of ``document``, all of them or none, and keep them."""
+        """Follow the roots of ``document``, all of them or none, and keep them; safe in any thread."""
+        with self._guard:
+            return self._learn(document)
+
+    def _learn(self, document: bytes) -> Root | None:
         root, new = follow(self._root, decode(TrustDocument, document, TRUST))
         if not new:
             return None

@@ -1,7 +1,8 @@
 """Asking for permission, and what the answers do.
 
 A device asks with a fresh nonce, and only the last question may be answered. Without an answer it asks again, ever more
-slowly and never in step with the others; an answer of "wait" says when.
+slowly and never in step with the others; an answer of "wait" says when. An order from a medium is its own permission:
+what the device itself insists on (brake, consent, hook, window) holds for it too, and then nobody is asked.
 """
 
 from dataclasses import replace
@@ -14,7 +15,6 @@ from device_client.core.grant import Question, judge_grant
 from device_client.core.hooks import pause_seconds, refusal_of, run_hook, says_later
 from device_client.core.machine import ASKING, CHANGING, Phase, Signal
 from device_client.core.probe import is_proven
-from device_client.core.record import Marks
 from device_client.core.state import NOTHING, Device, Outcome, keep, move, note, spread
 from device_client.core.switching import activate, commit, roll_back_as_ordered
 from schemas.messages import Desired, ErrorReport, Grant, Ready
@@ -48,12 +48,13 @@ def wanted(device: Device) -> GrantedStep | None:
 
 def is_braked(device: Device) -> bool:
     """Say whether the fleet's brake forbids the order at hand; it never keeps a device on a bad version."""
-    return device.hold and is_install(device)
+    is_on = device.hold or (device.was_held and is_granted_beforehand(device))
+    return is_on and is_install(device)
 
 
 def lacks_consent(device: Device) -> bool:
     """Say whether somebody at the device has yet to agree to the order at hand."""
-    return device.setup.needs_consent and device.record.consent != device.record.generation
+    return device.setup.needs_consent and device.record.consent != device.record.order_number
 
 
 def closed_for(device: Device, clock: float) -> float:
@@ -68,10 +69,15 @@ def is_install(device: Device) -> bool:
     return desired is not None and desired.action == "install"
 
 
+def is_granted_beforehand(device: Device) -> bool:
+    """Say whether the order at hand came with its permission, from a medium; there may be nobody to ask."""
+    return device.record.media is not None
+
+
 def ask_if_due(device: Device, now: float) -> Outcome:
     """Ask for what is wanted when it is time; a question about what is not wanted any more is void."""
     step = wanted(device)
-    if step is None or not device.connected:
+    if step is None or not (device.connected or is_granted_beforehand(device)):
         return replace(device, question=None, ask_at=None), NOTHING
     if device.question is not None and device.question.step != step:
         device = replace(device, question=None, ask_at=None)
@@ -107,14 +113,15 @@ def on_consent(device: Device, event: ConsentGiven) -> Outcome:
     """Remember that somebody at the device agrees, and ask at once if that was what it waited for."""
     if event.generation == device.record.consent:
         return device, NOTHING
-    if device.phase in ASKING and event.generation == device.record.generation:
+    if device.phase in ASKING and event.generation == device.record.order_number:
         device = replace(device, ask_at=None)
     return keep(device, consent=event.generation)
 
 
 def on_nonce(device: Device, event: NonceDrawn, now: float) -> Outcome:
     """Publish the question if it is still wanted, and not outside of the window, as far as the device can know."""
-    if event.step != wanted(device) or not device.connected:
+    is_granted = is_granted_beforehand(device)
+    if event.step != wanted(device) or not (device.connected or is_granted):
         return device, NOTHING
     ahead = device.server_ahead_seconds
     clock = event.clock if ahead is None else now + ahead
@@ -125,6 +132,11 @@ def on_nonce(device: Device, event: NonceDrawn, now: float) -> Outcome:
     error = device.record.error
     waited = device.phase in ASKING and error is not None and error.code in WAITED_FOR
     device, told = note(device, error=None, waits=0) if waited else (device, NOTHING)
+    desired = device.record.desired
+    assert desired is not None, "only an order makes a device ask"
+    if is_granted:
+        device, effects = activate(replace(device, question=None, ask_at=None, asked_count=0), desired, now)
+        return device, (*told, *effects)
     count = device.asked_count
     patience_seconds = min(PATIENCE_SECONDS * 2 ** min(count, 8), PATIENCE_SECONDS_MAX)
     device = replace(
@@ -133,8 +145,6 @@ def on_nonce(device: Device, event: NonceDrawn, now: float) -> Outcome:
         ask_at=now + patience_seconds * (0.75 + 0.5 * spread(device, count)),
         asked_count=count + 1,
     )
-    desired = device.record.desired
-    assert desired is not None, "only an order makes a device ask"
     ready = Ready(
         generation=desired.generation,
         step=event.step,
@@ -161,7 +171,8 @@ def on_grant(device: Device, event: GrantReceived, now: float) -> Outcome:
         return device, (LogRefusal(refusal),)
     ahead = _ahead(grant, now)
     device = device if ahead is None else replace(device, server_ahead_seconds=ahead)
-    marks = Marks(epoch=grant.epoch, seq=grant.seq, generation=max(record.marks.generation, grant.generation))
+    generation = max(record.marks.generation, grant.generation)
+    marks = record.marks.model_copy(update={"epoch": grant.epoch, "seq": grant.seq, "generation": generation})
     device = replace(
         device, record=record.model_copy(update={"marks": marks}), question=None, ask_at=None, asked_count=0
     )

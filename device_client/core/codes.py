@@ -30,6 +30,8 @@ class ErrorCode(StrEnum):
     INVALID_ORDER = "invalid_order"
     IO_ERROR = "io_error"
     MANIFEST_INVALID = "manifest_invalid"
+    MEDIA_MISSING = "media_missing"
+    MEDIA_STALE = "media_stale"
     NOT_ALLOWED_FROM = "not_allowed_from"
     NO_SAFE_ROLLBACK = "no_safe_rollback"
     NO_SPACE = "no_space"
@@ -45,6 +47,7 @@ class ErrorCode(StrEnum):
     START_FAILED = "start_failed"
     UNHEALTHY = "unhealthy"
     VERSION_MISMATCH = "version_mismatch"
+    WRONG_DEVICE = "wrong_device"
     WRONG_VERSION = "wrong_version"
 
 
@@ -54,6 +57,7 @@ RETRYABLE: Final = frozenset(
         ErrorCode.DOWNLOAD_FAILED,
         ErrorCode.HOOK_WAITS,
         ErrorCode.IO_ERROR,
+        ErrorCode.MEDIA_MISSING,
         ErrorCode.NO_SPACE,
         ErrorCode.SIZE_MISMATCH,
     }

@@ -9,7 +9,16 @@ nothing is forgotten when an event is.
 from dataclasses import replace
 from typing import assert_never
 
-from device_client.core.asking import ask_if_due, on_consent, on_grant, on_hold, on_hook, on_nonce
+from device_client.core.asking import (
+    HOLD_SPREAD_SECONDS,
+    ask_if_due,
+    is_granted_beforehand,
+    on_consent,
+    on_grant,
+    on_hold,
+    on_hook,
+    on_nonce,
+)
 from device_client.core.effects import (
     Effect,
     EventKind,
@@ -33,6 +42,8 @@ from device_client.core.events import (
     GrantReceived,
     HoldCleared,
     HoldReceived,
+    MediaRejected,
+    MediaSeen,
     NonceDrawn,
     PeerDistrusted,
     Probed,
@@ -55,6 +66,7 @@ from device_client.core.installing import (
     retry,
 )
 from device_client.core.machine import ASKING, Phase
+from device_client.core.media import on_media_rejected, on_media_seen
 from device_client.core.obeying import obey_root, on_root
 from device_client.core.orders import on_desired, pursue, pursue_if_deferred
 from device_client.core.recovery import recover
@@ -107,10 +119,12 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
         case Started():
             raise AssertionError("a start is no event among others")
         case Connected():
-            return _connect(device)
+            return _connect(device, now)
         case Disconnected():
             # The brake is retained, so it is heard again on the next connect, unless it was lifted meanwhile.
-            return replace(device, connected=False, hold=False), NOTHING
+            away_since = device.away_since if device.away_since is not None else now
+            was_held = device.hold or device.was_held
+            return replace(device, connected=False, hold=False, was_held=was_held, away_since=away_since), NOTHING
         case DesiredReceived():
             return on_desired(device, event)
         case GrantReceived():
@@ -144,6 +158,10 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
             return device, (tell(device, EventKind.THERMAL_THROTTLE, text),)
         case PeerDistrusted():
             return device, (tell(device, EventKind.PEER_DISTRUSTED, f"{event.url}: {event.reason}"),)
+        case MediaSeen():
+            return on_media_seen(device, event, now)
+        case MediaRejected():
+            return on_media_rejected(device, event)
         case Tick():
             return _report_if_due(device, now)
         case _:
@@ -154,7 +172,7 @@ def _start(device: Device, event: Started, now: float) -> Outcome:
     """Take up what was going on, on top of whatever a power cut left."""
     facts = event.facts
     record = recover(event.record, facts, now)
-    device = Device(device.id, record, device.setup, root=facts.root)
+    device = Device(device.id, record, device.setup, root=facts.root, away_since=now)
     effects: tuple[Effect, ...] = (Persist(record),)
     going_back = record.going_back
     if going_back is not None and (going_back.deadline_at is None or record.active != going_back.slot):
@@ -182,9 +200,11 @@ def _resume(device: Device) -> Outcome:
     return pursue(device) if device.phase in PREPARING | ASKING else (device, NOTHING)
 
 
-def _connect(device: Device) -> Outcome:
+def _connect(device: Device, now: float) -> Outcome:
     serving = device.record.serving
-    device = replace(device, connected=True, question=None, ask_at=None, asked_count=0)
+    device = replace(device, connected=True, was_held=False, away_since=None, question=None, asked_count=0)
+    # Who need not ask for permission would be quicker than the brake, which is heard only now.
+    device = replace(device, ask_at=now + HOLD_SPREAD_SECONDS if is_granted_beforehand(device) else None)
     info = PublishInfo(device.record.session, serving.version if serving else None)
     return device, (PublishAvailability("online"), info, PublishReported(report(device)))
 

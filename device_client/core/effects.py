@@ -10,7 +10,7 @@ from typing import Literal
 
 from device_client.core.events import Step
 from device_client.core.grant import GrantRefusal
-from device_client.core.record import Record
+from device_client.core.record import MediaOrderTaken, Record
 from schemas.messages import ArtifactRef, DeviceEvent, HealthCheck, ManifestRef, Ready, Reported, SlotName
 from schemas.messages import Step as GrantedStep
 
@@ -45,6 +45,7 @@ class Source:
         version: The version it must be.
         release_counter_min: The lowest release counter that is no downgrade.
         serving_version: What it would replace; None if nothing serves.
+        media: The order on a medium where all of it lies; None if servers have it.
     """
 
     manifest: ManifestRef
@@ -53,6 +54,7 @@ class Source:
     version: str
     release_counter_min: int
     serving_version: str | None = None
+    media: MediaOrderTaken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,23 @@ class LogRefusal:
     reason: GrantRefusal
 
 
+@dataclass(frozen=True, slots=True)
+class LogMedia:
+    """Say once why an order on a medium is not followed.
+
+    Attributes:
+        order: Its number; None if it could not be verified.
+        code: An error's code if it is refused, else what it waits for.
+        message: For people.
+        is_refused: It is not looked at again; else it waits.
+    """
+
+    order: int | None
+    code: str
+    message: str
+    is_refused: bool
+
+
 Effect = (
     Persist
     | Fetch
@@ -268,4 +287,5 @@ Effect = (
     | PublishEvent
     | PublishAvailability
     | LogRefusal
+    | LogMedia
 )

@@ -7,6 +7,7 @@ from typing import Final
 
 from device_client.core.codes import ErrorCode
 from device_client.core.record import Record, SlotContent
+from schemas.media import MediaOrder
 from schemas.messages import Desired, Fetched, Grant, SlotName
 from schemas.messages import Step as GrantedStep
 from schemas.trust import Root
@@ -247,6 +248,47 @@ class PeerDistrusted:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaOrderFound:
+    """An order on a medium that a command key has signed.
+
+    Attributes:
+        order: It.
+        sha256: Of its envelope.
+    """
+
+    order: MediaOrder
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSeen:
+    """Somebody looked at the media.
+
+    Attributes:
+        found: The orders there; none if there is no medium.
+        clock: What the device's clock shows, in seconds since the epoch; it may be wrong.
+    """
+
+    found: tuple[MediaOrderFound, ...]
+    clock: float
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRejected:
+    """Something on a medium is no order of this fleet.
+
+    Attributes:
+        sha256: Of its bytes, or of its name where they cannot be read.
+        code: Why.
+        message: Why, for people; names the place.
+    """
+
+    sha256: str
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -271,5 +313,7 @@ Event = (
     | ApplicationExited
     | Throttled
     | PeerDistrusted
+    | MediaSeen
+    | MediaRejected
     | Tick
 )

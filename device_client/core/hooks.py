@@ -35,7 +35,7 @@ def hook_effect(device: Device, hook: Step) -> Effect:
     version = here.version if here is not None else None
     if hook is Step.BEFORE_INSTALL and record.desired is not None:
         version = record.desired.version
-    return RunHook(device.ticket, hook, record.generation, slot, version, other, there.version if there else None)
+    return RunHook(device.ticket, hook, record.order_number, slot, version, other, there.version if there else None)
 
 
 def _place(device: Device, hook: Step) -> SlotName:

@@ -31,6 +31,8 @@ BACKOFF_SECONDS_MAX: Final = 300.0
 LOOK_AGAIN_SECONDS: Final = 3600.0
 WINDOW_SPREAD_SECONDS: Final = 60.0
 """So that the devices of a site do not all begin at the same second."""
+MEDIA_SECONDS: Final = 60.0
+"""When a medium that lacks something is read again."""
 PREPARING: Final = frozenset({Phase.DOWNLOADING, Phase.VERIFYING, Phase.INSTALLING})
 
 
@@ -90,6 +92,8 @@ def on_preparation_failed(device: Device, event: StepFailed, now: float) -> Outc
         return move(device, Signal.TOLD_TO_WAIT, waits=device.record.waits + 1, error=error)
     if event.code is ErrorCode.OUTSIDE_WINDOW:
         return _await_window(device, event, now)
+    if event.code is ErrorCode.MEDIA_MISSING and device.record.media is not None:
+        return _await_medium(device, event, now)
     event = refusal_of(event)
     attempts = device.record.attempts + 1
     device = replace(device, step=None)
@@ -109,6 +113,16 @@ def _await_window(device: Device, event: StepFailed, now: float) -> Outcome:
     error = describe(event.code, event.step.value, event.message, retryable=True)
     device = replace(device, step=None, retry_at=now + seconds + WINDOW_SPREAD_SECONDS * spread(device, 0))
     return move(device, Signal.TOLD_TO_WAIT, error=error)
+
+
+def _await_medium(device: Device, event: StepFailed, now: float) -> Outcome:
+    """Wait for a medium, without counting: somebody has pulled it out, or it is not copied to its end."""
+    media = device.record.media
+    assert media is not None, "only an order from a medium waits for one"
+    is_there = media.sha256 in device.media_seen
+    device = replace(device, step=None, retry_at=now + MEDIA_SECONDS if is_there else None)
+    error = describe(event.code, event.step.value, event.message, retryable=True)
+    return (device, NOTHING) if device.record.error == error else note(device, error=error)
 
 
 def on_progress(device: Device, percentage: float) -> Outcome:
@@ -148,6 +162,7 @@ def source_of(record: Record) -> Source:
         version=desired.version,
         release_counter_min=serving.release_counter if serving else 0,
         serving_version=serving.version if serving else None,
+        media=record.media,
     )
 
 

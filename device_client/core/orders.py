@@ -4,6 +4,9 @@ Only a higher generation, of no older epoch, is a new order. The same generation
 a new epoch) but never for another target. ``pursue`` looks at the order and at what the device has, and takes the next
 step; it is called for a new order, after a restart, and when something that an order had to wait for is over.
 
+An order from a medium (``media``) stands in the same place and is pursued in the same way. What comes over the bus
+wins: a higher generation, and also the same one once more, if a medium took its place before its end.
+
 A trial ends before a newer order is followed, by the local rule, since nobody answers for its generation any more. Only
 a rollback is followed at once, and even then the fallback stays armed until the permission is there.
 """
@@ -28,10 +31,11 @@ def on_desired(device: Device, event: DesiredReceived) -> Outcome:
     epoch = max(record.marks.epoch, 0 if known is None else known.epoch)
     if desired.epoch < epoch or desired.generation < record.marks.generation:
         return device, NOTHING
-    if known is not None and desired.generation == known.generation:
+    owes = record.media is not None and record.media.owes
+    if known is not None and desired.generation == known.generation and not owes:
         if event.sha256 == record.desired_sha256:
             return device, (PublishReported(report(device)),)
-        if _target(desired) != _target(known):
+        if record.media is not None or _target(desired) != _target(known):
             return device, NOTHING
         device = replace(device, question=None, ask_at=None)  # a grant must name the bytes as they are now
         return note(device, desired=desired, desired_sha256=event.sha256)
@@ -40,6 +44,8 @@ def on_desired(device: Device, event: DesiredReceived) -> Outcome:
         update={
             "desired": desired,
             "desired_sha256": event.sha256,
+            "media": None,
+            "media_refused": (),
             "marks": marks,
             "attempts": record.attempts if record.phase in CHANGING else 0,
             "waits": 0,
@@ -110,7 +116,7 @@ def _drop(device: Device) -> Outcome:
 def _finish_trial_first(device: Device, desired: Desired) -> Outcome:
     trial = device.record.trial
     assert trial is not None, "the caller has seen a trial"
-    if trial.generation != desired.generation:
+    if trial.generation != device.record.order_number:
         trial = trial.model_copy(update={"commit_on": "local_health"})
     return move(device, Signal.TRIAL_RESUMED, trial=trial, deferred=desired.action != "hold")
 
@@ -122,8 +128,8 @@ def _install(device: Device, desired: Desired) -> Outcome:
         return _refuse(device, ErrorCode.INVALID_ORDER, problem)
     sha256 = _digest(desired.manifest)
     assert sha256 is not None, "an install without a manifest has a problem"
-    if record.is_refused(desired.generation, sha256):
-        return _refuse(device, ErrorCode.REFUSED_RELEASE, f"{desired.release} failed here in this generation")
+    if record.is_refused(record.order_number, sha256):
+        return _refuse(device, ErrorCode.REFUSED_RELEASE, f"{desired.release} failed here under this order")
     serving, prepared = record.serving, record.content(record.standby)
     if serving is not None and serving.manifest_sha256 == sha256:
         return move(device, Signal.SETTLED, error=None, deferred=False)

@@ -13,6 +13,7 @@ from schemas.ids import Name, Sha256
 from schemas.messages import CommitOn, Count, Desired, ErrorReport, Fetched, HealthCheck, Seconds, SlotName, Strategy
 
 REFUSALS_KEPT: Final = 16
+MEDIA_REFUSALS_KEPT: Final = 8
 BOOTS_PER_TRIAL: Final = 3
 
 
@@ -50,6 +51,8 @@ class Marks(_Remembered):
     epoch: Count = 0
     seq: Count = 0
     generation: Count = 0
+    media: Count = 0
+    """Of the orders on media that were taken."""
 
 
 class Trial(_Remembered):
@@ -58,7 +61,7 @@ class Trial(_Remembered):
     Attributes:
         slot: Where the new version is.
         previous: Where to go back to; None on a device that had nothing before.
-        generation: The order that brought it.
+        generation: Number of the order that brought it.
         manifest_sha256: The release on trial.
         commit_on: What committing takes; becomes ``local_health`` when the order is superseded.
         min_ready_seconds: Continuous health it must show.
@@ -105,10 +108,40 @@ class Return(_Remembered):
 
 
 class Refusal(_Remembered):
-    """A release that failed here under a generation and is not taken again under it."""
+    """A release that failed here under an order's number and is not taken again under it."""
 
     generation: Count
     manifest_sha256: Sha256
+
+
+class MediaOrderTaken(_Remembered):
+    """The order at hand came from a medium.
+
+    Attributes:
+        number: Of the order.
+        sha256: Of its envelope; by that the medium is known again.
+        owes: The order of the bus in whose place it was taken was not followed to its end, and is when it comes again.
+    """
+
+    number: Count
+    sha256: Sha256
+    owes: bool = False
+
+
+class MediaOrderRefused(_Remembered):
+    """An order on a medium that was not taken; told once.
+
+    Attributes:
+        sha256: Of its envelope.
+        number: Of the order; None if it could not be verified.
+        code: Why,
+        message: and in words.
+    """
+
+    sha256: Sha256
+    number: Count | None
+    code: str
+    message: str
 
 
 class Record(_Remembered):
@@ -128,12 +161,15 @@ class Record(_Remembered):
         check: How what serves is asked for its health; None for the way it was installed with.
         trial: Set from the grant until commit or return.
         going_back: Set while a rollback is under way.
-        installed_generation: The order that installed what serves; None after a rollback.
+        media: Set while the order at hand came from a medium; ``desired`` says then what it wants, under the
+            generation of the last order that came over the bus, and ``desired_sha256`` is still that order's.
+        media_refused: Orders on media that were not taken since the last order from the bus, the last few.
+        installed_generation: Number of the order that installed what serves; None after a rollback.
         deferred: The order has yet to be followed, after the change or the trial that is under way.
         refused: The last releases that failed here.
         attempts: Failed attempts at the present step.
         waits: How often a hook has said "later" to the present step.
-        consent: The last order to which somebody at the device has agreed.
+        consent: Number of the last order to which somebody at the device has agreed.
         error: Why it is where it is.
         fetched: What the fetch for the order at hand took; None before it.
         reported_seq: Number of the last report.
@@ -144,6 +180,8 @@ class Record(_Remembered):
     boot_id: str = ""
     desired: Desired | None = None
     desired_sha256: Sha256 | None = None
+    media: MediaOrderTaken | None = None
+    media_refused: Annotated[tuple[MediaOrderRefused, ...], Field(max_length=MEDIA_REFUSALS_KEPT)] = ()
     marks: Marks = Marks()
     active: SlotName | None = None
     linked: Annotated[SlotName | None, Field(exclude=True)] = None
@@ -168,6 +206,11 @@ class Record(_Remembered):
     def generation(self) -> int:
         """The generation it has observed; 0 before the first."""
         return 0 if self.desired is None else self.desired.generation
+
+    @property
+    def order_number(self) -> int:
+        """What tells the order at hand from all others on this device: its generation, or its number on a medium."""
+        return self.generation if self.media is None else self.media.number
 
     @property
     def standby(self) -> SlotName:
@@ -202,7 +245,7 @@ class Record(_Remembered):
         return None
 
     def is_refused(self, generation: int, manifest_sha256: str) -> bool:
-        """Say whether that release already failed here under ``generation``."""
+        """Say whether that release already failed here under the order with that number."""
         return Refusal(generation=generation, manifest_sha256=manifest_sha256) in self.refused
 
     def refusing(self, generation: int, manifest_sha256: str) -> tuple[Refusal, ...]:

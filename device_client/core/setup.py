@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from device_client.core.events import Step
+from schemas.manifest import NOARCH
 from schemas.windows import MaintenanceWindow
 
 
@@ -17,6 +18,10 @@ class Setup:
         hooks: Steps for which the operator has a command.
         needs_consent: Somebody at the device must agree before an install is activated.
         window: When an install may be activated.
+        group: Of this device.
+        arch: Of this device.
+        media_wait_seconds: How long the bus must be away before an order on a medium takes the place of one that came
+            from there.
     """
 
     has_router: bool = False
@@ -24,6 +29,9 @@ class Setup:
     hooks: frozenset[Step] = frozenset()
     needs_consent: bool = False
     window: MaintenanceWindow | None = None
+    group: str = ""
+    arch: str = NOARCH
+    media_wait_seconds: float = 600.0
 
 
 BARE: Final = Setup()

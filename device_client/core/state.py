@@ -15,7 +15,7 @@ from device_client.core.machine import IN_PROGRESS, Phase, Signal, follow
 from device_client.core.probe import Health
 from device_client.core.record import Record
 from device_client.core.setup import BARE, Setup
-from schemas.messages import DeviceEvent, ErrorReport, Reported
+from schemas.messages import DeviceEvent, ErrorReport, MediaRefusal, MediaReport, Reported
 from schemas.trust import Root
 
 
@@ -29,6 +29,7 @@ class Device:
         setup: How it is equipped.
         connected: A session with the broker is up.
         hold: The fleet's brake is on.
+        was_held: It was on when the session was lost, and nobody has said since whether it still is.
         root: The trust root in force; None if the settings name the keys.
         question: What it asked and has no answer to.
         ask_at: When it asks (again); None if there is nothing to ask or the nonce is being drawn.
@@ -40,6 +41,9 @@ class Device:
         retry_at: When a failed step is tried again.
         health: What the probes of the application say.
         exits: When it ended by itself, the last few.
+        away_since: Since when there is no session with the broker; None while there is one.
+        media_seen: Digests of the orders that were on media at the last look.
+        media_told: What was said last about an order that waits.
         report_at: When a sync is answered.
         percentage: How far the download is.
     """
@@ -49,6 +53,7 @@ class Device:
     setup: Setup = BARE
     connected: bool = False
     hold: bool = False
+    was_held: bool = False
     root: Root | None = None
     question: Question | None = None
     ask_at: float | None = None
@@ -60,6 +65,9 @@ class Device:
     retry_at: float | None = None
     health: Health = field(default_factory=Health)
     exits: tuple[float, ...] = ()
+    away_since: float | None = None
+    media_seen: frozenset[str] = frozenset()
+    media_told: tuple[str, str] | None = None
     report_at: float | None = None
     percentage: float | None = None
 
@@ -119,6 +127,17 @@ def report(device: Device) -> Reported:
         boot_id=record.boot_id or "unknown",
         error=record.error,
         fetched=record.fetched,
+        media=_media_report(record),
+    )
+
+
+def _media_report(record: Record) -> MediaReport | None:
+    if record.media is None and not record.media_refused:
+        return None
+    last = record.media_refused[-1] if record.media_refused else None
+    return MediaReport(
+        order=record.media.number if record.media is not None else None,
+        refused=None if last is None else MediaRefusal(order=last.number, code=last.code, message=last.message),
     )
 
 

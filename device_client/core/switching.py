@@ -54,7 +54,7 @@ def activate(device: Device, desired: Desired, now: float) -> Outcome:
     trial = Trial(
         slot=record.standby,
         previous=record.active,
-        generation=desired.generation,
+        generation=record.order_number,
         manifest_sha256=desired.manifest.sha256,
         commit_on=desired.commit_on,
         min_ready_seconds=desired.min_ready_seconds,
@@ -97,7 +97,7 @@ def turn_back(device: Device, code: ErrorCode, message: str) -> Outcome:
     serving = record.serving
     assert serving is not None, "only what serves is left"
     previous = record.previous if trial is None else trial.previous
-    generation = record.generation if trial is None else trial.generation
+    generation = record.order_number if trial is None else trial.generation
     refused = record.refusing(generation, serving.manifest_sha256)
     if previous is None or record.content(previous) is None:
         stays = describe(ErrorCode.NO_SAFE_ROLLBACK, "trial", f"{code}: {message}; there is no verified version before")

@@ -107,7 +107,7 @@ def _leave(device: Device, code: ErrorCode, message: str) -> Outcome:
     record = device.record
     if is_on_trial(device):
         return turn_back(device, code, message)
-    is_ours = record.phase is Phase.IDLE and record.installed_generation == record.generation
+    is_ours = record.phase is Phase.IDLE and record.installed_generation == record.order_number
     if is_ours and record.content(record.previous) is not None:
         return turn_back(device, code, message)
     return device, NOTHING

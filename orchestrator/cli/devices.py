@@ -20,12 +20,18 @@ app = typer.Typer()
 _COLUMNS: Final = ("DEVICE", "TYPE", "REGION", "GROUP", "VERSION", "STATE", "ROLLOUT", "HEARD")
 
 
+class _Media(Answer):
+    order: int | None = None
+    outcome: str | None = None
+
+
 class _Device(Answer):
     device: str
     type: str
     region: str
     group: str
     version: str | None = None
+    media: _Media | None = None
     online: bool = False
     quarantine: str = ""
     rollout: str | None = None
@@ -90,11 +96,16 @@ def render_devices(data: Data, where: str | None, *, count_only: bool) -> Render
         rollout = "-" if each.rollout is None else f"{each.rollout} {phase_words(each.progress or '')}"
         table.add_row(
             words(each.device, "bold"), words(each.type), words(each.region), words(each.group),
-            words(each.version or "unknown"), _state(each), words(rollout), words(heard, "dim"),
+            words(_version(each)), _state(each), words(rollout), words(heard, "dim"),
         )  # fmt: skip
     option = f"--where '{where}' " if where else ""
     following = [f"tidegate devices {option}--after {page.next}"] if page.next else []
     return Group(table, Text(""), total, command_lines([*following, f"tidegate device {page.devices[0].device}"]))
+
+
+def _version(each: _Device) -> str:
+    brought = each.media is not None and each.media.order is not None and each.media.outcome == "installed"
+    return f"{each.version or 'unknown'}{' (media)' if brought else ''}"
 
 
 def _state(each: _Device) -> Text:

@@ -82,6 +82,7 @@ def _row(state: State, device: Device, now: float) -> dict[str, Any]:
         "group": info.group,
         "site": None if info.site is None else info.site[:_TEXT_MAX],
         "version": device.version,
+        "media": None if device.media is None else device.media.model_dump(mode="json"),
         "online": device.is_online,
         "quarantine": device.quarantine[:_TEXT_MAX],
         "rollout": device.rollout,

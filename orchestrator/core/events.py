@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from orchestrator.core.media import MediaNote
 from orchestrator.core.releases import StoredRelease
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
@@ -79,6 +80,18 @@ class DeviceReleased(Event):
     device: str
     by: str
     reason: str
+
+
+class MediaNoted(Event):
+    """A device said what it took from media, or that something from the bus has taken its place.
+
+    Attributes:
+        note: None: nothing any more.
+    """
+
+    kind: Literal["media_noted"] = "media_noted"
+    device: str
+    note: MediaNote | None
 
 
 class RolloutStarted(Event):
@@ -445,6 +458,7 @@ AnyEvent = Annotated[
     | ConnectionsLost
     | DeviceQuarantined
     | DeviceReleased
+    | MediaNoted
     | RolloutStarted
     | StagingStarted
     | RolloutActivated

@@ -6,6 +6,7 @@ from typing import Any, Final
 from orchestrator.core.explanation import Awaited, Choice, Explanation, Step
 from orchestrator.core.grants import Wait, WaitReason, decide_grant
 from orchestrator.core.inventory import Device
+from orchestrator.core.media import MediaNote
 from orchestrator.core.members import DEPLOYED, Member, Progress
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
@@ -95,9 +96,19 @@ def _facts(device: Device, rollout: Rollout | None, member: Member | None) -> di
         facts["shall run"] = rollout.release.version
     if device.rollout is not None:
         facts["last order"] = f"{device.action}, generation {device.generation}, by {device.rollout}"
+    if device.media is not None:
+        facts |= _of_media(device.media)
     if device.quarantine:
         facts["quarantine"] = device.quarantine[:_TEXT_MAX]
     return facts
+
+
+def _of_media(note: MediaNote) -> dict[str, str]:
+    found = {"media": note.text} if note.text else {}
+    if note.refused is not None:
+        which = "an order" if note.refused.order is None else f"order {note.refused.order}"
+        found["refused"] = f"{which} on media: {note.refused.code}: {note.refused.message}"[:_TEXT_MAX]
+    return found
 
 
 def _why(device: Device, rollout: Rollout | None, member: Member | None) -> list[Step]:

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.core.media import MediaNote
 from orchestrator.core.table import Field, Row, Table
 from orchestrator.planning.names import Names
 from orchestrator.planning.ordering import in_order, merged
@@ -43,6 +44,7 @@ class Device(Row):
         declared: What people wrote into the inventory; it wins.
         info: Both together: what decisions are made on.
         quarantine: Why it is kept out of waves; empty if it is not.
+        media: What it took from media, beside all rollouts; None if nothing.
         rollout: The rollout whose order it holds, with the order's generation, action and epoch.
     """
 
@@ -52,6 +54,7 @@ class Device(Row):
     declared: Field[DeviceEntry | None] = Field(None)
     info: Field[Info] = Field(NOT_ANNOUNCED)
     quarantine: Field[str] = Field("")
+    media: Field[MediaNote | None] = Field(None)
     rollout: Field[str | None] = Field(None)
     generation: Field[int] = Field(0, "i8")
     action: Field[Action | None] = Field(None)

@@ -18,6 +18,7 @@ from orchestrator.core.inputs import (
     ShardsUnread,
 )
 from orchestrator.core.inventory import Device, Inventory, peer_url_of
+from orchestrator.core.media import follows_media
 from orchestrator.core.reports import is_prepared
 from orchestrator.core.state import State
 from schemas.messages import Info, Reported
@@ -68,7 +69,7 @@ def _note_info(device: Device, info: Info, now: float) -> None:
 
 
 def _note_progress(device: Device, reported: Reported, now: float) -> None:
-    is_current = reported.observed_generation == device.generation
+    is_current = reported.observed_generation == device.generation and not follows_media(reported)
     is_asking = is_current and reported.state in _ASKING
     if device.is_asking and not is_asking:
         device.busy_since = now

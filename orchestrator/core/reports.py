@@ -10,6 +10,7 @@ from orchestrator.core import events as e
 from orchestrator.core.enrolment import OPEN, Enrolment
 from orchestrator.core.grants import Wait, WaitReason
 from orchestrator.core.inventory import Device, lasting
+from orchestrator.core.media import follows_media, note_of
 from orchestrator.core.members import Member, Progress
 from orchestrator.core.orders import order
 from orchestrator.core.overdue import retry
@@ -54,9 +55,19 @@ def decide_withdrawn(state: State, name: str, ready: Ready, wait: Wait) -> list[
 
 
 def decide_reported(state: State, name: str, reported: Reported, now: float) -> list[e.AnyEvent]:
-    """Turn a report on the current order into a fact, if it says something new."""
+    """Turn a report on the current order into a fact, if it says something new; and what a medium has brought."""
     device = state.devices.get(name)
-    if device is None or device.rollout is None or reported.observed_generation != device.generation:
+    if device is None:
+        return []
+    note = note_of(reported)
+    noted: list[e.AnyEvent] = [] if note == device.media else [e.MediaNoted(device=name, note=note)]
+    return [*noted, *_followed(state, device, reported, now)]
+
+
+def _followed(state: State, device: Device, reported: Reported, now: float) -> list[e.AnyEvent]:
+    """Return what a report says of the current order; one about an order from a medium says nothing of it."""
+    name = device.id
+    if device.rollout is None or reported.observed_generation != device.generation or follows_media(reported):
         return []
     rollout = state.rollouts[device.rollout]
     member = rollout.members[name]

@@ -81,6 +81,8 @@ def evolve(state: State, event: e.AnyEvent, at: float) -> None:
             state.devices[event.device].quarantine = event.reason
         case e.DeviceReleased():
             state.devices[event.device].quarantine = ""
+        case e.MediaNoted():
+            state.devices[event.device].media = event.note
         case e.DevicesOrdered():
             _order(state, event, at)
         case e.GrantIssued():

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from orchestrator.reporting.entries import Body, Entry, UnreadableEntryError
+from orchestrator.reporting.entries import Body, Entry, UnreadableEntryError, media_text
 from orchestrator.reporting.model import AuditRow
 from schemas.times import format_duration
 
@@ -69,6 +69,8 @@ def _text(kind: str, body: Body) -> str:  # noqa: PLR0915 - one line for each ki
         case "device_announced":
             info = body.mapping("info")
             text = f"{info.get('device_type')} in {info.get('region')}, version {info.get('version')}"
+        case "media_noted":
+            text = media_text(body) or "nothing from media any more"
         case "devices_imported":
             text = f"{len(body.names('devices'))} devices declared"
         case "connections_lost":

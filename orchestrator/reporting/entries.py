@@ -142,3 +142,18 @@ class Body:
 def printable(text: str) -> str:
     """Return ``text`` cut to ``TEXT_MAX``, with halves of characters, which no file can hold, written as escapes."""
     return text[:TEXT_MAX].encode("utf-8", "backslashreplace").decode()
+
+
+def media_text(body: Body) -> str:
+    """Return what a device took from media, in words; empty if it took nothing."""
+    note = Body.of(body.optional_mapping("note"))
+    refused = Body.of(note.optional_mapping("refused")).text("code", "")
+    parts = [f"refused media: {refused}"] if refused else []
+    outcome = note.text("outcome", "").replace("_", " ")
+    if not outcome:
+        return "; ".join(parts)
+    code = note.text("code", "")
+    taken = (
+        f"{note.text('version', '?')} of media order {note.number('order'):.0f} {outcome}{f': {code}' if code else ''}"
+    )
+    return "; ".join([taken, *parts])

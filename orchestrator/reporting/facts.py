@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from orchestrator.reporting.entries import Body, Entry, UnreadableEntryError
+from orchestrator.reporting.entries import Body, Entry, UnreadableEntryError, media_text
 from orchestrator.reporting.folding import Folded, RollbackFold, WaveFold
 from orchestrator.reporting.model import ORIGINS, Approval, Decision, Evaluation, Progress, Stop, Verification
 
@@ -50,6 +50,13 @@ def _quarantine(fold: Folded, device: str, reason: str) -> None:
     fold.quarantines[device] = reason
     if device in fold.devices:
         fold.devices[device]["quarantine"] = reason
+
+
+def _media_noted(fold: Folded, _entry: Entry, body: Body) -> None:
+    device = body.text("device")
+    fold.media[device] = media_text(body)
+    if device in fold.devices:
+        fold.devices[device]["media"] = fold.media[device]
 
 
 def _started(fold: Folded, entry: Entry, body: Body) -> None:
@@ -271,6 +278,7 @@ KINDS: Final[Mapping[str, Callable[[Folded, Entry, Body], None]]] = {
     "devices_imported": _imported,
     "device_quarantined": _quarantined,
     "device_released": _released,
+    "media_noted": _media_noted,
     "rollout_started": _started,
     "devices_joined": _joined,
     "staging_started": _staging_started,

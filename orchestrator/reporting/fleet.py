@@ -119,4 +119,5 @@ def _happened(row: DeviceRow) -> str:
     parts += ["excused"] if row.excused else []
     parts += [f"quarantined: {row.quarantine}"] if row.quarantine and row.quarantine != row.code else []
     parts += ["quarantined"] if row.quarantine and row.quarantine == row.code else []
+    parts += [row.media]
     return "; ".join(part for part in parts if part)

@@ -84,6 +84,7 @@ class Folded:
     devices: dict[str, dict[str, Any]] = field(default_factory=dict)
     places: dict[str, dict[str, str]] = field(default_factory=dict)
     quarantines: dict[str, str] = field(default_factory=dict)
+    media: dict[str, str] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     span_since: float = 0.0
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -136,6 +137,7 @@ class Folded:
                 "progress": "pending",
                 "attempts": 0,
                 "quarantine": self.quarantines.get(device, ""),
+                "media": self.media.get(device, ""),
                 **self.places.get(device, {}),
             }
 

@@ -245,6 +245,7 @@ class DeviceRow(_Part):
         staged_at: When it had the release ready that it was ordered ahead of its wave.
         attempts: Orders to install it was given, but for those ahead of its wave.
         quarantine: Why it is kept out of waves; empty if it is not.
+        media: What it took from media, beside all rollouts; empty if nothing.
     """
 
     device: str
@@ -268,6 +269,7 @@ class DeviceRow(_Part):
     code: str = ""
     message: str = ""
     quarantine: str = ""
+    media: str = ""
     from_slots_bytes: int | None = None
     from_peers_bytes: int | None = None
     from_cache_bytes: int | None = None

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from device_client.core.codes import ErrorCode
 from device_client.core.device import next_wake
-from device_client.core.effects import LogRefusal
+from device_client.core.effects import LogRefusal, PublishReady
 from device_client.core.events import (
     HOOKS,
     ApplicationExited,
@@ -26,11 +26,15 @@ from device_client.core.machine import CHANGING, Phase
 from device_client.core.revoking import is_revoked
 from device_client.core.setup import BARE, Setup
 from schemas.messages import Grant
+from schemas.times import format_timestamp
 from tests.core.trust_roots import make_root
 from tests.device.device_bench import Bench, make_content
+from tests.device.media_bench import DAY_SECONDS, MADE_AT, look, make_media_order
 
 SETUPS = [BARE, Setup(has_router=True, drains=True, hooks=HOOKS), Setup(has_router=True, needs_consent=True)]
 VERSIONS = st.sampled_from(["1.0.0", "1.1.0", "1.2.0"])
+NUMBER = 1_000_000
+"""Above all generations here, so that the two are not mixed up unseen."""
 
 
 class Life(RuleBasedStateMachine):
@@ -43,6 +47,7 @@ class Life(RuleBasedStateMachine):
         self.generation = 0
         self.grants: list[Grant] = []
         self.accepted: set[str] = set()
+        self.agreed: set[int] = set()
         self.marks = self.bench.record.marks
 
     @rule(version=VERSIONS, action=st.sampled_from(["install", "install", "rollback", "hold"]),
@@ -53,7 +58,7 @@ class Life(RuleBasedStateMachine):
         self.generation = max(self.generation, generation)
         self.bench.order(generation, version, action=action, commit_on=commit_on, strategy=strategy)
 
-    @precondition(lambda self: self.bench.nonce_count > 0)
+    @precondition(lambda self: self.bench.all(PublishReady))
     @rule(decision=st.sampled_from(["go", "go", "wait"]), epoch=st.integers(1, 2))
     def grant(self, decision: str, epoch: int) -> None:
         self.deliver(self.bench.make_grant(self.bench.question, decision, epoch=epoch))
@@ -87,13 +92,36 @@ class Life(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.bench.wait(seconds)
 
+    @rule(
+        orders=st.lists(
+            st.tuples(st.integers(0, 6), VERSIONS, st.sampled_from(["pi-1", "pi-1", "pi-2"])),
+            max_size=3,
+            unique_by=lambda order: order[0],
+        ),
+        clock=st.sampled_from([0.0, MADE_AT + 60, MADE_AT + 40 * DAY_SECONDS]),
+    )
+    def look_at_media(self, orders: list[tuple[int, str, str]], clock: float) -> None:
+        limit = format_timestamp(MADE_AT + 30 * DAY_SECONDS)
+        there = [
+            make_media_order(NUMBER + number, version, devices=(device,), not_after=limit)
+            for number, version, device in orders
+        ]
+        before = self.bench.record.marks.media
+        look(self.bench, *there, clock=clock)
+        if self.bench.record.marks.media != before:
+            taken = next(each for each in there if each.number == self.bench.record.marks.media)
+            assert taken.devices == ("pi-1",)
+            assert clock < MADE_AT + 30 * DAY_SECONDS or self.bench.device.server_ahead_seconds is not None
+            assert self.bench.record.order_number == taken.number
+
     @rule(event=st.sampled_from([Connected(), Disconnected(), HoldReceived(), HoldCleared()]))
     def hear(self, event: Any) -> None:
         self.bench.send(event)
 
     @rule()
     def agree(self) -> None:
-        self.bench.send(ConsentGiven(self.bench.record.generation))
+        self.agreed.add(self.bench.record.order_number)
+        self.bench.send(ConsentGiven(self.bench.record.order_number))
 
     @rule(answers=st.booleans())
     def stall(self, *, answers: bool) -> None:
@@ -142,6 +170,7 @@ class Life(RuleBasedStateMachine):
         marks = self.bench.record.marks
         assert marks.epoch >= self.marks.epoch
         assert marks.generation >= self.marks.generation
+        assert marks.media >= self.marks.media
         assert (marks.epoch, marks.seq) >= (self.marks.epoch, self.marks.seq)
         self.marks = marks
 
@@ -157,7 +186,7 @@ class Life(RuleBasedStateMachine):
     def nothing_is_on_trial_to_which_nobody_agreed(self) -> None:
         trial = self.bench.record.trial
         if trial is not None and self.bench.setup.needs_consent:
-            assert (self.bench.record.consent or 0) >= trial.generation
+            assert trial.generation in self.agreed
 
     @invariant()
     def trial_has_its_fallback(self) -> None:

@@ -136,7 +136,7 @@ def test_no_thread_gives_signs_of_life_in_place_of_a_loop_that_hangs(listener: L
         def __init__(self) -> None:
             nobody = SimpleNamespace(start=lambda: None, end=lambda: None, stop=lambda: None)
             self._observer = self._bus = self._applications = nobody  # type: ignore[assignment]
-            self._peer_server = None
+            self._peer_server = self._media_watch = None
             self.device = Device("pi-1")
             self._service = Service(tmp_path, "boot-1", Clock(), {"NOTIFY_SOCKET": listener.address})
             self._is_ending = False

@@ -197,3 +197,18 @@ def test_command_line_ends_with_its_code(tmp_path: Path, arguments: tuple[str, .
 
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr
+
+
+def test_folder_of_media_starts_at_the_file_and_absolute_ones_stay(tmp_path: Path) -> None:
+    for folder, path in (("stick/tidegate", f"{tmp_path}/stick/tidegate"), ("/media/*/tidegate", "/media/*/tidegate")):
+        (tmp_path / "agent.toml").write_text(f'{GOOD}\n[media]\nfolder = "{folder}"\n')
+
+        media = load_settings(tmp_path / "agent.toml").media
+
+        assert media is not None
+        assert (media.folder, media.wait_seconds) == (path, 600.0)
+
+
+def test_misspelt_key_of_media_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="did you mean 'folder'"):
+        load(tmp_path, f'{GOOD}\n[media]\nfolders = "/media"\n')

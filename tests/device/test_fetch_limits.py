@@ -161,7 +161,7 @@ class _Clock:
 
 def artifacts_at(world: World, clock: _Clock) -> Artifacts:
     identity = Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),)))
-    return Artifacts(world.slots, identity, unpack_here, Chunked(world.slots, tolerance=HURRIED), clock)
+    return Artifacts(world.slots, identity, unpack_here, Chunked(world.slots, tolerance=HURRIED), clock=clock)
 
 
 def test_outside_of_its_hours_a_device_asks_nobody(world: World) -> None:

@@ -20,10 +20,11 @@ from orchestrator.telemetry.sample import Sample, decode_sample, decode_samples
 from orchestrator.telemetry.sample_table import SampleTable
 from schemas.codec import HEALTH, MANIFEST, MESSAGE, decode, decode_object, encode, encode_msgpack
 from schemas.commands import VERBS, parse_command
-from schemas.dsse import GRANT_TYPE, MANIFEST_TYPE, seal, unseal
+from schemas.dsse import GRANT_TYPE, MANIFEST_TYPE, MEDIA_ORDER_TYPE, seal, unseal
 from schemas.errors import DecodeError, SignatureError
 from schemas.ids import SHARD_COUNT, shard_of
 from schemas.manifest import Manifest
+from schemas.media import ORDER, MediaOrder
 from schemas.messages import MODELS, Grant, HealthSample, LatencySketch, Message
 from schemas.topics import RULES, Kind, TopicTree
 from tests.core.test_messages import DOCUMENTS
@@ -62,6 +63,14 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "PeersDocument": {"site": "s", "artifacts": [{"sha256": "ab" * 32, "urls": ["http://10.0.0.1:80"]}]},
     "Grant": GRANT,
     "Manifest": make_manifest(b"archive").model_dump(mode="json"),
+    "MediaOrder": {
+        "number": 1, "made_at": "2026-11-23T10:57:04Z", "not_after": "2026-12-23T10:57:04Z", "devices": ["pi-1"],
+        "groups": ["vision"], "release": "app-2.4.0", "version": "2.4.0", "strategy": "blue_green", "health_check": {},
+        "min_ready_seconds": 60.0, "progress_deadline_seconds": 300.0, "targets": [{
+            "arch": "aarch64", "manifest_sha256": "ab" * 32, "manifest_size_bytes": 9, "artifact_sha256": "cd" * 32,
+            "artifact_size_bytes": 9,
+        }],
+    },
 }  # fmt: skip
 _MODELS: Final[tuple[type[Message], ...]] = (*MODELS.values(), Grant)
 _COMMANDS: Final[dict[str, dict[str, Any]]] = {
@@ -181,6 +190,13 @@ def _open_grant(payload: bytes) -> None:
     decode(Grant, unseal(GRANT_TYPE, seal(GRANT_TYPE, payload, KEY), [PUBLIC]))
 
 
+def _open_media_order(payload: bytes) -> None:
+    """What somebody who has the command key may have put on a medium."""
+    order = decode(MediaOrder, unseal(MEDIA_ORDER_TYPE, seal(MEDIA_ORDER_TYPE, payload, KEY), [PUBLIC], ORDER), ORDER)
+    assert order.is_for("pi-1", "vision") == ("pi-1" in order.devices or "vision" in order.groups)
+    assert order.target_for("aarch64") is None or order.target_for("aarch64") in order.targets
+
+
 def _decode_manifest(payload: bytes) -> None:
     manifest = decode(Manifest, payload, MANIFEST)
     assert all(not file.path.startswith("/") and ".." not in file.path.split("/") for file in manifest.files)
@@ -272,6 +288,9 @@ WIRE: Final[dict[str, Target]] = {
     "interpret": Target(_interpret, (), _interpret_seeds),
     "dsse": Target(_unseal, (SignatureError,), _unseal_seeds, _whole),
     "grant": Target(_open_grant, (DecodeError, SignatureError), lambda: _documents("Grant"), _whole, cost=4),
+    "media_order": Target(
+        _open_media_order, (DecodeError, SignatureError), lambda: _documents("MediaOrder"), _whole, cost=4
+    ),
     "manifest": Target(_decode_manifest, (DecodeError,), lambda: _documents("Manifest"), _whole),
     "sample": Target(_decode_sample, (DecodeError,), _sample_seeds, _whole),
     "batch": Target(_DOOR.take, (), _batch_seeds, cost=8),
