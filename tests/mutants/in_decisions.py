@@ -207,8 +207,8 @@ IN_DECISIONS: Final = (
         "word-about-an-order-before",
         "a late report about the order before counts as the outcome of this one",
         _REPORTS,
-        "or reported.observed_generation != device.generation:",
-        "or reported.observed_generation > device.generation:",
+        "or reported.observed_generation != device.generation or",
+        "or reported.observed_generation > device.generation or",
         ("tests/core/test_reports.py",),
     ),
     Mutant(
