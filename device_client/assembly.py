@@ -5,6 +5,7 @@ import pwd
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts, Identity
@@ -24,7 +25,6 @@ from device_client.adapters.journal import Journal
 from device_client.adapters.layout import RECORD
 from device_client.adapters.metrics import Names, parse_selector
 from device_client.adapters.mqtt import Bus
-from device_client.adapters.peer_server import PeerLimits, PeerServer
 from device_client.adapters.peers import Neighbours
 from device_client.adapters.performer import Performer
 from device_client.adapters.pushed import SOCKET, Pushed
@@ -45,6 +45,9 @@ from device_client.settings import Settings, SettingsError, broker_of, trust_of
 from schemas.manifest import CHUNKS
 from schemas.messages import Info, SlotName
 from schemas.topics import TopicTree
+
+if TYPE_CHECKING:
+    from device_client.adapters.peer_server import PeerServer
 
 _log = logging.getLogger(__name__)
 
@@ -124,10 +127,13 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     return agent, record, facts
 
 
-def _peer_server(settings: Settings, slots: Slots) -> PeerServer | None:
+def _peer_server(settings: Settings, slots: Slots) -> "PeerServer | None":
     table = settings.peers
     if table is None:
         return None
+    # Python's HTTP server is a megabyte that most devices have no use for.
+    from device_client.adapters.peer_server import PeerLimits, PeerServer  # noqa: PLC0415
+
     limits = PeerLimits(table.connections_max, table.upload_bytes_per_second)
     return PeerServer(slots, table.host, table.port, limits)
 
