@@ -10,7 +10,6 @@ Packages come from the package registry that pip is set up for; everything lies 
 """
 
 import argparse
-import asyncio
 import hashlib
 import json
 import re
@@ -19,22 +18,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from scene import machine
+from scene import machine, served
 
 from orchestrator.adapters.chunking import cut
 from orchestrator.adapters.packing import content_of
-from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from schemas.chunks import Chunk, to_stored
 from schemas.manifest import Format, Manifest
@@ -340,29 +336,6 @@ def run_device(store: ReleaseStore, url: str, root: Path, slot: str, built: Buil
     asked = {"root": str(root), "slot": slot, "key": PUBLIC, "number": stored.release_counter, **parts}
     command = [sys.executable, str(Path(__file__).with_name("delta_device.py")), json.dumps(asked)]
     return Device(**json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Run the registry of the product and give its address."""
-    loop, over, found = asyncio.new_event_loop(), asyncio.Event(), []
-    is_up = threading.Event()
-
-    async def run() -> None:
-        async with serve_registry(folder, "127.0.0.1", 0) as url:
-            found.append(url)
-            is_up.set()
-            await over.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    is_up.wait(30)
-    try:
-        yield found[0]
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
-        loop.close()
 
 
 def tell(pair: Pair) -> None:

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from swarm import Swarm, name_of
 
 from orchestrator.adapters.brokers import Broker, open_broker
 from orchestrator.adapters.keys import create_keys, load_private
+from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import ReleaseStore, build_release
 from orchestrator.cli.ops import request
 
@@ -101,6 +103,29 @@ def _orchestrator(folder: Path, broker: Broker) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Run the registry of the product and give its address."""
+    loop, over, found = asyncio.new_event_loop(), asyncio.Event(), []
+    is_up = threading.Event()
+
+    async def run() -> None:
+        async with serve_registry(folder, "127.0.0.1", 0) as url:
+            found.append(url)
+            is_up.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    is_up.wait(30)
+    try:
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
 
 
 def machine() -> str:

@@ -3,7 +3,6 @@
 Exit codes: 0 ended as told, 1 something of this device is broken, 2 wrong usage or settings.
 """
 
-import argparse
 import fcntl
 import json
 import logging
@@ -12,12 +11,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
 from device_client.adapters.boot import boot_seconds
 from device_client.adapters.consent import Consent
 from device_client.adapters.families import adopt_orphans
+from device_client.adapters.heap import give_back, hold_little
 from device_client.adapters.hosts import host_of
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK, RECORD
@@ -49,6 +50,28 @@ class NothingToAgreeError(FleetError):
 
 def main() -> int:
     """Run the command line and return the exit code."""
+    match sys.argv[1:]:
+        case ["run", "--config", path]:  # what services type; the parser would be held for as long as they run
+            return _attempt(lambda: _run(load_settings(Path(path))))
+        case _:
+            return _attempt(_parse_and_do)
+
+
+def _attempt(does: Callable[[], int]) -> int:
+    """Do it, and tell people what went wrong."""
+    try:
+        return does()
+    except SettingsError as error:
+        print(f"tidegate-agent: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except (FleetError, OSError) as error:
+        print(f"tidegate-agent: {error}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _parse_and_do() -> int:
+    import argparse  # noqa: PLC0415 - see main
+
     parser = argparse.ArgumentParser(prog="tidegate-agent", description="Keeps one device at its ordered version.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, does in (
@@ -65,21 +88,14 @@ def main() -> int:
     service.add_argument("--destination", type=Path, default=DESTINATION, help="folder of the units (%(default)s)")
     service.add_argument("--user", default="tidegate", help="whom they run as (%(default)s)")
     arguments = parser.parse_args()
-    try:
-        settings = load_settings(arguments.config)
-        if arguments.verb == "install-service":
-            return _install_service(settings, arguments.config, arguments.destination, arguments.user)
-        if arguments.verb == "consent":
-            return _consent(settings)
-        if arguments.verb == "provision":
-            return _provision(settings, arguments.manifest, arguments.artifact)
-        return _run(settings) if arguments.verb == "run" else _status(settings)
-    except SettingsError as error:
-        print(f"tidegate-agent: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except (FleetError, OSError) as error:
-        print(f"tidegate-agent: {error}", file=sys.stderr)
-        return EXIT_ERROR
+    settings = load_settings(arguments.config)
+    if arguments.verb == "install-service":
+        return _install_service(settings, arguments.config, arguments.destination, arguments.user)
+    if arguments.verb == "consent":
+        return _consent(settings)
+    if arguments.verb == "provision":
+        return _provision(settings, arguments.manifest, arguments.artifact)
+    return _run(settings) if arguments.verb == "run" else _status(settings)
 
 
 def lock(settings: Settings) -> IO[str]:
@@ -108,12 +124,14 @@ def _run(settings: Settings) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    hold_little()
     with lock(settings):
         agent, record, facts = build_agent(settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: agent.end())
         threading.excepthook = _end_at_once
         adopt_orphans()
+        give_back()
         _log.info("agent.started device=%s root=%s pid=%d", settings.device, settings.root, os.getpid())
         agent.run(record, facts)
     return 0

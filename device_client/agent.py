@@ -8,14 +8,13 @@ import logging
 import queue
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from device_client.adapters.applications import Applications
 from device_client.adapters.consent import Consent
 from device_client.adapters.health import Observer, ProbeTaken, SampleTaken, Target
 from device_client.adapters.media import MediaWatch
 from device_client.adapters.mqtt import Bus
-from device_client.adapters.peer_server import PeerServer
 from device_client.adapters.performer import Performer
 from device_client.adapters.service import Service
 from device_client.core.device import Device, advance, next_wake
@@ -38,6 +37,9 @@ from device_client.core.setup import BARE, Setup
 from schemas.codec import encode, encode_msgpack
 from schemas.messages import HealthSample
 from schemas.topics import Kind
+
+if TYPE_CHECKING:
+    from device_client.adapters.peer_server import PeerServer
 
 QUEUE_LENGTH_MAX: Final = 256
 POLL_SECONDS: Final = 0.2
@@ -106,7 +108,7 @@ class Agent:
         service: Service,
         encoding: str,
         clock: Callable[[], float],
-        peer_server: PeerServer | None = None,
+        peer_server: "PeerServer | None" = None,
         media_watch: MediaWatch | None = None,
         setup: Setup = BARE,
     ) -> None:

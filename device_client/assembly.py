@@ -5,6 +5,7 @@ import pwd
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device_client.adapters.applications import Applications
 from device_client.adapters.artifact import Artifacts, Identity
@@ -25,7 +26,6 @@ from device_client.adapters.layout import RECORD
 from device_client.adapters.media import Media, MediaWatch
 from device_client.adapters.metrics import Names, parse_selector
 from device_client.adapters.mqtt import Bus
-from device_client.adapters.peer_server import PeerLimits, PeerServer
 from device_client.adapters.peers import Neighbours
 from device_client.adapters.performer import Performer
 from device_client.adapters.pushed import SOCKET, Pushed
@@ -46,6 +46,9 @@ from device_client.settings import Settings, SettingsError, broker_of, trust_of
 from schemas.manifest import CHUNKS
 from schemas.messages import Info, SlotName
 from schemas.topics import TopicTree
+
+if TYPE_CHECKING:
+    from device_client.adapters.peer_server import PeerServer
 
 _log = logging.getLogger(__name__)
 
@@ -132,10 +135,13 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     return agent, record, facts
 
 
-def _peer_server(settings: Settings, slots: Slots) -> PeerServer | None:
+def _peer_server(settings: Settings, slots: Slots) -> "PeerServer | None":
     table = settings.peers
     if table is None:
         return None
+    # Python's HTTP server is a megabyte that most devices have no use for.
+    from device_client.adapters.peer_server import PeerLimits, PeerServer  # noqa: PLC0415
+
     limits = PeerLimits(table.connections_max, table.upload_bytes_per_second)
     return PeerServer(slots, table.host, table.port, limits)
 

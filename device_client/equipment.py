@@ -19,7 +19,7 @@ Command = Annotated[
 class Table(BaseModel):
     """One table; an unknown key is refused."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class RouterTable(Table):

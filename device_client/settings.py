@@ -3,7 +3,6 @@
 An unknown key is refused and never ignored: a brake that somebody has misspelt is no brake.
 """
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
@@ -11,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from device_client.adapters.gpg import GpgKeys
 from device_client.adapters.mqtt import Broker, Tls
 from device_client.adapters.trust import ROOTS, PinnedKeys, Trusted, TrustRoot
 from device_client.equipment import (
@@ -293,6 +291,8 @@ def trust_of(settings: Settings, state: Path) -> Trusted:
         return TrustRoot(first, state / ROOTS)
     if settings.gpg_keyring is None or settings.gpg_fingerprints is None:
         return PinnedKeys(settings.release_keys or (), settings.command_keys or ())
+    from device_client.adapters.gpg import GpgKeys  # noqa: PLC0415 - held only where it is needed
+
     keys = GpgKeys(Path(settings.gpg_keyring), settings.gpg_fingerprints)
     problem = keys.problem()
     if problem is not None:
@@ -325,6 +325,8 @@ def _explain(error: ValidationError, tree: dict[str, Any]) -> str:
             return f"key '{key}' is missing; add it"
         case "extra_forbidden":
             known = _keys_beside(first["loc"])
+            import difflib  # noqa: PLC0415 - a mistake is told and the agent ends; else it would be held for nothing
+
             close = difflib.get_close_matches(str(first["loc"][-1]), sorted(known - _keys_given(first["loc"], tree)), 1)
             remedy = f"did you mean '{close[0]}'?" if close else "remove it"
             return f"key '{key}' is unknown; {remedy}"

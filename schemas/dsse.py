@@ -14,13 +14,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING, Final
 
 from schemas.codec import MESSAGE, Bounds, decode_object
+from schemas.ed25519 import verify
 from schemas.errors import DecodeError, SignatureError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MANIFEST_TYPE: Final = "application/vnd.tidegate.manifest+json"
 GRANT_TYPE: Final = "application/vnd.tidegate.grant+json"
@@ -56,7 +57,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def seal(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
+def seal(payload_type: str, payload: bytes, key: "Ed25519PrivateKey") -> bytes:
     """Sign ``payload`` and return the envelope, the same bytes for the same input."""
     return write_envelope(payload_type, payload, [_sign(payload_type, payload, key)])
 
@@ -71,7 +72,7 @@ def write_envelope(payload_type: str, payload: bytes, signatures: Iterable[Signa
     return json.dumps(envelope, separators=(",", ":")).encode()
 
 
-def add_signature(envelope: bytes, payload_type: str, key: Ed25519PrivateKey, bounds: Bounds = MESSAGE) -> bytes:
+def add_signature(envelope: bytes, payload_type: str, key: "Ed25519PrivateKey", bounds: Bounds = MESSAGE) -> bytes:
     """Return ``envelope`` with a signature of ``key`` beside those that are there; one by the same key is replaced.
 
     Raises:
@@ -138,13 +139,11 @@ def signers(payload_type: str, opened: Envelope, keys: Iterable[bytes]) -> tuple
     """Return those of ``keys`` that signed, each once."""
     message = pre_authentication_encoding(payload_type, opened.payload)
     return tuple(
-        raw
-        for raw in dict.fromkeys(keys)
-        if any(_is_valid(Ed25519PublicKey.from_public_bytes(raw), each.data, message) for each in opened.signatures)
+        raw for raw in dict.fromkeys(keys) if any(verify(raw, each.data, message) for each in opened.signatures)
     )
 
 
-def _sign(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> Signature:
+def _sign(payload_type: str, payload: bytes, key: "Ed25519PrivateKey") -> Signature:
     data = key.sign(pre_authentication_encoding(payload_type, payload))
     return Signature(key_id(key.public_key().public_bytes_raw()), data)
 
@@ -155,11 +154,3 @@ def _decode_base64(text: str) -> bytes:
     if base64.b64encode(data).decode() != text:
         raise ValueError("base64 in another than its standard form")
     return data
-
-
-def _is_valid(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
-    try:
-        key.verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True

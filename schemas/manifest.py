@@ -28,7 +28,7 @@ ArtifactPath = Annotated[str, Field(max_length=512)]
 
 
 class _Signed(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class FileEntry(_Signed):

@@ -42,9 +42,12 @@ DeviceState = Literal[
 
 
 class Message(BaseModel):
-    """Ground rules of everything on the bus."""
+    """Ground rules of everything on the bus.
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+    Validators are built when they are first needed: a device never needs most of them, and they would be held.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
 
 
 class Info(Message):

@@ -31,7 +31,7 @@ PublicKey = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Signed(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Role(_Signed):

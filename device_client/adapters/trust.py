@@ -9,16 +9,18 @@ import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from device_client.adapters.durable import write_durably
-from device_client.adapters.gpg import GpgKeys
 from schemas.codec import MANIFEST, TRUST, Bounds, decode, encode
 from schemas.dsse import GRANT_TYPE, MANIFEST_TYPE, MEDIA_ORDER_TYPE, unseal
 from schemas.errors import DecodeError, TrustError
 from schemas.media import ORDER
 from schemas.messages import TrustDocument
 from schemas.trust import Root, follow
+
+if TYPE_CHECKING:
+    from device_client.adapters.gpg import GpgKeys
 
 ROOTS: Final = "roots.json"
 """Where the chain is kept, in the state folder."""
@@ -56,15 +58,15 @@ class PinnedKeys:
         command_keys: Raw public keys.
     """
 
-    release_keys: tuple[bytes, ...] | GpgKeys
+    release_keys: "tuple[bytes, ...] | GpgKeys"
     command_keys: tuple[bytes, ...] = ()
     root: None = None
 
     def open_manifest(self, envelope: bytes) -> bytes:
         """Return what one of the release keys signed."""
-        if isinstance(self.release_keys, GpgKeys):
-            return self.release_keys.open_manifest(envelope)
-        return unseal(MANIFEST_TYPE, envelope, self.release_keys, MANIFEST)
+        if isinstance(self.release_keys, tuple):
+            return unseal(MANIFEST_TYPE, envelope, self.release_keys, MANIFEST)
+        return self.release_keys.open_manifest(envelope)
 
     def open_grant(self, envelope: bytes) -> bytes:
         """Return what one of the command keys signed."""

@@ -15,6 +15,7 @@ from device_client.adapters.artifact import Artifacts
 from device_client.adapters.crossing import Public, await_answer
 from device_client.adapters.draining import Draining
 from device_client.adapters.failure import CancelledError, StepError, WindowClosedError, from_os_error
+from device_client.adapters.heap import give_back
 from device_client.adapters.hooks import Hooks
 from device_client.adapters.slots import Slots
 from device_client.core.codes import ErrorCode
@@ -98,6 +99,7 @@ class Worker:
                 self._mend()
                 continue
             event = self.attempt(work, content, cancelled)
+            give_back()
             if event is not None and not cancelled.is_set():
                 self._post(event)
 

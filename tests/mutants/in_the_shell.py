@@ -204,6 +204,14 @@ IN_THE_SHELL: Final = (
         ("tests/core/test_dsse.py", "tests/vectors/test_vectors.py"),
     ),
     Mutant(
+        "error-left-for-tls",
+        "a forged grant ends the device's connection, as often as somebody sends one",
+        "schemas/ed25519.py",
+        "        library.ERR_clear_error()  # a no is an error there, and TLS in this thread would take it for its own",
+        "",
+        ("tests/core/test_ed25519.py",),
+    ),
+    Mutant(
         "one-key-signs-twice",
         "whoever has one key of two signs twice with it",
         "schemas/dsse.py",
