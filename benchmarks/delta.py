@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -48,8 +49,10 @@ PAIRS = (
 )
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "any")
 BSDIFF = "bsdiff4==1.3.2"
-BSDIFF_BYTES_MAX = 32 * 1024 * 1024
-"""It takes some seventeen times as much memory, and minutes."""
+BSDIFF_MEMORY_FACTOR = 17
+"""It takes so many times the larger of both archives in memory."""
+BSDIFF_MEMORY_BYTES_MAX = 4 * 1024**3
+"""Where it would take more, or more than is free, no patch is made, and why is told."""
 ZSTD_BYTES_MAX = 64 * 1024 * 1024
 """Beyond that the archive is not made with zstd, whose highest level takes minutes."""
 ZSTD_LEVELS = (19, 10)
@@ -57,7 +60,7 @@ ZSTD_LEVELS = (19, 10)
 BLOCK_BYTES = 4096
 KEY = Ed25519PrivateKey.from_private_bytes(b"b" * 32)
 PUBLIC = KEY.public_key().public_bytes_raw().hex()
-_MB = 1e6
+_MB, _GB = 1e6, 1e9
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Pair:
         blocks: The same with blocks of 4 KiB, with their index.
         zstd_patch: Of the plain archives; beside it stands the level.
         bsdiff_patch: The same; None where it would take too much memory.
+        bsdiff_cpu_seconds: For making it; None as well.
+        bsdiff_missing: Why there is none.
         publishing_cpu_seconds: For cutting and deflating the chunks of the new version.
         devices: What a device took, measured: in chunks, and as an archive of each form.
     """
@@ -97,8 +102,33 @@ class Pair:
     zstd_patch: int
     zstd_level: int
     bsdiff_patch: int | None
+    bsdiff_cpu_seconds: float | None
+    bsdiff_missing: str
     publishing_cpu_seconds: float
     devices: dict[str, Device]
+
+    @property
+    def figure(self) -> int:
+        """What a device fetches in chunks."""
+        return self.devices["chunks"].fetched_bytes
+
+    @property
+    def bar(self) -> int:
+        """What it fetches in full, as the archive of the form that every device takes."""
+        return self.devices["tar.gz"].fetched_bytes
+
+    def facts(self) -> dict[str, object]:
+        """Return all of it for ``--json``."""
+        return {**asdict(self), "figure": self.figure, "bar": self.bar, "ratio": round(self.figure / self.bar, 4)}
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch, or why there is none."""
+
+    size: int | None
+    cpu_seconds: float | None
+    missing: str = ""
 
 
 def main() -> None:
@@ -108,19 +138,44 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     wanted = [pair for pair in PAIRS if not options.only or pair[0] in options.only.split(",")]
+    if not wanted:
+        sys.exit(f"--only {options.only}: there is {', '.join(name for name, _, _ in PAIRS)}")
     pairs: list[Pair] = []
-    for package, old, new in wanted:
-        with tempfile.TemporaryDirectory(prefix="delta-") as name:
-            pairs.append(measure(Path(name), package, old, new))
-        if not options.json:
-            tell(pairs[-1])
+    with tempfile.TemporaryDirectory(prefix="delta-") as outer:
+        bsdiff = prepared(Path(outer))
+        for package, old, new in wanted:
+            with tempfile.TemporaryDirectory(prefix="delta-") as name:
+                pairs.append(measure(Path(name), bsdiff, package, old, new))
+            if not options.json:
+                tell(pairs[-1])
     if options.json:
-        print(json.dumps({"pairs": [asdict(pair) for pair in pairs], "machine": machine()}))
+        print(json.dumps(told(pairs)))
     else:
         print(machine())
 
 
-def measure(folder: Path, package: str, old: str, new: str) -> Pair:
+def told(pairs: list[Pair]) -> dict[str, object]:
+    """Return the one object: all pairs together, then each."""
+    figure, bar = (sum(each) for each in zip(*((pair.figure, pair.bar) for pair in pairs), strict=True))
+    head = {"name": "delta", "figure": figure, "unit": "bytes", "bar": bar, "ratio": round(figure / bar, 4)}
+    return {**head, "pairs": [pair.facts() for pair in pairs], "machine": machine()}
+
+
+def prepared(folder: Path) -> Path:
+    """Install bsdiff into a folder of its own and return that; ends the program where a reference is not to be had."""
+    if shutil.which("zstd") is None:
+        sys.exit("zstd, which makes a part of the patches, is not installed; on Debian: apt install zstd")
+    into = folder / "bsdiff"
+    pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(into), BSDIFF]
+    if subprocess.run([sys.executable, "-m", *pip], check=False).returncode:
+        sys.exit(
+            f"{BSDIFF}, which makes a part of the patches, could not be installed; what pip says stands above. "
+            "It needs a package registry, and a C compiler where that has no wheel for this Python"
+        )
+    return into
+
+
+def measure(folder: Path, bsdiff: Path, package: str, old: str, new: str) -> Pair:
     """Make all of one pair."""
     trees = [unpack(download(folder, package, version), folder / "trees" / version) for version in (old, new)]
     plain = [release(tree, number, "tar", chunked=True) for number, tree in enumerate(trees, start=1)]
@@ -139,15 +194,20 @@ def measure(folder: Path, package: str, old: str, new: str) -> Pair:
         for number, (name, (form, chunked)) in enumerate(forms.items(), start=2)
     }
     devices = update(folder, plain[0], candidates)
+    for name, built in zip(("old.tar", "new.tar"), plain, strict=True):
+        (folder / name).write_bytes(built.artifact)
+    patch = bsdiff_patch(folder, bsdiff)
     return Pair(
         name=f"{package} {old} to {new}",
         content=len(after),
         chunks={kib: size for kib, (size, _) in sizes.items()},
         requests={kib: count for kib, (_, count) in sizes.items()},
         blocks=blocks_fetched(plain[0].manifest, before, plain[1].manifest, after),
-        zstd_patch=zstd_patch(folder, plain[0].artifact, plain[1].artifact, level),
+        zstd_patch=zstd_patch(folder, level),
         zstd_level=level,
-        bsdiff_patch=bsdiff_patch(folder, plain[0].artifact, plain[1].artifact),
+        bsdiff_patch=patch.size,
+        bsdiff_cpu_seconds=patch.cpu_seconds,
+        bsdiff_missing=patch.missing,
         publishing_cpu_seconds=round(publishing, 2),
         devices=devices,
     )
@@ -227,25 +287,33 @@ def blocks_of(manifest: Manifest, content: bytes) -> Iterator[tuple[bytes, bytes
         start = end
 
 
-def zstd_patch(folder: Path, old: bytes, new: bytes, level: int) -> int:
-    """Return the size of the patch that zstd makes."""
-    (folder / "old.tar").write_bytes(old)
-    (folder / "new.tar").write_bytes(new)
+def zstd_patch(folder: Path, level: int) -> int:
+    """Return the size of the patch that zstd makes from ``old.tar`` to ``new.tar``."""
     command = ["zstd", f"-{level}", "-q", "-f", "-c", "--long=31", f"--patch-from={folder / 'old.tar'}"]
     return len(subprocess.run([*command, str(folder / "new.tar")], check=True, capture_output=True).stdout)
 
 
-def bsdiff_patch(folder: Path, old: bytes, new: bytes) -> int | None:
-    """Return the size of the patch that bsdiff makes, in a process of its own for its memory's sake."""
-    if max(len(old), len(new)) > BSDIFF_BYTES_MAX:
-        return None
-    into = folder / "bsdiff"
-    pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(into), BSDIFF]
-    subprocess.run([sys.executable, "-m", *pip], check=True)
-    program = f"import sys; sys.path.insert(0, {str(into)!r}); import bsdiff4; bsdiff4.file_diff(*sys.argv[1:])"
+def bsdiff_patch(folder: Path, bsdiff: Path) -> Patch:
+    """Make the patch that bsdiff makes of the same two, in a process of its own for its memory's sake."""
+    need = BSDIFF_MEMORY_FACTOR * max((folder / name).stat().st_size for name in ("old.tar", "new.tar"))
+    if need > BSDIFF_MEMORY_BYTES_MAX:
+        bound = f"its bound here is {BSDIFF_MEMORY_BYTES_MAX / _GB:.1f}"
+        return Patch(None, None, f"not made, takes {need / _GB:.1f} GB of memory; {bound}")
+    if need > free_bytes():
+        return Patch(None, None, f"not made, takes {need / _GB:.1f} GB of memory; {free_bytes() / _GB:.1f} are free")
+    program = f"import sys; sys.path.insert(0, {str(bsdiff)!r}); import bsdiff4; bsdiff4.file_diff(*sys.argv[1:])"
     names = [str(folder / name) for name in ("old.tar", "new.tar", "patch")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", program, *names], check=True)
-    return (folder / "patch").stat().st_size
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Patch((folder / "patch").stat().st_size, round(seconds, 1))
+
+
+def free_bytes() -> int:
+    """Return how much memory may be taken without anybody else losing theirs."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
 
 
 def update(folder: Path, old: BuiltRelease, candidates: dict[str, BuiltRelease]) -> dict[str, Device]:
@@ -304,7 +372,9 @@ def tell(pair: Pair) -> None:
         f"{kib} KiB {size / _MB:.2f} in {pair.requests[kib]} requests" for kib, size in pair.chunks.items()
     )
     print(f"  chunks of {chunks}; publishing takes {pair.publishing_cpu_seconds} s of a processor")
-    patch = "-" if pair.bsdiff_patch is None else f"{pair.bsdiff_patch / _MB:.2f}"
+    patch = pair.bsdiff_missing
+    if pair.bsdiff_patch is not None:
+        patch = f"{pair.bsdiff_patch / _MB:.2f}, made in {pair.bsdiff_cpu_seconds} s of a processor"
     print(f"  blocks of 4 KiB {pair.blocks / _MB:.2f}; zstd -{pair.zstd_level} --patch-from "
           f"{pair.zstd_patch / _MB:.2f}; bsdiff {patch}")  # fmt: skip
     for name, device in pair.devices.items():
