@@ -17,6 +17,7 @@ from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.metric_facts import FactMetrics
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
+from orchestrator.adapters.otlp import Traces, open_traces
 from orchestrator.adapters.registry import check_registry_url, serve_registry
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.sites import read_caches, read_limits
@@ -25,7 +26,9 @@ from orchestrator.adapters.trust import LiveTrust, ReleaseTrust
 from orchestrator.adapters.watching import Endpoint, Watched, serve_watching
 from orchestrator.core.context import Context
 from orchestrator.core.enrolment import OPEN, Enrolment
+from orchestrator.core.events import AnyEvent
 from orchestrator.core.releases import ReleaseError
+from orchestrator.core.state import State
 from orchestrator.service import Engine
 from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
@@ -99,6 +102,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
         _name_useless(store, live.trust)
     facts = FactMetrics()
     journal = Journal(settings.folder / JOURNAL_NAME, facts.note_commit)
+    traces = open_traces(facts.note_spans)
     tree = TopicTree(settings.topic_root)
     try:
         async with serve_registry(
@@ -115,6 +119,7 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 settings.enrolment,
                 partial(read_caches, settings.folder),
                 partial(read_limits, settings.folder),
+                traced=traces is not None,
             )
             sign = partial(seal, GRANT_TYPE, key=command_key)
             refusals = RefusalLog(clock.now)
@@ -125,7 +130,8 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 tree,
                 settle_seconds=settings.settle_seconds,
                 note_refusal=refusals.note,
-                note_fact=facts.note_fact,
+                note_fact=facts.note_fact if traces is None else partial(_note_both, facts, traces),
+                note_report=None if traces is None else traces.note_report,
             )
 
             kept = Snapshots(settings.folder / SNAPSHOT_NAME, journal)
@@ -182,7 +188,18 @@ async def run_orchestrator(settings: Settings, announce: Callable[[str], None]) 
                 for each in keeping:
                     each.cancel()
     finally:
-        journal.close()
+        _close(journal, traces)
+
+
+def _close(journal: Journal, traces: Traces | None) -> None:
+    journal.close()
+    if traces is not None:
+        traces.close()
+
+
+def _note_both(facts: FactMetrics, traces: Traces, state: State, event: AnyEvent, now: float) -> None:
+    facts.note_fact(state, event, now)
+    traces.note_fact(state, event, now)
 
 
 async def _serve(watched: Watched, endpoint: Endpoint | None, url: str, announce: Callable[[str], None]) -> None:

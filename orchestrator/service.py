@@ -59,7 +59,7 @@ from orchestrator.publishing import Outgoing, Publisher, published
 from orchestrator.tally import OTHER, Tally
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
 from orchestrator.telemetry.places import Place
-from schemas.messages import AuditRecord, Grant, Reply, Sync
+from schemas.messages import AuditRecord, Grant, Reply, Reported, Sync
 from schemas.topics import Kind, TopicTree
 
 _TOPIC_NAME: Final = re.compile(r"(?!\$)[^+#\x00-\x1f\x7f]{1,512}")
@@ -114,6 +114,7 @@ class Engine:
         summary_seconds: How often the groups and the waves are summarized; ``inf`` for never.
         note_refusal: Told of every message that says nothing, after it was counted.
         note_fact: Told of every new fact once it is written down and before the state holds it.
+        note_report: Told of every report of a device before anything follows from it.
 
     Attributes:
         tally: What has gone through since the start.
@@ -132,12 +133,14 @@ class Engine:
         summary_seconds: float = 10.0,
         note_refusal: Callable[[Refused], None] | None = None,
         note_fact: Callable[[State, e.AnyEvent, float], None] | None = None,
+        note_report: Callable[[State, str, Reported, float], None] | None = None,
     ) -> None:
         self.state = State()
         self.context = context
         self.tally = Tally()
         self._note_refusal = note_refusal
         self._note_fact = note_fact
+        self._note_report = note_report
         self._journal = journal
         self._publisher = Publisher(tree, sign, context.monitor, summary_seconds)
         self._tree = tree
@@ -260,6 +263,8 @@ class Engine:
                 if device not in self.state.devices:
                     self._refused(Refused(self._tree.build(Kind.INFO, device=device), "not_enrolled"), kind=Kind.INFO)
             case DeviceReported(device=device, reported=reported):
+                if self._note_report is not None:
+                    self._note_report(self.state, device, reported, now)
                 outgoing = self._commit(decide_reported(self.state, device, reported, now), now)
             case _:
                 outgoing = []

@@ -27,6 +27,8 @@ Url = Annotated[str, Field(max_length=2048)]
 BYTES_PER_SECOND_MIN: Final = 16 * 1024
 """A device that may take less would be taken for one that hangs."""
 BootId = Annotated[str, Field(min_length=1, max_length=64)]
+Traceparent = Annotated[Label | None, Field(exclude_if=lambda traceparent: traceparent is None)]
+"""W3C Trace Context, written only where there is one. Nobody checks more than its length: it costs no order."""
 
 Action = Literal["install", "rollback", "hold"]
 Strategy = Literal["blue_green", "rolling"]
@@ -176,6 +178,8 @@ class Desired(Message):
     not_before: Timestamp | None = None
     not_after: Timestamp | None = None
     fallback: Fallback | None = None
+    traceparent: Traceparent = None
+    """The wave's span, for whoever adds spans of his own; its trace is that of the rollout."""
 
 
 class ErrorReport(Message):
@@ -246,6 +250,8 @@ class Reported(Message):
     """For the order at hand, once it is fetched; written only then."""
     media: Annotated[MediaReport | None, Field(exclude_if=lambda media: media is None)] = None
     """Written only where there was a medium with an order."""
+    traceparent: Traceparent = None
+    """That of the order at hand."""
     ts: Timestamp | None = None
 
 

@@ -128,6 +128,7 @@ def report(device: Device) -> Reported:
         error=record.error,
         fetched=record.fetched,
         media=_media_report(record),
+        traceparent=record.desired.traceparent if record.desired else None,
     )
 
 

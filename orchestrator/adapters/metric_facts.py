@@ -77,6 +77,12 @@ class FactMetrics:
             buckets=_COMMIT_SECONDS,
             registry=self._registry,
         )
+        self._spans = Counter(
+            "tidegate_trace_spans",
+            "Spans of traces: sent, failed with a collector that did not take them, or dropped as too many waited.",
+            ["result"],
+            registry=self._registry,
+        )
         self._types: set[str] = set()
         self._waiting_since: dict[str, float] = {}
         self._expected: set[str] = set()
@@ -99,6 +105,10 @@ class FactMetrics:
     def note_commit(self, seconds: float) -> None:
         """Take how long a commit took."""
         self._commit_seconds.observe(seconds)
+
+    def note_spans(self, result: str, count: int) -> None:
+        """Take what became of so many spans; from any thread."""
+        self._spans.labels(result).inc(count)
 
     def note_fact(self, state: State, event: e.AnyEvent, now: float) -> None:
         """Take a fact that ``state`` does not hold yet."""

@@ -22,6 +22,7 @@ class Context:
         enrolment: Which devices may introduce themselves.
         caches: Returns each site's caches as they are known now, or raises ``SitesError``.
         limits: Returns what each device of a site may take of its line, or raises ``SitesError``.
+        traced: Spans of rollouts are sent somewhere, so orders shall name their trace.
     """
 
     monitor: Monitor
@@ -31,3 +32,4 @@ class Context:
     enrolment: Enrolment = OPEN
     caches: Callable[[], Caches] = dict
     limits: Callable[[], Limits] = dict
+    traced: bool = False

@@ -15,6 +15,7 @@ from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.status import counts, next_decision_at, reasons, staging_status, wave_state, wave_status
 from orchestrator.core.summaries import fitted, plan_summary
+from orchestrator.core.trace_ids import traceparent
 from orchestrator.telemetry.baseline import digest
 from schemas.codec import RETAINED, encode
 from schemas.messages import (
@@ -81,6 +82,7 @@ def _desired(rollout: Rollout, device: Device, member: Member) -> bytes:
         progress_deadline_seconds=rollout.policy.rolling_update.progress_deadline,
         commit_on=rollout.policy.commit_on,
         fallback=fallback,
+        traceparent=traceparent(rollout, member.wave) if rollout.traced else None,
     )
     return encode(document)
 

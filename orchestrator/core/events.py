@@ -101,6 +101,7 @@ class RolloutStarted(Event):
         sources: Base addresses that devices of a site fetch from, in order; those of all others use ``registry_url``.
         limits: What each device of a site may take of its line, for the sites that limit it.
         peer_ranks: Sites whose devices give each other what they have, with how many of those are asked before.
+        traced: Orders name the trace that this rollout is.
     """
 
     kind: Literal["rollout_started"] = "rollout_started"
@@ -115,6 +116,7 @@ class RolloutStarted(Event):
     sources: Mapping[str, tuple[str, ...]] = {}
     limits: Mapping[str, FetchLimits] = {}
     peer_ranks: Mapping[str, int] = {}
+    traced: Annotated[bool, Field(exclude_if=lambda traced: not traced)] = False
 
 
 class StagingStarted(Event):

@@ -57,6 +57,8 @@ class Rollout:
     """What each device of a site may take of its line, for the sites that limit it."""
     peer_ranks: dict[str, int] = field(default_factory=dict)
     """Sites whose devices give each other what they have, with how many of ``sources`` are asked before."""
+    traced: bool = False
+    """Orders name the trace that it is."""
     known_devices: int = 0
     """How many devices the inventory held when it was started; later ones have appeared since."""
     reason_given: str = ""

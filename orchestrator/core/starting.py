@@ -110,6 +110,7 @@ def decide_start(
         limits={each.site: each.limits for each in distribution.sites if each.limits is not None},
         sources=bases_by_site(distribution, context.registry_url, caches),
         peer_ranks=peer_ranks(distribution, context.registry_url, caches),
+        traced=context.traced,
     )
     ended = _superseded(state, yielding, name, received.actor)
     stages = policy.distribution.stages

@@ -136,6 +136,7 @@ def _started(state: State, event: e.RolloutStarted, at: float) -> Rollout:
         sources=dict(event.sources),
         limits=dict(event.limits),
         peer_ranks=dict(event.peer_ranks),
+        traced=event.traced,
         members=members,
         known_devices=len(state.devices),
         reason_given=event.reason,

@@ -151,6 +151,8 @@ class Bench:
     warm_up_seconds: float = 330.0
     summary_seconds: float = float("inf")
     note_fact: Callable[[State, AnyEvent, float], None] | None = None
+    note_report: Callable[[State, str, Reported, float], None] | None = None
+    traced: bool = False
     now: float = START
     caches: Callable[[], Caches] = dict
     limits: Callable[[], Limits] = dict
@@ -170,7 +172,13 @@ class Bench:
         """Start an orchestrator process on the journal; telemetry starts empty."""
         self.monitor = Monitor()
         context = Context(
-            self.monitor, self.releases, self.policies, "http://registry", caches=self.caches, limits=self.limits
+            self.monitor,
+            self.releases,
+            self.policies,
+            "http://registry",
+            caches=self.caches,
+            limits=self.limits,
+            traced=self.traced,
         )
         self.engine = Engine(
             self.journal,
@@ -180,6 +188,7 @@ class Bench:
             settle_seconds=settle_seconds,
             summary_seconds=self.summary_seconds,
             note_fact=self.note_fact,
+            note_report=self.note_report,
         )
         return self.take(self.engine.start(self.now, restored))
 

@@ -33,6 +33,7 @@ class LightDevice:
     version: str = "1.0.0"
     previous: str = "0.9.0"
     generation: int = 0
+    traceparent: str | None = None
     activations: list[tuple[int, str]] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
     requests: int = 0
@@ -91,7 +92,7 @@ class LightDevice:
                 desired, digest = work.get_nowait()
             if desired.generation < self.generation:
                 continue
-            self.generation = desired.generation
+            self.generation, self.traceparent = desired.generation, desired.traceparent
             if desired.action == "hold" or desired.version == self.version:
                 await self.report(client, "idle")
                 continue
@@ -147,6 +148,7 @@ class LightDevice:
                 "installed_version": self.version,
                 "previous_version": self.previous,
                 "boot_id": "b",
+                "traceparent": self.traceparent,
             }
         )
         await client.publish(self.topic(Kind.REPORTED), encode(reported), 1, retain=True)

@@ -112,6 +112,7 @@ def eventful() -> Watch:
     watch = make_watch(fleet=make_fleet(6), policy=policy)
     bench = watch.bench
     watch.facts.note_commit(0.002)
+    watch.facts.note_spans("sent", 3)
     bench.start()
     bench.install_wave()
     bench.soak()
