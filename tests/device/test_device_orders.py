@@ -395,3 +395,20 @@ def test_rollback_that_cannot_be_followed_leaves_the_trial_to_the_local_rule() -
     bench.probe_for(90)
 
     assert (bench.phase(), bench.error_code, bench.version) == (Phase.FAILED, "no_safe_rollback", "1.1.0")
+
+
+@pytest.mark.parametrize(
+    "said", ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "cc-what-comes-one-day", ""]
+)
+def test_trace_of_an_order_is_said_again_and_costs_no_order_whatever_is_in_it(said: str) -> None:
+    bench = Bench()
+
+    bench.start()
+    bench.order(1, traceparent=said)
+
+    assert bench.phase() is not Phase.FAILED
+    assert (bench.reported.observed_generation, bench.reported.traceparent) == (1, said)
+
+
+def test_report_names_no_trace_where_the_order_names_none() -> None:
+    assert "traceparent" not in Bench().committed().reported.model_dump_json()
