@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, assert_never
 
 from orchestrator.core import events as e
 from orchestrator.core.members import Progress
-from orchestrator.core.rollout import Rollout
+from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.trace_ids import span_id, trace_id, wave_span_id
 from schemas.messages import CheckResult, Reported
@@ -105,8 +105,11 @@ class Tracer:
     def note_fact(self, state: State, event: e.AnyEvent, now: float) -> list[Span]:
         """Return the spans that a fact ends, which ``state`` does not hold yet."""
         match event:
-            case e.WaveStarted(wave=0):
+            case e.StagingStarted():
                 return [_started(state.rollouts[event.rollout], now)]
+            case e.WaveStarted(wave=0):
+                rollout = state.rollouts[event.rollout]
+                return [] if rollout.phase is Phase.STAGING else [_started(rollout, now)]
             case e.WaveStarted():
                 return [_wave(state.rollouts[event.rollout], now)]
             case e.RolloutEnded():
@@ -123,6 +126,7 @@ class Tracer:
                 | e.SoakExtended()
                 | e.CanaryPhaseStarted()
                 | e.GateJudged()
+                | e.RolloutActivated()
                 | e.RolloutApproved()
                 | e.RolloutPaused()
                 | e.RolloutResumed()
@@ -158,7 +162,8 @@ class Tracer:
         for name in sorted(self._followed.keys() & event.devices.keys()):
             before = self._followed.pop(name)
             rollout = state.rollouts[before.rollout]
-            spans += [_step(rollout, name, before, now), _member(state, rollout, name, now, _End("superseded"))]
+            end = _End("staged" if rollout.members[name].is_staged else "superseded")
+            spans += [_step(rollout, name, before, now), _member(state, rollout, name, now, end)]
         if event.action != "hold":
             for name in _first_members(state.rollouts[event.rollout], event.devices):
                 if len(self._followed) < FOLLOWED_MAX:
@@ -307,7 +312,8 @@ def _member(state: State, rollout: Rollout, name: str, now: float, end: _End) ->
         "member",
         trace_id(rollout),
         _member_id(rollout, name, member.generation),
-        wave_span_id(rollout, member.wave),
+        # The wave of an order ahead of it may never begin, and would have no span then.
+        span_id(rollout, "rollout") if member.is_ahead else wave_span_id(rollout, member.wave),
         member.ordered_at,
         max(member.ordered_at, now),
         {**about, **end.about},

@@ -12,7 +12,7 @@ from orchestrator.tracing import Span, Tracer
 from schemas.codec import decode
 from schemas.messages import Desired, Reported
 from schemas.topics import Kind
-from tests.core.core_bench import TREE, Bench, make_fleet
+from tests.core.core_bench import TREE, Bench, make_fleet, make_policy
 
 
 @dataclass
@@ -224,3 +224,29 @@ def test_two_fleets_whose_rollouts_have_one_name_have_two_traces() -> None:
 
     assert one.rollout.id == other.rollout.id
     assert trace_id(one.rollout) != trace_id(other.rollout)
+
+
+def test_what_is_fetched_ahead_of_a_wave_is_an_order_of_its_own_and_belongs_to_the_rollout() -> None:
+    traced = Traced()
+    policy = make_policy(distribution={"activate": "manual"})
+    bench = Bench(
+        fleet=make_fleet(4), policy=policy, note_fact=traced.note_fact, note_report=traced.note_report, traced=True
+    )
+    bench.start()
+    for name in bench.fleet:
+        bench.report(name, "downloading")
+        bench.report(name, "ready")
+    assert bench.command("activate", rollout=bench.rollout.id).status == "ok"
+    bench.tick()
+    (canary,) = bench.wave(0)
+    bench.install(canary)
+
+    assert [each.name for each in traced.of(canary)] == [
+        "pick_up", "download", "wait", "member", "pick_up", "trial", "member",
+    ]  # fmt: skip
+    ahead, member = [each for each in traced.of(canary) if each.name == "member"]
+    assert [each.attributes["tidegate.outcome"] for each in (ahead, member)] == ["staged", "committed"]
+    (started,) = traced.named("rollout_started")
+    assert ahead.parent_id == started.parent_id
+    assert member.parent_id == wave_span_id(bench.rollout, 0)
+    assert len(traced.named("rollout_activated")) == 1
