@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, assert_never
 
 from orchestrator.core import events as e
+from orchestrator.core.media import follows_media
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
@@ -141,7 +142,9 @@ class Tracer:
     def note_report(self, state: State, name: str, reported: Reported, now: float) -> list[Span]:
         """Return the span of the step that a device has left, if its report on the order at hand says so."""
         device = state.devices.get(name)
-        if device is None or device.rollout is None or reported.observed_generation != device.generation:
+        if device is None or device.rollout is None or follows_media(reported):
+            return []
+        if reported.observed_generation != device.generation:
             return []
         rollout = state.rollouts[device.rollout]
         before = self._at_hand(name, device.generation)

@@ -127,8 +127,8 @@ def report(device: Device) -> Reported:
         boot_id=record.boot_id or "unknown",
         error=record.error,
         fetched=record.fetched,
-        traceparent=record.desired.traceparent if record.desired else None,
         media=_media_report(record),
+        traceparent=record.desired.traceparent if record.desired else None,
     )
 
 

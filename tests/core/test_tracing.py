@@ -10,7 +10,7 @@ from orchestrator.core.state import State
 from orchestrator.core.trace_ids import trace_id, traceparent, wave_span_id
 from orchestrator.tracing import Span, Tracer
 from schemas.codec import decode
-from schemas.messages import Desired, Reported
+from schemas.messages import Desired, MediaReport, Reported
 from schemas.topics import Kind
 from tests.core.core_bench import TREE, Bench, make_fleet, make_policy
 
@@ -99,6 +99,10 @@ def test_repeated_late_and_foreign_reports_make_no_span() -> None:
     bench.report(name, "downloading")
     bench.report(name, "trial", generation=0)
     bench.report(bench.wave(1)[0], "downloading", generation=0)
+    medium = Reported(
+        observed_generation=bench.member(name).generation, seq=1, state="trial", boot_id="b", media=MediaReport(order=7)
+    )
+    bench.say(Kind.REPORTED, medium, device=name)
 
     assert traced.spans == before
 
