@@ -1,4 +1,4 @@
-"""The settings of one device's agent, as a file that lies beside its certificate and is copied to the device with it."""
+"""The settings of one device's agent, as a file that lies beside its certificate and goes with it."""
 
 import json
 import platform

@@ -36,7 +36,7 @@ _INVENTORIES: Final = (INVENTORY, "inventory.yaml", "inventory.json")
 _POLICIES: Final = (FIRST_POLICY, "careful.yaml")
 _SOME_DEVICES: Final = ("device-1", "device-2")
 _ROOT_FILE: Final = "root.json"
-_LOCAL_PORTS: Final = range(20_100, 32_000, 2)
+_LOCAL_PORTS: Final = range(8_100, 9_000, 2)
 
 
 class FleetFolderError(FleetError):

@@ -70,7 +70,7 @@ def create_key(path: Path) -> bytes:
 
 
 def find_release_key(folder: Path) -> Path:
-    """Return where a fleet's folder has the private release key, which may be there or not: apart, or with the other."""
+    """Return where a fleet's folder has the private release key, whether it is there or not."""
     together = folder / "keys" / "release.key"
     return together if together.exists() else folder / SIGNING / "release.key"
 
