@@ -6,6 +6,7 @@ keys lie elsewhere, or several must sign, a release travels as a file: built uns
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -170,7 +171,8 @@ def _start(folder: Path, release: str) -> str:
     """Return how it is rolled out: the first one of a folder by a policy that compares with nothing."""
     first = folder / "policies" / FIRST_POLICY
     is_first = first.exists() and len(ReleaseStore(folder / "releases").names()) == 1
-    return f"tidegate start {first if is_first else folder / 'policies' / 'careful.yaml'} --release {release}"
+    policy = first if is_first else folder / "policies" / "careful.yaml"
+    return f"tidegate start {quote(str(policy))} --release {release}"
 
 
 def _check(built: BuiltRelease, trust: ReleaseTrust, file: Path | None) -> None:
