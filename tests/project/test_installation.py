@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.index, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.index, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
@@ -77,18 +77,16 @@ def megabytes(environment: Path) -> float:
 def demo_until_rollback(tidegate: Path, folder: Path) -> str:
     """Let the demo run until the bad release is taken back, then stop it as a person does; return all it says."""
     command = [str(tidegate), "demo", "--yes", "--folder", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder.parent)
     said = ""
-    assert process.stdout is not None
-    try:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder.parent
+    ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             said += line
             if "rolled back" in line:
                 process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0, said
-    finally:
-        process.kill()
-        process.wait()
+    assert process.returncode == 0, said
     return said
 
 
@@ -113,5 +111,5 @@ def test_what_the_images_are_made_of_works_by_itself_and_is_as_large_as_we_say(t
     for folder, said in ((agent, SIZES[1]), (orchestrator, SIZES[2])):
         assert megabytes(folder) == pytest.approx(float(said), rel=0.15)
     said = demo_until_rollback(orchestrator / "bin" / "tidegate", tmp_path / "demo")
-    assert "error_rate_spike closed the gate" in said or "rolled back" in said
+    assert "rolled back" in said
     assert "nothing was left running" in said
