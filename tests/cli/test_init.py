@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 from device_client.settings import load_settings
 from orchestrator.__main__ import app
-from orchestrator.adapters import fleet_folder
 from orchestrator.adapters.inventories import read_inventory
 from orchestrator.adapters.keys import load_public
 from orchestrator.adapters.roots import RootFolder
+from orchestrator.examples import find_examples
 
 PARTS = ["signing/", "keys/", "policies/", "releases/", "application/", "inventory.csv", "access/"]
 
@@ -81,7 +81,7 @@ def test_policies_have_no_finding_of_lint_that_matters(tmp_path: Path, policy: s
 
 
 def test_the_first_policy_explains_itself() -> None:
-    text = (Path(fleet_folder.find_examples()) / "policies" / "first.yaml").read_text()
+    text = (find_examples() / "policies" / "first.yaml").read_text()
 
     assert len(re.findall(r"#", text)) >= 20
     assert "lint" in YAML(typ="safe").load(text)

@@ -120,4 +120,4 @@ def waited(url: BrokerUrl, rollout: str) -> object:
 
 def asked(url: BrokerUrl, verb: str, **body: object) -> dict[str, Any]:
     """Ask as the person does, without the time that it takes to start a program."""
-    return asyncio.run(request(url, verb, body, timeout_seconds=20)).data or {}
+    return dict(asyncio.run(request(url, verb, body, timeout_seconds=20)).data or {})
