@@ -223,11 +223,16 @@ def test_setup_changes_nothing_the_second_time_but_lets_new_devices_in(tmp_path:
     assert not [name for name in changed if name.endswith((".key", ".crt", ".toml", ".pub", ".yaml", ".conf"))]
 
 
-def test_setup_gives_each_container_what_it_needs_and_no_more(tmp_path: Path) -> None:
-    set_up(tmp_path)
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("volumes")
+    set_up(root)
+    return root
 
+
+def test_setup_gives_each_container_what_it_needs_and_no_more(volumes: Path) -> None:
     def names(folder: str) -> list[str]:
-        return sorted(str(each.relative_to(tmp_path / folder)) for each in (tmp_path / folder).rglob("*.*"))
+        return sorted(str(each.relative_to(volumes / folder)) for each in (volumes / folder).rglob("*.*"))
 
     certificate = ["broker.url", "ca.crt", "client.crt", "client.key"]
     assert names("orchestrator") == names("operator") == certificate
@@ -235,29 +240,26 @@ def test_setup_gives_each_container_what_it_needs_and_no_more(tmp_path: Path) ->
     assert names("signing") == ["release.key", "release.pub"]
     assert names("state/keys") == ["command.key", "command.pub", "release.pub"]
     assert not [name for name in names("broker") if "ca.key" in name]
-    secret = [path for path in tmp_path.rglob("*") if path.suffix in {".key", ".toml"} or path.name == "passwords"]
+    secret = [path for path in volumes.rglob("*") if path.suffix in {".key", ".toml"} or path.name == "passwords"]
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in secret)
     for user in ("orchestrator", "operator"):
-        assert (tmp_path / user / "broker.url").read_text() == "mqtts://mosquitto:8884"
+        assert (volumes / user / "broker.url").read_text() == "mqtts://mosquitto:8884"
 
 
-def test_agents_settings_fit_their_containers(tmp_path: Path) -> None:
-    set_up(tmp_path)
-
-    agent = tomllib.loads((tmp_path / "agents" / "edge-01" / "agent.toml").read_text())
+def test_agents_settings_fit_their_containers(volumes: Path) -> None:
+    agent = tomllib.loads((volumes / "agents" / "edge-01" / "agent.toml").read_text())
 
     Settings.model_validate(agent)
     assert agent["device"] == "edge-01"
     assert agent["broker"] == "mqtts://mosquitto:8883"
     assert agent["root"] in {target for _, target, *_ in mounts("edge-01")}
-    assert agent["release_keys"] == [load_public(tmp_path / "state" / "keys" / "release.pub").hex()]
+    assert agent["release_keys"] == [load_public(volumes / "state" / "keys" / "release.pub").hex()]
 
 
-def test_mosquitto_finds_what_its_configuration_names(tmp_path: Path) -> None:
-    set_up(tmp_path)
-    targets = {target: tmp_path / source for source, target, *_ in mounts("mosquitto")}
+def test_mosquitto_finds_what_its_configuration_names(volumes: Path) -> None:
+    targets = {target: volumes / source for source, target, *_ in mounts("mosquitto")}
 
-    text = (tmp_path / "broker" / "mosquitto.conf").read_text()
+    text = (volumes / "broker" / "mosquitto.conf").read_text()
 
     assert SERVICES["mosquitto"]["command"][-1] == "/mosquitto/config/mosquitto.conf"
     named = re.findall(r"^(?:\w*file|persistence_location) (.+)$", text, flags=re.MULTILINE)
