@@ -24,7 +24,8 @@ FROM runtime AS orchestrator
 COPY --from=build /opt/orchestrator /opt/orchestrator
 ENV PATH=/opt/orchestrator/bin:$PATH
 # Volumes take over the owner of the folder they are first mounted on.
-RUN install -d -m 0700 -o tidegate -g tidegate /var/lib/tidegate /access /agents/edge-1 /agents/edge-2 /agents/edge-3
+RUN install -d -m 0700 -o tidegate -g tidegate /var/lib/tidegate /client /fleet /state /signing /broker /orchestrator \
+    /operator $(seq -f /agents/edge-%02g 20)
 USER tidegate
 # Its loop turns and its journal can be written. /readyz would also ask for the broker, which no restart here brings back.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \

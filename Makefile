@@ -18,10 +18,10 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 	$(BIN)/tidegate demo $(DEMO)
 
 test: $(VENV)/dev ## All tests that need nothing installed.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium and not index" $(TESTS)
 
-test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool), chromium.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium" $(TESTS)
+test-installed: $(VENV)/dev ## Tests that need a package index, and Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool), chromium.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium or index" $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
 	$(BIN)/ruff format --check .

@@ -20,6 +20,7 @@ from orchestrator.cli import (
     conformance,
     doctor,
     importing,
+    init,
     keys,
     lint,
     media,
@@ -38,8 +39,10 @@ from orchestrator.cli.options import (
     SET_UP,
     CaFileOption,
     CertificateOption,
+    ClientOption,
     PrivateKeyOption,
     broker_url,
+    use_client,
 )
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.demo.story import Options, tell
@@ -64,7 +67,7 @@ app.add_typer(release.app, name="release", rich_help_panel=SET_UP)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET_UP)
 app.add_typer(media.app, name="media", rich_help_panel=SET_UP)
 app.add_typer(audit.app, name="audit", rich_help_panel=ACCOUNT)
-app.command("init", rich_help_panel=SET_UP)(release.init)
+app.command("init", rich_help_panel=SET_UP)(init.init)
 app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config)
 app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
 app.command("stage", rich_help_panel=SET_UP)(stage.stage)
@@ -79,12 +82,18 @@ app.command("report", rich_help_panel=ACCOUNT)(report.report)
 
 @app.callback()
 def tidegate(
-    ca_file: CaFileOption = None, certificate_file: CertificateOption = None, private_key_file: PrivateKeyOption = None
+    client: ClientOption = None,
+    ca_file: CaFileOption = None,
+    certificate_file: CertificateOption = None,
+    private_key_file: PrivateKeyOption = None,
 ) -> None:
     """Take what holds for every command."""
     for variable, path in zip(FILE_VARIABLES, (ca_file, certificate_file, private_key_file), strict=True):
         if path is not None:
             os.environ[variable] = str(path)
+    if client is not None:
+        with reported():
+            use_client(client)
 
 
 @app.command("orchestrator", rich_help_panel=SET_UP)

@@ -19,6 +19,8 @@ from orchestrator.adapters.mosquitto_conf import Version, mosquitto_conf
 from schemas.access import Role, access_list
 from schemas.errors import FleetError
 
+ADDRESS: Final = "broker.url"
+"""Beside a user's certificate: where the broker is."""
 _USERS: Final = "users.json"
 _CLIENT: Final = "client"
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
@@ -39,8 +41,11 @@ class Users(BaseModel):
         is_tls: They have certificates, no passwords.
         device_port: Where devices connect.
         tools_port: Where everybody else does.
+        browser_port: With certificates, where browsers do, with people's passwords; None: nowhere.
+        browser_is_tls: Whether that one is encrypted.
         version: Of mosquitto.
         place: Where the broker finds ``broker/``.
+        data: Where it keeps what it must remember, if not in there.
         plugins: Where mosquitto 2.1 has its plugins.
     """
 
@@ -53,13 +58,27 @@ class Users(BaseModel):
     is_tls: bool = False
     device_port: int = 1883
     tools_port: int = 1884
+    browser_port: int | None = None
+    browser_is_tls: bool = True
     version: Version = "2.0"
     place: str
+    data: str | None = None
     plugins: str = "/usr/lib"
 
     def names(self) -> tuple[str, ...]:
         """Return everybody, services first."""
         return (*map(str, SERVICES), *self.operators, *self.evaluators, *self.devices)
+
+    def with_passwords(self) -> tuple[str, ...]:
+        """Return who logs in with a password."""
+        if not self.is_tls:
+            return self.names()
+        return (Role.VIEWER, *self.operators) if self.browser_port is not None else ()
+
+    def address(self, name: str) -> str:
+        """Return the broker's address for somebody with a certificate."""
+        host = f"[{self.hosts[0]}]" if ":" in self.hosts[0] else self.hosts[0]
+        return f"mqtts://{host}:{self.device_port if name in self.devices else self.tools_port}"
 
     def with_more(self, operators: Iterable[str], evaluators: Iterable[str], devices: Iterable[str]) -> "Users":
         """Return these and others."""
@@ -92,7 +111,8 @@ def create(folder: Path, users: Users, now: datetime) -> None:
             "--add-evaluator, take them out with --revoke, or name another folder"
         )
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The broker's user has to get through to its files; all others in here are for their owner alone.
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         (folder / "broker" / "data").mkdir(mode=0o700, parents=True)
         if users.is_tls:
             for name in (TOOLS, DEVICES):
@@ -104,6 +124,9 @@ def create(folder: Path, users: Users, now: datetime) -> None:
             is_tls=users.is_tls,
             device_port=users.device_port,
             tools_port=users.tools_port,
+            browser_port=users.browser_port,
+            browser_is_tls=users.browser_is_tls,
+            data=users.data,
             plugins=users.plugins,
         )
         write_private(folder / "broker" / "mosquitto.conf", conf)
@@ -116,7 +139,7 @@ def _check_places(users: Users) -> None:
     for host in users.hosts:
         if not _HOST.fullmatch(host):
             raise BrokerFolderError(f"{host[:80]!r} is no name of a host: letters, digits, dots and -, or an address")
-    for path in (users.place, users.plugins):
+    for path in (users.place, users.plugins, users.data or ""):
         if not path.isprintable() or path != path.strip():
             raise BrokerFolderError(f"{path[:80]!r} cannot stand in mosquitto's configuration; choose another path")
 
@@ -172,6 +195,8 @@ def renew_server(folder: Path, users: Users, now: datetime) -> None:
     for ending in ("crt", "key"):
         (folder / "broker" / f"server.{ending}").unlink()
     _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+    for name in users.names():
+        write_private(folder / "clients" / name / ADDRESS, users.address(name))
     _write(folder, users, now)
 
 
@@ -207,8 +232,10 @@ def _write(folder: Path, users: Users, now: datetime) -> None:
         for name in users.names():
             if not (folder / "clients" / name / f"{_CLIENT}.crt").exists():
                 _vouch(folder, users, name, now)
-    else:
-        write_private(broker / "passwords", hash_passwords(keep_passwords(folder / "credentials.json", users.names())))
+    with_passwords = users.with_passwords()
+    if with_passwords:
+        passwords = keep_passwords(folder / "credentials.json", with_passwords)
+        write_private(broker / "passwords", hash_passwords(passwords))
     write_private(folder / _USERS, users.model_dump_json(indent=1))
 
 
@@ -216,6 +243,7 @@ def _vouch(folder: Path, users: Users, name: str, now: datetime) -> None:
     client = folder / "clients" / name
     client.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(client / "ca.crt", (folder / "broker" / f"{TOOLS}.crt").read_text())
+    write_private(client / ADDRESS, users.address(name))
     (client / f"{_CLIENT}.key").unlink(missing_ok=True)  # of an attempt that was interrupted
     _authority(folder, _issuer(users, name), now).vouch_for(name, client / _CLIENT)
 

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from schemas.errors import FleetError
 
 NAMES: Final = ("release", "command")
+SIGNING: Final = "signing"
+"""Folder of the release key in a fleet's folder, apart from what the orchestrator needs."""
 _RAW_BYTES: Final = 32
 _FILE_BYTES_MAX: Final = 16 * 1024
 _OTHERS: Final = 0o077
@@ -65,6 +67,12 @@ def create_key(path: Path) -> bytes:
         return _create(path)
     except OSError as error:
         raise KeyFileError(f"{error.filename or path}: {error.strerror}; choose a folder that is writable") from error
+
+
+def find_release_key(folder: Path) -> Path:
+    """Return where a fleet's folder has the private release key, whether it is there or not."""
+    together = folder / "keys" / "release.key"
+    return together if together.exists() else folder / SIGNING / "release.key"
 
 
 def load_private(path: Path) -> Ed25519PrivateKey:

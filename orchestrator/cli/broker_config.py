@@ -13,6 +13,7 @@ from orchestrator.adapters.broker_folder import BrokerFolderError, Users
 from orchestrator.adapters.inventories import read_inventory
 from orchestrator.adapters.mosquitto_conf import Version
 from orchestrator.cli.exits import reported
+from orchestrator.cli.options import CLIENT_VARIABLE
 
 _Named = list[str] | None
 _SHOWN_MAX: Final = 3
@@ -39,6 +40,9 @@ def broker_config(
     plugins: Annotated[str, typer.Option(metavar="PATH", help="Where mosquitto 2.1 has its plugins.")] = "/usr/lib",
     device_port: Annotated[int | None, typer.Option(help="For devices; 1883, or 8883 with --tls.")] = None,
     tools_port: Annotated[int | None, typer.Option(help="For all others; 1884, or 8884 with --tls.")] = None,
+    browser_port: Annotated[
+        int | None, typer.Option(help="With --tls, for browsers, with passwords; none if it is not given.")
+    ] = None,
     add_operator: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Let a person in, later.")] = None,
     add_device: Annotated[list[str] | None, typer.Option(metavar="ID", help="Let a device in, later.")] = None,
     add_evaluator: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Let one more in, later.")] = None,
@@ -62,6 +66,7 @@ def broker_config(
                 is_tls=tls,
                 device_port=device_port or (8883 if tls else 1883),
                 tools_port=tools_port or (8884 if tls else 1884),
+                browser_port=browser_port if tls else None,
                 version=mosquitto,
                 place=place or str((folder / "broker").resolve()),
                 plugins=plugins,
@@ -149,8 +154,8 @@ def _for_clients(folder: Path, users: Users, names: Sequence[str]) -> list[str]:
 
 
 def _settings(folder: Path, users: Users, name: str, port: int, *, is_device: bool) -> list[str]:
-    host = f"[{users.hosts[0]}]" if ":" in users.hosts[0] else users.hosts[0]
     if not users.is_tls:
+        host = f"[{users.hosts[0]}]" if ":" in users.hosts[0] else users.hosts[0]
         password = f"its password in {folder / 'credentials.json'}"
         if is_device:
             return [f'broker = "mqtt://{host}:{port}"', f'password_file = "password"   # {password}']
@@ -158,14 +163,9 @@ def _settings(folder: Path, users: Users, name: str, port: int, *, is_device: bo
     client = folder / "clients" / name
     if is_device:
         return [
-            f'broker = "mqtts://{host}:{port}"',
+            f'broker = "{users.address(name)}"',
             f'ca_file = "ca.crt"               # from {client}, as the next two',
             'certificate_file = "client.crt"',
             'private_key_file = "client.key"',
         ]
-    return [
-        f"export TIDEGATE_BROKER=mqtts://{host}:{port}",
-        f"export TIDEGATE_CA_FILE={client / 'ca.crt'}",
-        f"export TIDEGATE_CERTIFICATE_FILE={client / 'client.crt'}",
-        f"export TIDEGATE_PRIVATE_KEY_FILE={client / 'client.key'}",
-    ]
+    return [f"export {CLIENT_VARIABLE}={client.absolute()}"]

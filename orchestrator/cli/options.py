@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from orchestrator.adapters.broker_folder import ADDRESS, BrokerFolderError
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.tls import TlsFiles
 from orchestrator.cli import bus
@@ -16,8 +17,10 @@ LOOK, DECIDE, ACCOUNT, SET_UP = "Look", "Decide", "Account", "Set up and run"
 """Panels of ``tidegate --help``."""
 DEFAULT_BROKER: Final = "mqtt://127.0.0.1:1883"
 BROKER_VARIABLE: Final = "TIDEGATE_BROKER"
+CLIENT_VARIABLE: Final = "TIDEGATE_CLIENT"
 FILE_VARIABLES: Final = ("TIDEGATE_CA_FILE", "TIDEGATE_CERTIFICATE_FILE", "TIDEGATE_PRIVATE_KEY_FILE")
 """Where certificates are named for all commands, and for the processes that they start."""
+_CLIENT_FILES: Final = ("ca.crt", "client.crt", "client.key")
 _COMPLETION_SECONDS: Final = 0.5
 
 
@@ -32,9 +35,28 @@ def broker_url(text: str) -> BrokerUrl:
     return BrokerUrl.parse(text, TlsFiles(*(Path(each) if each else None for each in given)))
 
 
+def use_client(folder: Path) -> None:
+    """Be the user whose folder this is, in this process and in those that it starts.
+
+    Raises:
+        BrokerFolderError: It is no such folder.
+    """
+    try:
+        address = (folder / ADDRESS).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokerFolderError(
+            f"{folder / ADDRESS}: cannot be read; name a user's folder like fleet/access/clients/NAME, which "
+            "tidegate init or tidegate broker-config with --tls makes"
+        ) from error
+    os.environ[BROKER_VARIABLE] = address
+    os.environ.update({name: str(folder / file) for name, file in zip(FILE_VARIABLES, _CLIENT_FILES, strict=True)})
+
+
 def complete_rollouts(incomplete: str) -> list[str]:
     """Name the rollouts that a broker keeps, for the shell; silent when there is none."""
     try:
+        if CLIENT_VARIABLE in os.environ:
+            use_client(Path(os.environ[CLIENT_VARIABLE]))
         url = broker_url(os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER))
         found = asyncio.run(bus.find_rollouts(url, quiet_seconds=_COMPLETION_SECONDS))
     except (FleetError, TimeoutError):
@@ -44,6 +66,12 @@ def complete_rollouts(incomplete: str) -> list[str]:
 
 BrokerOption = Annotated[
     str, typer.Option("--broker", envvar=BROKER_VARIABLE, help="mqtt://user:password@host:port, mqtts:// for TLS")
+]
+ClientOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--client", envvar=CLIENT_VARIABLE, help="Your folder from `init` or `broker-config`: broker and certificate."
+    ),
 ]
 CaFileOption = Annotated[
     Path | None, typer.Option("--ca-file", envvar=FILE_VARIABLES[0], help="Who vouches for the broker's certificate.")

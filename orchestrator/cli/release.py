@@ -1,26 +1,26 @@
-"""``tidegate init`` and ``tidegate release``: keys, and signed releases from a folder.
+"""``tidegate release``: signed releases from a folder.
 
 The simple way is ``build``: packed, signed with the orchestrator's release key and published at once. Where release
 keys lie elsewhere, or several must sign, a release travels as a file: built unsigned, signed, verified, published.
 """
 
 import json
-import shutil
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.adapters import gpg
 from orchestrator.adapters.bundles import read_bundle, resign, write_bundle
-from orchestrator.adapters.keys import KeyFileError, create_keys, load_private
+from orchestrator.adapters.fleet_folder import FIRST_POLICY
+from orchestrator.adapters.keys import KeyFileError, find_release_key, load_private
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.adapters.trust import ReleaseTrust, load_trust, trust_of
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import JsonOption
 from orchestrator.cli.terminal import printable
 from orchestrator.core.releases import ReleaseError
-from orchestrator.examples import find_examples
 from schemas.chunks import read_chunk_list
 from schemas.codec import MANIFEST
 from schemas.dsse import MANIFEST_TYPE, add_signature, read_envelope
@@ -35,21 +35,6 @@ BundleArgument = Annotated[Path, typer.Argument(help="Written by `release build 
 _FILES_SHOWN_MAX = 20
 
 
-def init(folder: Annotated[Path, typer.Argument(help="Made if it does not exist.")]) -> None:
-    """Make an orchestrator's folder: keys, an example policy, an empty release store."""
-    with reported():
-        create_keys(folder / "keys")
-        policies = folder / "policies"
-        policies.mkdir(parents=True, exist_ok=True)
-        for example in sorted((find_examples() / "policies").glob("*.yaml")):
-            shutil.copyfile(example, policies / example.name)
-        (folder / "releases").mkdir(exist_ok=True)
-    print(f"{folder} is ready: keys/, policies/, releases/")
-    print(
-        f"next: tidegate release build TREE --folder {folder} --release NAME --version VERSION --counter 1 -- COMMAND"
-    )
-
-
 @app.command("build")
 def build(
     tree: Annotated[Path, typer.Argument(help="Holds app/, models/ and config/.")],
@@ -58,6 +43,9 @@ def build(
     version: Annotated[str, typer.Option(help="What the application reports as its version.")],
     counter: Annotated[int, typer.Option(min=0, help="Grows with every release.")],
     folder: FolderOption = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key", help="The private release key, if it is not in the folder.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write it to this file and publish nothing.")
     ] = None,
@@ -79,9 +67,12 @@ def build(
     with reported():
         if output is None and (folder is None or unsigned):
             raise ReleaseError("it must go somewhere: give --folder to sign and publish it, or -o FILE --unsigned")
-        if folder is None and not unsigned:
-            raise ReleaseError("there is no key to sign with: give --folder, or --unsigned and sign the file later")
-        key = None if folder is None or unsigned else load_private(folder / "keys" / "release.key")
+        signer = key_file or (find_release_key(folder) if folder is not None else None)
+        if signer is None and not unsigned:
+            raise ReleaseError(
+                "there is no key to sign with: give --folder or --key, or --unsigned and sign the file later"
+            )
+        key = None if signer is None or unsigned else load_private(signer)
         built = build_release(
             tree,
             release=release,
@@ -105,8 +96,8 @@ def build(
         print(
             f"next: tidegate release {f'sign {output} --key KEY' if unsigned else f'publish {output} --folder FOLDER'}"
         )
-    else:
-        print(f"next: tidegate start {folder}/policies/careful.yaml --release {release}")
+    elif folder is not None:
+        print(f"next: {_start(folder, release)}")
 
 
 @app.command("sign")
@@ -152,7 +143,7 @@ def publish(
         built = read_bundle(file)
         _publish(built, folder, file)
     print(f"{printable(built.manifest.release)}: published for {built.manifest.artifact.arch}")
-    print(f"next: tidegate start {folder}/policies/careful.yaml --release {built.manifest.release}")
+    print(f"next: {_start(folder, built.manifest.release)}")
 
 
 @app.command("inspect")
@@ -174,6 +165,14 @@ def inspect(
 def _publish(built: BuiltRelease, folder: Path, file: Path | None = None) -> None:
     _check(built, load_trust(folder / "keys"), file)
     ReleaseStore(folder / "releases").publish(built)
+
+
+def _start(folder: Path, release: str) -> str:
+    """Return how it is rolled out: the first one of a folder by a policy that compares with nothing."""
+    first = folder / "policies" / FIRST_POLICY
+    is_first = first.exists() and len(ReleaseStore(folder / "releases").names()) == 1
+    policy = first if is_first else folder / "policies" / "careful.yaml"
+    return f"tidegate start {quote(str(policy))} --release {release}"
 
 
 def _check(built: BuiltRelease, trust: ReleaseTrust, file: Path | None) -> None:

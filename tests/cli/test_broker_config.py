@@ -67,6 +67,30 @@ def test_certificates_come_without_passwords(tmp_path: Path) -> None:
     assert not list((folder / "broker").glob("*ca.key"))
 
 
+def test_browsers_get_a_port_with_peoples_passwords_beside_the_certificates(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "broker.example", "--browser-port", "9443")
+
+    assert set(json.loads((folder / "credentials.json").read_text())) == {"viewer", "alice"}, "devices have none"
+    assert settings(folder)[-4:] == [
+        "listener 9443",
+        "protocol websockets",
+        f"certfile {folder}/broker/server.crt",
+        f"keyfile {folder}/broker/server.key",
+    ]
+    assert f"password_file {folder}/broker/passwords" in settings(folder)
+    assert settings(folder).count("require_certificate true") == 2
+
+
+def test_each_user_is_told_the_brokers_address_and_a_new_one_too(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "old.example")
+    assert (folder / "clients" / "pi-1" / "broker.url").read_text() == "mqtts://old.example:8883"
+
+    assert run(folder, "--renew-server", "--host", "fe80::7").exit_code == 0
+
+    assert (folder / "clients" / "pi-1" / "broker.url").read_text() == "mqtts://[fe80::7]:8883"
+    assert (folder / "clients" / "alice" / "broker.url").read_text() == "mqtts://[fe80::7]:8884"
+
+
 def test_what_is_written_for_2_1_uses_its_plugins_and_says_nothing_else_differently(tmp_path: Path) -> None:
     new, old = made(tmp_path / "new", "--mosquitto", "2.1", "--plugins", "/opt/lib"), made(tmp_path / "old")
 
@@ -134,7 +158,7 @@ def test_who_is_added_later_is_let_in_and_everybody_else_keeps_what_they_have(
     assert all(after[name] == before[name] for name in secrets)
     if form:
         assert {name for name in after if "/pi-2/" in name} == {
-            f"clients/pi-2/{name}" for name in ("ca.crt", "client.crt", "client.key")
+            f"clients/pi-2/{name}" for name in ("broker.url", "ca.crt", "client.crt", "client.key")
         }
     else:
         old, new = (json.loads(each["credentials.json"]) for each in (before, after))
@@ -240,7 +264,7 @@ def test_next_steps_name_files_that_are_there(tmp_path: Path) -> None:
     result = run(tmp_path / "a", "--operator", "alice", "--device", "pi-1", "--tls", "--host", "localhost")
 
     named = re.findall(rf"{tmp_path}\S*", result.output)
-    assert len(named) >= 8
+    assert len(named) >= 6
     assert [path for path in named if not Path(path.rstrip(",:")).exists()] == []
     assert 'broker = "mqtts://localhost:8883"' in result.output
-    assert "export TIDEGATE_BROKER=mqtts://localhost:8884" in result.output
+    assert f"export TIDEGATE_CLIENT={tmp_path}/a/clients/alice" in result.output

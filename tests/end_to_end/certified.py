@@ -60,7 +60,14 @@ def certified_mosquitto(folder: Path, *, operators: list[str], devices: list[str
     named = [f"--operator={name}" for name in operators] + [f"--device={name}" for name in devices]
     ports = ["--device-port", str(device_port), "--tools-port", str(tools_port)]
     configure(folder, "--tls", "--host", "localhost", *named, *ports)
-    conf = folder / "broker" / "mosquitto.conf"
+    with serving(folder, folder / "broker" / "mosquitto.conf", (device_port, tools_port)) as broker:
+        yield broker
+
+
+@contextmanager
+def serving(folder: Path, conf: Path, ports: tuple[int, int]) -> Iterator[CertifiedBroker]:
+    """Run a mosquitto on a configuration as it was written, for this machine alone and as us."""
+    device_port, tools_port = ports
     # As root it would change its user, for whom the folder would have to be; and it need not be reached from elsewhere.
     conf.write_text(
         f"user {pwd.getpwuid(os.geteuid()).pw_name}\nlog_type information\n"

@@ -1,6 +1,5 @@
 """docker-compose.yml and the Dockerfile name only what is there; no engine is needed to know that."""
 
-import json
 import re
 import shutil
 import stat
@@ -16,7 +15,6 @@ from ruamel.yaml import YAML
 
 from device_client.settings import Settings
 from orchestrator.__main__ import app
-from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.keys import load_public
 from orchestrator.adapters.watching import DEFAULT_PORT
 
@@ -107,8 +105,10 @@ def test_orchestrator_is_started_with_options_it_has() -> None:
     known = {option for parameter in command.commands[name].params for option in parameter.opts}
 
     assert {option.partition("=")[0] for option in options} <= known
-    assert "TIDEGATE_BROKER" in SERVICES["orchestrator"]["entrypoint"][2]
-    assert {parameter.envvar for parameter in command.commands[name].params} >= {"TIDEGATE_BROKER"}
+    for service in ("orchestrator", "operator"):
+        (variable,) = SERVICES[service]["environment"]
+        assert variable in {parameter.envvar for parameter in command.params}
+        assert [service, SERVICES[service]["environment"][variable], "ro"] in mounts(service)
 
 
 def test_orchestrator_is_watched_where_it_answers() -> None:
@@ -155,24 +155,13 @@ def test_metrics_are_an_offer() -> None:
 
 
 def test_agents_are_started_with_options_they_have() -> None:
-    command, *options = SERVICES["edge-1"]["command"]
+    command, *options = SERVICES["edge-01"]["command"]
 
     told = subprocess.run(
         [sys.executable, "-m", "device_client", command, "--help"], check=True, capture_output=True, text=True
     ).stdout
 
     assert all(option in told for option in options if option.startswith("--"))
-
-
-def test_mosquitto_reads_the_configuration_that_is_mounted() -> None:
-    path = SERVICES["mosquitto"]["command"][-1]
-    targets = {target: source for source, target, *_ in mounts("mosquitto")}
-
-    text = (ROOT / targets[path]).read_text()
-
-    for setting in ("password_file", "acl_file", "persistence_location"):
-        (used,) = re.findall(rf"^{setting} (.+)$", text, flags=re.MULTILINE)
-        assert any(used.startswith(target) for target in targets), setting
 
 
 def test_only_this_machine_is_served() -> None:
@@ -182,12 +171,21 @@ def test_only_this_machine_is_served() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_each_agent_sees_its_own_secrets_only() -> None:
+def test_each_of_twenty_agents_sees_its_own_secrets_only() -> None:
     agents = [service for service in SERVICES if service.startswith("edge-")]
+    assert len(agents) == 20
     for agent in agents:
-        assert {source for source, *_ in mounts(agent)} == {agent, f"{agent}-slots"}
+        assert mounts(agent) == [[agent, "/etc/tidegate", "ro"], [f"{agent}-slots", "/var/lib/tidegate-agent"]]
         assert [agent, f"/agents/{agent}"] in mounts("setup")
-        assert f"/agents/{agent}" in DOCKERFILE, "the volume gets its owner from there"
+    assert "$(seq -f /agents/edge-%02g 20)" in DOCKERFILE, "the volumes get their owner from there"
+
+
+def test_nobody_but_setup_sees_the_authority_and_the_orchestrator_has_no_release_key() -> None:
+    seen = {service: {source for source, *_ in mounts(service)} for service in SERVICES}
+
+    assert [service for service in SERVICES if "fleet" in seen[service]] == ["setup"]
+    assert [service for service in SERVICES if "signing" in seen[service]] == ["setup", "operator"]
+    assert not seen["mosquitto"] & {"state", "signing", "orchestrator", "operator"}
 
 
 def test_images_are_built_from_files_that_are_there_and_sent() -> None:
@@ -199,27 +197,76 @@ def test_images_are_built_from_files_that_are_there_and_sent() -> None:
         assert package in sent
 
 
-def test_setup_gives_each_container_what_it_needs_and_changes_nothing_the_second_time(tmp_path: Path) -> None:
-    for folder in ("var/lib/tidegate", "access", "agents/edge-1", "agents/edge-2"):
-        (tmp_path / folder).mkdir(parents=True, mode=0o700)
-    command = [sys.executable, str(ROOT / "broker-config" / "compose_setup.py"), "--root", str(tmp_path)]
-
-    subprocess.run(command, check=True, capture_output=True)
-    secrets = ["access/credentials.json", "access/orchestrator.url", "agents/edge-1/agent.toml"]
-    first = [(tmp_path / path).read_text() for path in secrets]
+def set_up(root: Path, agents: int = 2) -> None:
+    for _, target, *_ in mounts("setup"):
+        if not target.endswith(".py") and int(target.partition("edge-")[2] or 0) <= agents:
+            (root / target[1:]).mkdir(parents=True, mode=0o700, exist_ok=True)
+    command = [sys.executable, str(ROOT / "broker-config" / "compose_setup.py"), "--root", str(root)]
     subprocess.run(command, check=True, capture_output=True)
 
-    assert [(tmp_path / path).read_text() for path in secrets] == first
-    passwords = json.loads(first[0])
-    assert BrokerUrl.parse(first[1]) == BrokerUrl(
-        "mosquitto", 1884, username="orchestrator", password=passwords["orchestrator"]
-    )
-    agent = tomllib.loads(first[2])
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_setup_changes_nothing_the_second_time_but_lets_new_devices_in(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    first = contents(tmp_path)
+    set_up(tmp_path)
+    assert contents(tmp_path) == first
+
+    set_up(tmp_path, agents=3)
+
+    third = contents(tmp_path)
+    changed = {name for name in first if third[name] != first[name]}
+    assert {name for name in third if name.startswith("agents/edge-03/")}
+    assert not [name for name in changed if name.endswith((".key", ".crt", ".toml", ".pub", ".yaml", ".conf"))]
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("volumes")
+    set_up(root)
+    return root
+
+
+def test_setup_gives_each_container_what_it_needs_and_no_more(volumes: Path) -> None:
+    def names(folder: str) -> list[str]:
+        return sorted(str(each.relative_to(volumes / folder)) for each in (volumes / folder).rglob("*.*"))
+
+    certificate = ["broker.url", "ca.crt", "client.crt", "client.key"]
+    assert names("orchestrator") == names("operator") == certificate
+    assert names("agents/edge-01") == ["agent.toml", *certificate]
+    assert names("signing") == ["release.key", "release.pub"]
+    assert names("state/keys") == ["command.key", "command.pub", "release.pub"]
+    assert not [name for name in names("broker") if "ca.key" in name]
+    secret = [path for path in volumes.rglob("*") if path.suffix in {".key", ".toml"} or path.name == "passwords"]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in secret)
+    for user in ("orchestrator", "operator"):
+        assert (volumes / user / "broker.url").read_text() == "mqtts://mosquitto:8884"
+
+
+def test_agents_settings_fit_their_containers(volumes: Path) -> None:
+    agent = tomllib.loads((volumes / "agents" / "edge-01" / "agent.toml").read_text())
+
     Settings.model_validate(agent)
-    assert BrokerUrl.parse(agent["broker"]) == BrokerUrl("mosquitto", 1883, username="edge-1")
-    assert (tmp_path / "agents" / "edge-1" / "password").read_text() == passwords["edge-1"]
-    agent_mounts = {target for _, target, *_ in mounts("edge-1")}
-    assert {agent["root"], str(Path(agent["password_file"]).parent)} == agent_mounts
-    assert agent["release_keys"] == [load_public(tmp_path / "var/lib/tidegate/keys/release.pub").hex()]
-    assert all(stat.S_IMODE((tmp_path / path).stat().st_mode) == 0o600 for path in secrets)
-    assert sorted(path.name for path in (tmp_path / "agents" / "edge-1").iterdir()) == ["agent.toml", "password"]
+    assert agent["device"] == "edge-01"
+    assert agent["broker"] == "mqtts://mosquitto:8883"
+    assert agent["root"] in {target for _, target, *_ in mounts("edge-01")}
+    assert agent["release_keys"] == [load_public(volumes / "state" / "keys" / "release.pub").hex()]
+
+
+def test_mosquitto_finds_what_its_configuration_names(volumes: Path) -> None:
+    targets = {target: volumes / source for source, target, *_ in mounts("mosquitto")}
+
+    text = (volumes / "broker" / "mosquitto.conf").read_text()
+
+    assert SERVICES["mosquitto"]["command"][-1] == "/mosquitto/config/mosquitto.conf"
+    named = re.findall(r"^(?:\w*file|persistence_location) (.+)$", text, flags=re.MULTILINE)
+    assert len(named) == 11
+    for path in named:
+        (mount,) = (target for target in targets if path.startswith(target))
+        assert mount == "/mosquitto/data" or (targets[mount] / path.removeprefix(f"{mount}/")).is_file(), path
+    assert re.findall(r"^listener (.+)$", text, flags=re.MULTILINE) == ["8883", "8884", "9001"]
+    published = {port.split(":")[-1] for port in SERVICES["mosquitto"]["ports"]}
+    assert published == {"8884", "9001"}
