@@ -136,6 +136,22 @@ ON_DEVICES: Final = (
         ("tests/device/test_device_orders.py",),
     ),
     Mutant(
+        "old-stick-again",
+        "a stick that has lain in a drawer for a year brings back what it was replaced for",
+        "device_client/core/media.py",
+        "if order.number < record.marks.media:",
+        "if order.number < 0:",
+        ("tests/device/test_device_media.py",),
+    ),
+    Mutant(
+        "stick-for-somebody-else",
+        "the stick for the test bench is plugged in at the plant, and the plant takes it",
+        "device_client/core/media.py",
+        "if not order.is_for(device.id, device.setup.group):",
+        "if not (order.devices or order.groups):",
+        ("tests/device/test_device_media.py",),
+    ),
+    Mutant(
         "failed-release-again",
         "a device that has just gone back from a bad version installs it again, and so on for ever",
         _SWITCHING,
