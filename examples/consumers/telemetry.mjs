@@ -1,6 +1,7 @@
 // Print what each sample of a fleet's health says, and what has changed since the one before.
 //
-// Usage: npm install mqtt; node telemetry.mjs mqtt://viewer:PASSWORD@127.0.0.1:1884
+// Usage: npm install mqtt @msgpack/msgpack; node telemetry.mjs mqtt://viewer:PASSWORD@127.0.0.1:1884
+import { decode } from "@msgpack/msgpack";
 import { connect } from "mqtt";
 
 const TOPIC = "fleet/v1/health/+/+"; // shard, device
@@ -13,12 +14,7 @@ client.on("error", (error) => console.error(error.message));
 client.on("message", (topic, payload) => {
   const device = topic.split("/").at(-1);
   const now = performance.now();
-  let sample;
-  try {
-    sample = JSON.parse(payload.toString());
-  } catch {
-    return; // msgpack, or no sample at all: the orchestrator counts those
-  }
+  const sample = read(payload);
   const before = seen.get(device);
   seen.set(device, { at: now, sample });
   if (before === undefined || before.sample.boot_id !== sample.boot_id) {
@@ -29,6 +25,15 @@ client.on("message", (topic, payload) => {
   const seconds = ((now - before.at) / 1000).toFixed(1);
   console.log(`${device}  ${sample.version}  ${health}  ${counted} in ${seconds} s`);
 });
+
+// In JSON or, as the agent sends it, in msgpack; the first byte tells.
+function read(payload) {
+  try {
+    return payload[0] === 0x7b ? JSON.parse(payload.toString()) : decode(payload);
+  } catch {
+    return {}; // no sample; the orchestrator counts those
+  }
+}
 
 function grown(before, after, name) {
   const [first, last] = [before[`${name}_total`], after[`${name}_total`]];

@@ -1,6 +1,7 @@
 """The examples for tools that people run: each reads what is there, and says what it may say."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import tomllib
@@ -10,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from schemas.access import RIGHTS, Role
+from schemas.codec import encode, encode_msgpack
 from schemas.commands import VERBS
 from schemas.messages import GroupSummary, HealthSample, Message, StatusDocument
 from schemas.topics import RULES, TopicTree
@@ -94,6 +96,14 @@ def test_functions_of_the_flow_and_the_consumer_are_javascript(tmp_path: Path) -
     for path in tmp_path.iterdir():
         done = subprocess.run(["node", "--check", path], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_consumer_reads_json_and_msgpack_and_takes_what_is_neither_for_nothing() -> None:
+    read = runpy.run_path(str(EXAMPLES / "consumers" / "telemetry.py"))["read"]
+    sample = HealthSample(seq=1, boot_id="b", requests_total=7)
+
+    assert read(encode(sample))["requests_total"] == read(encode_msgpack(sample))["requests_total"] == 7
+    assert read(b"") == read(b"{") == read(b"\x01") == {}
 
 
 @pytest.mark.parametrize("name", ["telemetry.py", "telemetry.mjs"])
