@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed check sbom asyncapi audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
+.PHONY: help demo test test-installed check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -20,7 +20,7 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 test: $(VENV)/dev ## All tests that need nothing installed.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium and not index" $(TESTS)
 
-test-installed: $(VENV)/dev ## Tests that need a package index, and Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool), chromium.
+test-installed: $(VENV)/dev ## Tests that need a package index, and Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, curl, sqlite3, prometheus (promtool), chromium.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium or index" $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
@@ -38,6 +38,10 @@ asyncapi: ## Have AsyncAPI's official parser look at docs/asyncapi.json; needs n
 	npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/npm @asyncapi/parser@3.6.6
 	cp tests/vectors/asyncapi.mjs $(VENV)/npm/check.mjs
 	node $(VENV)/npm/check.mjs docs/asyncapi.json
+
+asyncapi-html: ## Topics and messages as one page, dist/asyncapi.html, with AsyncAPI's own viewer; needs node and npm.
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/npm @asyncapi/react-component@3.2.1
+	node docs/asyncapi_html.mjs $(VENV)/npm/node_modules/@asyncapi/react-component docs/asyncapi.json dist/asyncapi.html
 
 audit: $(VENV)/dev ## Known vulnerabilities of what is in the lock; asks the vulnerability service, and fails when it gives no answer.
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock

@@ -19,6 +19,7 @@ from orchestrator.cli import (
     cache,
     conformance,
     doctor,
+    home_assistant,
     importing,
     init,
     keys,
@@ -74,6 +75,7 @@ app.command("stage", rich_help_panel=SET_UP)(stage.stage)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
 app.command("cache", rich_help_panel=SET_UP)(cache.cache)
 app.command("notify", rich_help_panel=SET_UP)(notify.notify)
+app.command("home-assistant", rich_help_panel=SET_UP)(home_assistant.home_assistant)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)
 app.command("lint", rich_help_panel=LOOK)(lint.lint)
 app.command("replay", rich_help_panel=ACCOUNT)(replay.replay_journal)

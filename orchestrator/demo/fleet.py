@@ -43,7 +43,7 @@ class DemoDevice:
 
 def make_devices(folder: Path, count: int = DEVICE_COUNT) -> list[DemoDevice]:
     """Name the devices and find each two free ports."""
-    ports = _free_ports(2 * count)
+    ports = free_ports(2 * count)
     devices = []
     for number in range(count):
         name = f"{TYPES[number % len(TYPES)].split('-')[0]}-{number + 1:02d}"
@@ -108,10 +108,10 @@ def clone_image(image: DemoDevice, devices: Sequence[DemoDevice]) -> None:
 
 def free_port() -> int:
     """Return one more free port, below those of the devices' own range."""
-    return _free_ports(1, range(_PORTS.start - 2_000, _PORTS.start))[0]
+    return free_ports(1, range(_PORTS.start - 2_000, _PORTS.start))[0]
 
 
-def _free_ports(count: int, within: range = _PORTS) -> list[int]:
+def free_ports(count: int, within: range = _PORTS) -> list[int]:
     """Return free ports below those that the system hands out for outgoing connections, which come and go."""
     ports: list[int] = []
     first = within.start + os.getpid() * 2 * DEVICE_COUNT % len(within)
