@@ -18,9 +18,15 @@ from tests.docs.tutorial_scenes import by_hand, first_rollout, own_broker, own_d
 from tests.notifications.receiver import receiving
 
 
-def with_fleet(reader: Reader) -> None:
-    make_tree(reader.folder / "tree", "1.0.0")
-    reader.own("init", str(reader.folder / "fleet"))
+def artifacts(reader: Reader) -> None:
+    make_tree(reader.folder / "tree", "1.2.0")
+    plant = Plant(reader, devices=["pi-0042", "pi-0043"])
+    first = plant.publish("1.0.0", 1)
+    plant.start()
+    plant.run_agents(first)
+    write_quick_policy(plant.folder / "policies" / "careful.yaml")
+    reader.replace["tidegate start "] = "tidegate start --rollout r-042 --time-scale 60 "
+    reader.before["tidegate start"] = lambda: until_normal(reader, "vision-2.4.1")
     reader.loosely = True
 
 
@@ -189,7 +195,7 @@ def tools(reader: Reader) -> None:
 
 SCENES: Final[Mapping[str, Callable[[Reader], object]]] = {
     "docs/LINT.md": lint,
-    "docs/artifacts.md": with_fleet,
+    "docs/artifacts.md": artifacts,
     "docs/dashboard.md": beside_a_broker,
     "docs/device.md": consent,
     "docs/metrics.md": metrics,
