@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.adapters.brokers import Broker, BrokerUrl, start_embedded
-from orchestrator.adapters.keys import load_private
+from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.cli.ops import request
 from orchestrator.demo.fleet import DemoDevice, clone_image, write_config
@@ -53,7 +53,8 @@ class Plant:
     def __init__(self, reader: Reader, *, devices: Sequence[str] = (), people: Sequence[str] = ("alice",)) -> None:
         self.reader, self.names = reader, list(devices)
         self.folder = reader.folder / "fleet"
-        reader.own("init", str(self.folder))
+        create_keys(self.folder / "keys")
+        (self.folder / "policies").mkdir()
         aside = reader.folder / ".broker"
         aside.mkdir()
         self.broker: Broker = reader.stack.enter_context(
