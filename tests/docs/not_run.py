@@ -1,11 +1,22 @@
-"""Command lines of the documentation that no test runs, each with the reason; their form is looked at all the same."""
+"""Command lines that are not typed with their page, each with the reason; their form is looked at all the same."""
 
 from typing import Final
+
+from tests.docs.pages import Step
 
 NOT_RUN: Final[dict[str, dict[str, str]]] = {
     "README.md": {
         "make demo": "sets up an environment in the checkout; tests/end_to_end/test_demo.py runs what it runs",
         "make test": "runs all tests, this one among them",
+    },
+    "docs/air-gap.md device": {
+        "tidegate": "a device without a network; tests/end_to_end/test_media_process.py runs them with one",
+    },
+    "docs/operating.md first": {
+        "": "tests/end_to_end/test_first_minutes.py types all of it, with mosquitto and certificates",
+    },
+    "docs/operating.md tls": {
+        "tidegate --client": "needs a broker with TLS; tests/end_to_end/test_first_minutes.py has one",
     },
     "docs/operating.md": {
         "sudo useradd": "makes a user of this machine",
@@ -16,10 +27,15 @@ NOT_RUN: Final[dict[str, dict[str, str]]] = {
         "node ": "needs node and a package of npm; test_tool_examples.py reads it, with node where that is installed",
     },
 }
-"""By page, and by how the command begins."""
+"""By page and session, and by how the command begins."""
 
 
-def reason(page: str, text: str) -> str | None:
+def reason(step: Step) -> str | None:
     """Return why a command line is not run; None if it is."""
-    listed = NOT_RUN.get(page, {})
-    return next((why for beginning, why in listed.items() if text.startswith(beginning)), None)
+    listed = NOT_RUN.get(place_of(step), {})
+    return next((why for beginning, why in listed.items() if step.text.startswith(beginning)), None)
+
+
+def place_of(step: Step) -> str:
+    """Return page and session, as they stand in the list."""
+    return f"{step.page} {step.session}".strip()

@@ -20,6 +20,7 @@ def operating(reader: Reader) -> None:
     folder, (broker, registry, metrics_port) = reader.folder, (str(next(reader.ports)) for _ in range(3))
     application = next(reader.ports)
     make_tree(folder / "tree", "1.0.0")
+    reader.own("init", str(folder / "fleet"))
 
     def look_up_passwords() -> None:
         found = json.loads((folder / "access" / "credentials.json").read_text())

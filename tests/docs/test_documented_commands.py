@@ -10,7 +10,7 @@ import pytest
 
 from schemas.topics import RULES, TOPIC_ROOT
 from tests.docs.form import check_call, check_form, topics_in
-from tests.docs.not_run import NOT_RUN, reason
+from tests.docs.not_run import NOT_RUN, place_of, reason
 from tests.docs.page_scenes import SCENES
 from tests.docs.pages import ROOT, TYPED, Step, all_pages, blocks_of, steps_of
 from tests.docs.reader import Reader
@@ -22,7 +22,7 @@ INSTALLED: Final = {
     "debian": re.compile(r"\b(?:gpg|curl|sqlite3) "),
 }
 """Marks, and the commands that need what they stand for."""
-SESSIONS: Final = sorted({(step.page, step.session) for step in STEPS if not reason(step.page, step.text)})
+SESSIONS: Final = sorted({(step.page, step.session) for step in STEPS if not reason(step)})
 
 
 def mark_of(step: Step) -> str | None:
@@ -34,7 +34,7 @@ def runs() -> Iterator[Any]:
     """Each session as far as it needs nothing installed, and once more with all of it where something is needed."""
     for page, session in SESSIONS:
         steps = [step for step in STEPS if (step.page, step.session) == (page, session)]
-        steps = [step for step in steps if reason(page, step.text) is None]
+        steps = [step for step in steps if reason(step) is None]
         marks = sorted({mark for step in steps if (mark := mark_of(step)) is not None})
         free = [step for step in steps if mark_of(step) is None]
         name = f"{page} {session}".strip()
@@ -84,10 +84,10 @@ def is_of_the_tree(topic: str) -> bool:
 
 
 def test_every_reason_is_for_a_command_that_stands_there() -> None:
-    for page, listed in NOT_RUN.items():
+    for place, listed in NOT_RUN.items():
         for beginning, why in listed.items():
             assert why
-            assert [step for step in STEPS if step.page == page and step.text.startswith(beginning)], (page, beginning)
+            assert [step for step in STEPS if place_of(step) == place and step.text.startswith(beginning)], beginning
 
 
 @pytest.mark.parametrize("page", PAGES)
