@@ -1,6 +1,20 @@
 """Settings for all tests: the same examples on every run, so that a red build is red again when it is looked at."""
 
+import os
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _own_broker() -> Iterator[None]:
+    """Forget with each test whom a command has made of this process: ``--client`` holds for what it starts too."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("TIDEGATE_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("TIDEGATE_")]:
+        del os.environ[name]
+    os.environ.update(kept)

@@ -15,6 +15,7 @@ import pytest
 from device_client import assembly
 from device_client import provision as provisioning
 from device_client.adapters.artifact import Artifacts
+from device_client.adapters.failure import RestartError
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import ACTIVE, RECORD, STATE, VERSION
 from device_client.adapters.slots import Slots
@@ -158,7 +159,7 @@ def tell(bench: Bench, story: Story, image: Image | None = None, *, fail_at: int
         with recorder.recording() as history:
             try:
                 _act(bench, story, world)
-            except OSError:
+            except (OSError, RestartError):
                 assert recorder.fail_at is not None, "only a failing disk kills"
                 _act(bench, story, world)
         assert world.wrong == []

@@ -181,7 +181,7 @@ def with_first_root() -> None:
         (FIRST + " --root-threshold 2", "2 of 1 keys can never sign"),
         (FIRST + " --expires tomorrow", "no such root can be: expires: "),
         (f"{BUILD} -- true", "it must go somewhere: give --folder to sign and publish it, or -o FILE --unsigned"),
-        (f"{BUILD} -o a.release -- true", "there is no key to sign with: give --folder, or --unsigned"),
+        (f"{BUILD} -o a.release -- true", "there is no key to sign with: give --folder or --key, or --unsigned"),
         (f"{BUILD} --unsigned --folder fleet -- true", "it must go somewhere"),
         ("release sign a.release", "who signs? give --key FILE, or --gpg KEYID, and not both"),
         ("release sign a.release --key root-a.key", "a.release: No such file or directory; name a file that"),

@@ -22,7 +22,7 @@ _RETAKEN = "INV-26"
     ("plant", "invariant", "faults"),
     [
         (planted.ignore_capacity, "INV-8", None),
-        (planted.accept_every_grant, "INV-14", None),
+        (planted.accept_every_grant, "INV-14", Faults(duplicate=0.1, delay_seconds=20.0, power_cut=0.005)),
         (planted.pass_without_evidence, "INV-11 gate", None),
         (planted.order_every_wave, "INV-10", None),
         (planted.switch_before_persisting, "INV-1 ", Faults(power_cut=0.02)),
