@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
-# Tests wait for processes of their own, so one more of them than there are processors.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Tests wait for processes of their own, so there are more of them than processors.
+WORKERS ?= $(shell expr $$(nproc) + 2)
 
-.PHONY: help demo test test-installed check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
+.PHONY: help demo test test-installed test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -20,8 +20,11 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 test: $(VENV)/dev ## All tests that need nothing installed.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium and not index" $(TESTS)
 
-test-installed: $(VENV)/dev ## Tests that need a package index, and Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, curl, sqlite3, prometheus (promtool), chromium.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium or index" $(TESTS)
+test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, curl, sqlite3, prometheus (promtool), chromium.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium" $(TESTS)
+
+test-install: $(VENV)/dev ## Install what is built into empty environments, and run the demo there; needs a package index.
+	$(BIN)/pytest -m index $(TESTS)
 
 check: $(VENV)/dev ## Style, types and layers.
 	$(BIN)/ruff format --check .

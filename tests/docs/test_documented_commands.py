@@ -31,19 +31,13 @@ def mark_of(step: Step) -> str | None:
 
 
 def runs() -> Iterator[Any]:
-    """Each session as far as it needs nothing installed, and once more with all of it where something is needed."""
+    """Each session, with the marks of what it needs installed."""
     for page, session in SESSIONS:
         steps = [step for step in STEPS if (step.page, step.session) == (page, session)]
         steps = [step for step in steps if reason(step) is None]
         marks = sorted({mark for step in steps if (mark := mark_of(step)) is not None})
-        free = [step for step in steps if mark_of(step) is None]
         name = f"{page} {session}".strip()
-        if not marks or (not session and any("tidegate" in step.text for step in free)):
-            yield pytest.param(free, id=name)
-        if marks:
-            yield pytest.param(
-                steps, id=f"{name} with {' and '.join(marks)}", marks=[getattr(pytest.mark, m) for m in marks]
-            )
+        yield pytest.param(steps, id=name, marks=[getattr(pytest.mark, mark) for mark in marks])
 
 
 @pytest.mark.parametrize("steps", list(runs()))
