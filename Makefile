@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so there are more of them than processors.
 WORKERS ?= $(shell expr $$(nproc) + 2)
 
-.PHONY: help demo test test-installed test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
+.PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -18,10 +18,13 @@ demo: $(VENV)/demo ## See it work: a bad release is stopped at the canary, a goo
 	$(BIN)/tidegate demo $(DEMO)
 
 test: $(VENV)/dev ## All tests that need nothing installed.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium and not index" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium and not index and not pages" $(TESTS)
 
-test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, curl, sqlite3, prometheus (promtool), chromium.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "mosquitto or debian or chromium" $(TESTS)
+test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool), chromium.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "(mosquitto or debian or chromium) and not pages" $(TESTS)
+
+test-pages: $(VENV)/dev ## Type every page of the documentation as a reader would; needs mosquitto, mosquitto-clients, gpg, curl, sqlite3.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m pages $(TESTS)
 
 test-install: $(VENV)/dev ## Install what is built into empty environments, and run the demo there; needs a package index.
 	$(BIN)/pytest -m index $(TESTS)

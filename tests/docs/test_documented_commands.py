@@ -37,7 +37,7 @@ def runs() -> Iterator[Any]:
         steps = [step for step in steps if reason(step) is None]
         marks = sorted({mark for step in steps if (mark := mark_of(step)) is not None})
         name = f"{page} {session}".strip()
-        yield pytest.param(steps, id=name, marks=[getattr(pytest.mark, mark) for mark in marks])
+        yield pytest.param(steps, id=name, marks=[getattr(pytest.mark, mark) for mark in ("pages", *marks)])
 
 
 @pytest.mark.parametrize("steps", list(runs()))
