@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
-# Tests wait for processes of their own, so there are more of them than processors.
-WORKERS ?= $(shell expr $$(nproc) + 2)
+# Tests wait for processes of their own, so one more of them than there are processors.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
 
