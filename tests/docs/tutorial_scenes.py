@@ -72,6 +72,11 @@ def own_broker(reader: Reader) -> None:
 
 
 def own_device(reader: Reader) -> None:
+    def be_quick_and_wait() -> None:
+        """Do as who reads on meanwhile: what is normal is known by then."""
+        write_quick_policy(reader.folder / "fleet" / "policies" / "careful.yaml")
+        until_normal(reader, "hello-1.0.0")
+
     reader.replace |= {"18883": str(next(reader.ports)), "orchestrator --broker": "orchestrator --no-metrics --broker",
                        "--time-scale 120 ": "--time-scale 60 "}  # fmt: skip
 
@@ -79,7 +84,7 @@ def own_device(reader: Reader) -> None:
         "tidegate devices": lambda: reader.until(
             lambda: reader.own("devices").count("● online") == 2, "both are there"
         ),
-        "tidegate start": lambda: write_quick_policy(reader.folder / "fleet" / "policies" / "careful.yaml"),
+        "tidegate start": be_quick_and_wait,
     }
     reader.exits |= {"tidegate watch first --exit-when-waiting": (3,), "mosquitto_sub": (27,)}
 
