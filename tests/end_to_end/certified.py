@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.adapters.brokers import Broker, BrokerUrl
+from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.tls import TlsFiles
 from tests.device.device_world import free_port, until
 
@@ -85,3 +86,13 @@ def serving(folder: Path, conf: Path, ports: tuple[int, int]) -> Iterator[Certif
     finally:
         process.terminate()
         process.wait(10)
+
+
+async def is_let_in(url: BrokerUrl) -> bool:
+    """Say whether the broker takes a connection of whoever this is."""
+    try:
+        connection = await Connection.open(url, "stranger", ("t", b""), lambda *_: None, lambda: None)
+    except DisconnectedError:
+        return False
+    connection.abort()
+    return True

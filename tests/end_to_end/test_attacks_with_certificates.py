@@ -19,7 +19,6 @@ from orchestrator.adapters import broker_folder
 from orchestrator.adapters.broker_folder import Users
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.certificates import DEVICES, TOOLS, Authority
-from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.tls import TlsFiles
 from orchestrator.cli.bus import request
 from schemas.access import RIGHTS, Role
@@ -28,7 +27,7 @@ from schemas.ids import shard_of
 from schemas.messages import Reported
 from schemas.topics import RULES, TOPIC_ROOT, Kind, TopicTree
 from tests.device.device_world import until
-from tests.end_to_end.certified import CertifiedBroker, certified_mosquitto, configure
+from tests.end_to_end.certified import CertifiedBroker, certified_mosquitto, configure, is_let_in
 from tests.end_to_end.stage import Stage, environment_of, furnish
 from tests.shell.waiting_client import NOT_AUTHORIZED, Client, connected
 
@@ -86,15 +85,6 @@ def own_topics(device: str) -> set[str]:
     kinds = [what for right in RIGHTS[Role.DEVICE] if "write" in right.may for what in right.what]
     filled = {kind: {**{name: values[0] for name, values in NAMES.items()}, "device": device} for kind in Kind}
     return {f"{TOPIC_ROOT}/{RULES[kind].pattern.format(**filled[kind])}" for kind in kinds if isinstance(kind, Kind)}
-
-
-async def is_let_in(url: BrokerUrl) -> bool:
-    try:
-        connection = await Connection.open(url, "stranger", ("t", b""), lambda *_: None, lambda: None)
-    except DisconnectedError:
-        return False
-    connection.abort()
-    return True
 
 
 # ---- With a certificate of its own ----------------------------------------------------------------------------------

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from orchestrator.adapters.brokers import BrokerUrl
-from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.tls import TlsFiles
 from schemas.topics import TOPIC_ROOT
 from tests.device.device_world import free_port, until
-from tests.end_to_end.certified import CertifiedBroker, serving
+from tests.end_to_end.certified import CertifiedBroker, is_let_in, serving
 from tests.shell.waiting_client import NOT_AUTHORIZED, Client
 
 pytestmark = pytest.mark.mosquitto
@@ -60,15 +58,6 @@ def connected(broker: CertifiedBroker, name: str, *, is_device: bool = False) ->
     folder = broker.folder.parents[1] / ("agents" if is_device else "") / name
     with Client(broker.address(files(folder), is_device=is_device), client_id=f"test-{name}") as client:
         yield client
-
-
-async def is_let_in(url: BrokerUrl) -> bool:
-    try:
-        connection = await Connection.open(url, "stranger", ("t", b""), lambda *_: None, lambda: None)
-    except DisconnectedError:
-        return False
-    connection.abort()
-    return True
 
 
 def test_a_device_speaks_and_hears_as_itself_and_as_nobody_else(broker: CertifiedBroker) -> None:

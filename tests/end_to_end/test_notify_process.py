@@ -17,7 +17,7 @@ import aiomqtt
 import pytest
 
 from orchestrator.adapters import clock
-from orchestrator.core.events import DeviceQuarantined, RolloutApproved
+from orchestrator.core.events import DeviceQuarantined, FleetFrozen, RolloutApproved
 from orchestrator.notifications.signature import is_genuine
 from schemas.codec import encode
 from schemas.messages import Hold
@@ -127,6 +127,10 @@ destinations:
     notify.end()
 
     by_load = {"on-caution", "on-fleet-frozen"}
+    froze = [fact for fact in stage.facts() if isinstance(fact, FleetFrozen)]
+    assert froze or "on-fleet-frozen" not in ops.triggers, (
+        "a busy machine may freeze the fleet; nobody says so otherwise"
+    )
     assert [each for each in ops.triggers if each not in by_load] == [
         "on-started", "on-awaiting-approval", "on-wave-completed", "on-wave-completed", "on-wave-completed",
         "on-completed",
