@@ -3,19 +3,23 @@
 import asyncio
 import getpass
 import json
+import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiomqtt
 
 from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.reconnecting import retry_seconds
 from orchestrator.cli.exits import NoAnswerError
 from schemas.codec import decode
 from schemas.errors import DecodeError
 from schemas.messages import Reply, StatusDocument
 from schemas.topics import TOPIC_ROOT, Kind, TopicTree
+
+log = logging.getLogger(__name__)
 
 TREE: Final = TopicTree(TOPIC_ROOT)
 _KEEPALIVE_SECONDS: Final = 15
@@ -56,6 +60,45 @@ async def session(url: BrokerUrl, topics: Iterable[str]) -> AsyncIterator[aiomqt
             yield client
     except aiomqtt.MqttError as error:
         raise BrokerUnavailableError(f"{url}: {_remedy(error)}") from error
+
+
+async def stay_connected(
+    url: BrokerUrl,
+    topics: Sequence[str],
+    serve: Callable[[aiomqtt.Client, Callable[[], None]], Awaitable[None]],
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve in one session after another until cancelled: a broker that is lost is come back to.
+
+    Args:
+        url: The broker.
+        topics: Subscribed to in each session.
+        serve: Goes on for as long as a session does, and calls what it is given once it is ready for messages.
+        on_ready: Called the first time.
+
+    Raises:
+        BrokerUnavailableError: It was not ready a first time.
+    """
+    attempt, was_ready = 0, False
+
+    def ready() -> None:
+        nonlocal attempt, was_ready
+        attempt = 0
+        if not was_ready:
+            on_ready()
+        was_ready = True
+
+    while True:
+        try:
+            async with session(url, topics) as client:
+                await serve(client, ready)
+        except BrokerUnavailableError as error:
+            if not was_ready:
+                raise
+            delay = retry_seconds(attempt)
+            log.warning("broker lost, next attempt in %.1f s: %s", delay, error)
+            attempt += 1
+            await asyncio.sleep(delay)
 
 
 async def request(broker: BrokerUrl, verb: str, body: dict[str, Any], *, timeout_seconds: float) -> Reply:

@@ -11,8 +11,7 @@ from typing import Annotated, Final
 import aiomqtt
 import typer
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
-from orchestrator.adapters.reconnecting import retry_seconds
+from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url
@@ -77,26 +76,8 @@ class Announcer:
         Raises:
             BrokerUnavailableError: There was none to begin with.
         """
-        attempt, was_connected = 0, False
         topics = [*(bus.TREE.filter(kind) for kind in (Kind.STATUS, Kind.GROUP_SUMMARY)), self._topic("+")]
-        while True:
-            try:
-                async with bus.session(self._url, topics) as client:
-                    attempt, self._rollouts, self._groups, self._said = 0, {}, set(), {}
-                    await self._settle(client)
-                    if not was_connected:
-                        on_ready()
-                    was_connected = True
-                    async for message in client.messages:
-                        if self._hear(message):
-                            await self._say(client)
-            except BrokerUnavailableError as error:
-                if not was_connected:
-                    raise
-                delay = retry_seconds(attempt)
-                log.warning("broker lost, next attempt in %.1f s: %s", delay, error)
-                attempt += 1
-                await asyncio.sleep(delay)
+        await bus.stay_connected(self._url, topics, self._serve, on_ready)
 
     async def remove(self) -> list[str]:
         """Take away every configuration of ours, and return their names.
@@ -110,10 +91,15 @@ class Announcer:
                 await client.publish(self._topic(name), b"", qos=1, retain=True)
         return sorted(self._said)
 
-    async def _settle(self, client: aiomqtt.Client) -> None:
+    async def _serve(self, client: aiomqtt.Client, ready: Callable[[], None]) -> None:
         """Hear what is retained before anything is said: what we said before a restart is taken back if it is over."""
+        self._rollouts, self._groups, self._said = {}, set(), {}
         await self._hear_retained(client)
         await self._say(client)
+        ready()
+        async for message in client.messages:
+            if self._hear(message):
+                await self._say(client)
 
     async def _hear_retained(self, client: aiomqtt.Client) -> None:
         messages = aiter(client.messages)

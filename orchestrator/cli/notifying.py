@@ -13,11 +13,10 @@ from typing import Any, Final
 
 import aiomqtt
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.courier import Courier, Desk
 from orchestrator.adapters.destinations import Destination
 from orchestrator.adapters.outbox import Delivery, Outbox
-from orchestrator.adapters.reconnecting import retry_seconds
 from orchestrator.cli import bus
 from orchestrator.notifications.confirming import Decision
 from orchestrator.notifications.notification import Notification, RolloutFacts, Trigger, identity, to_wire
@@ -90,25 +89,13 @@ class Notifier:
             raise group.exceptions[0] from group
 
     async def _listen(self, on_ready: Callable[[], None]) -> None:
-        attempt, was_connected = 0, False
-        topics = [bus.TREE.filter(kind) for kind in _HEARD]
-        while True:
-            try:
-                async with bus.session(self._url, topics) as client:
-                    if not await bus.may_read(client, bus.TREE.build(Kind.AUDIT)):
-                        log.warning("may not read the audit: on-device-quarantined is never sent to anybody")
-                    attempt = 0
-                    if not was_connected:
-                        on_ready()
-                    was_connected = True
-                    await self._serve(client)
-            except BrokerUnavailableError as error:
-                if not was_connected:
-                    raise
-                delay = retry_seconds(attempt)
-                log.warning("broker lost, next attempt in %.1f s: %s", delay, error)
-                attempt += 1
-                await asyncio.sleep(delay)
+        async def serve(client: aiomqtt.Client, ready: Callable[[], None]) -> None:
+            if not await bus.may_read(client, bus.TREE.build(Kind.AUDIT)):
+                log.warning("may not read the audit: on-device-quarantined is never sent to anybody")
+            ready()
+            await self._serve(client)
+
+        await bus.stay_connected(self._url, [bus.TREE.filter(kind) for kind in _HEARD], serve, on_ready)
 
     async def _serve(self, client: aiomqtt.Client) -> None:
         learning = asyncio.ensure_future(self._learn())
