@@ -21,6 +21,7 @@ from orchestrator.core.connectivity import decide_kept_out, decide_lost
 from orchestrator.core.context import Context
 from orchestrator.core.effects import (
     Effect,
+    PublishDesired,
     PublishMessage,
     SendGrant,
     react,
@@ -28,6 +29,7 @@ from orchestrator.core.effects import (
 from orchestrator.core.grants import Wait, decide_grant
 from orchestrator.core.inputs import (
     Announced,
+    Asked,
     BundleReceived,
     CommandReceived,
     CommandRefused,
@@ -46,6 +48,7 @@ from orchestrator.core.joining import decide_joined
 from orchestrator.core.observe import observe
 from orchestrator.core.operator import decide_command
 from orchestrator.core.progress import step, stop_soaks
+from orchestrator.core.reminding import unheard
 from orchestrator.core.replies import make_grant, make_wait, refused_command
 from orchestrator.core.reports import decide_announced, decide_proven, decide_reported, decide_withdrawn
 from orchestrator.core.restoring import decide_restored, number_above
@@ -55,7 +58,7 @@ from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch, watch_devices
 from orchestrator.evaluators import Evaluators
 from orchestrator.intake import Intake, Located
-from orchestrator.publishing import Outgoing, Publisher, published
+from orchestrator.publishing import REASSERTED_MAX, Outgoing, Publisher, published
 from orchestrator.tally import OTHER, Tally
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
 from orchestrator.telemetry.places import Place
@@ -357,9 +360,16 @@ class Engine:
         outgoing += self._commit(decide_kept_out(self.state, self.intake.troublemakers(now)), now)
         for rollout in self.state.watched:
             outgoing += self._commit(watch(self.state, rollout, self.context, now), now)
+            outgoing += self._ask(unheard(self.state, rollout, now), now)
         for rollout in self.state.active:
             outgoing += self._commit(decide_joined(self.state, rollout), now)
         return [*outgoing, *self._settle(now)]
+
+    def _ask(self, devices: Sequence[str], now: float) -> list[Outgoing]:
+        """Ask how far they are, by their order once more; of many only some, the others with the next ticks."""
+        asked = tuple(devices[:REASSERTED_MAX])
+        observe(self.state, Asked(asked), now)
+        return self._publisher.publish(self.state, [PublishDesired(name) for name in asked], now)
 
     def _watched_until(self, moment: float) -> float:
         return self._watched_at if self.state.unread else moment

@@ -58,6 +58,13 @@ class SamplesSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Devices are asked how far they are."""
+
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BundleReceived:
     """An evaluator handed samples on, or only showed that it is alive."""
 
@@ -130,6 +137,7 @@ Input = (
     | DeviceReady
     | SampleReceived
     | SamplesSeen
+    | Asked
     | BundleReceived
     | EvaluatorLost
     | ShardsUnread

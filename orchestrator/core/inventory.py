@@ -75,6 +75,8 @@ class Device(Row):
     """Where it gives others of its site what it has; empty if it does not."""
     heard_at: Field[float] = Field(-inf, "f8", volatile=True)
     """When anything came from it last."""
+    said_at: Field[float] = Field(-inf, "f8", volatile=True)
+    """When it said last how far it is with its order, or was asked to."""
     sampled_at: Field[float] = Field(-inf, "f8", volatile=True)
     interval_seconds: Field[float] = Field(nan, "f8", volatile=True)
     """The usual time between two of its samples; NaN while it has sent fewer than two."""

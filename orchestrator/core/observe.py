@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from orchestrator.core.clones import note_boot
 from orchestrator.core.inputs import (
     Announced,
+    Asked,
     DeviceReady,
     DeviceReported,
     HoldSeen,
@@ -44,7 +45,7 @@ def observe(state: State, seen: Input, now: float) -> None:
                 _note_presence(state, name, is_online=state.early_presence.pop(name), now=now)
         case DeviceReported(device=name, reported=reported) if name in state.devices:
             device = state.devices[name]
-            device.heard_at = now
+            device.heard_at = device.said_at = now
             device.version = reported.installed_version or device.version
             _note_progress(device, reported, now)
         case ShardsUnread(shards=shards):
@@ -54,7 +55,10 @@ def observe(state: State, seen: Input, now: float) -> None:
         case SamplesSeen(rows=rows):
             _note_samples(state.devices, rows, now)
         case DeviceReady(device=name) if name in state.devices:
-            state.devices[name].heard_at = now
+            device = state.devices[name]
+            device.heard_at = device.said_at = now
+        case Asked(devices=names):
+            state.devices.fill(state.devices.rows(names), Device.said_at, now)
         case _:
             pass
 

@@ -40,7 +40,7 @@ def overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
     since = np.where(was_granted, members.column(Member.granted), since)
     late = waiting & (was_granted | is_idle) & (now - since > limits.deploy_timeout_seconds)
     events: list[e.AnyEvent] = []
-    for name in members.named(late & _is_ours(state, rollout)):
+    for name in members.named(late & is_ours(state, rollout)):
         member = members[name]
         if member.progress is Progress.ORDERED and member.attempts < limits.max_retries:
             events.append(retry(rollout, name, DEPLOY_TIMEOUT, now))
@@ -73,7 +73,7 @@ def fallen_silent(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent
     if not silent.any():
         return []
     message = f"not heard for {limit:g} s"
-    names = members.named(silent & _is_ours(state, rollout))
+    names = members.named(silent & is_ours(state, rollout))
     return [event for name in names for event in _failed(rollout, name, SILENT, message)]
 
 
@@ -83,7 +83,7 @@ def is_asleep(rollout: Rollout, now: float) -> Mask:
     return asleep
 
 
-def _is_ours(state: State, rollout: Rollout) -> Mask:
+def is_ours(state: State, rollout: Rollout) -> Mask:
     """Say which members hold an order of this rollout; a later one may have them."""
     codes = state.devices.vocabularies["rollout"].known([rollout.id])
     ours: Mask = np.isin(rollout.members.seen(Device.rollout), codes)

@@ -7,10 +7,12 @@ from random import Random
 import pytest
 
 from device_client.core.codes import ErrorCode
+from embedded_broker.packets import Publish
 from schemas.messages import SlotName
 from simulator import Faults, World, failing, make_scenario
 from simulator.disk import DiskTrouble
 from simulator.materials import NEW_VERSION, OLD_VERSION
+from simulator.process import Process
 from simulator.scenario import ROLLOUT
 from tests.simulation.story import bodies, places, run, running, wave, when
 
@@ -199,3 +201,22 @@ def test_link_is_where_the_record_says_when_the_disk_refuses_it_twice() -> None:
         world.devices[name].plant.trouble = RefusesTheLink(world, name)
         world.at(1800.0, partial(world.devices[name].cut_power, 3.0))
     run(world)
+
+
+def test_rollout_ends_well_when_the_broker_drops_what_devices_say_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(make_scenario(devices=3))
+    take, dropped = Process.on_message, set[str]()
+
+    def on_message(process: Process, packet: Publish) -> None:
+        ends = packet.topic.endswith("/reported") and b'"state":"idle"' in packet.payload and world.seconds > 0
+        if ends and packet.topic not in dropped:
+            dropped.add(packet.topic)
+        else:
+            take(process, packet)
+
+    monkeypatch.setattr(Process, "on_message", on_message)
+    result = run(world)
+
+    assert len(dropped) == 3
+    assert result.outcomes == {ROLLOUT: "completed"}
+    assert len(places(world)["committed"]) == 3
