@@ -1,5 +1,6 @@
 """Settings for all tests: the same examples on every run, so that a red build is red again when it is looked at."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -8,6 +9,13 @@ from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+gc.disable()  # until everything is imported and collected, of which nothing is garbage
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what tests make, and not each time among all that was collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
