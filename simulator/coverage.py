@@ -116,6 +116,10 @@ RARE: Final[Mapping[str, Callable[[Moment], bool]]] = {
     "fleet silent during a rollback": lambda m: m.word == "fleet_frozen" and m.is_returning,
     "approval while the fleet is silent": lambda m: m.word == "rollout_approved" and m.is_frozen,
     "approval that comes too late": lambda m: m.what == "approve is answered: conflict" and "rollout_ended" in m.before,
+    "keys change while a device waits": lambda m: m.what.endswith(": both are obeyed") and m.some("waiting"),
+    "old key ends while a device is on trial": lambda m: m.what.endswith("obeyed no more") and m.some("trial"),
+    "revoked while a device waits": lambda m: m.word == "revokes" and m.some("waiting"),
+    "revoked while a device is on trial": lambda m: m.word == "revokes" and m.some("trial"),
     "device joins during a rollback": lambda m: m.word == "devices_joined" and m.is_returning,
     "resume after a rollback": lambda m: m.word == "rollout_resumed" and "rollback_ordered" in m.before,
     "newer rollout during a rollout": lambda m: m.word == "rollout_started" and "rollout_started" in m.before,
@@ -141,5 +145,5 @@ def _kind(moment: Moment) -> str:
         return f"fact {moment.word}"
     if moment.word == "brake" or " is answered" in moment.what:
         return f"command {moment.word}"
-    who = moment.who if moment.who in {"orchestrator", "broker", "world"} else "device"
+    who = moment.who if moment.who in {"orchestrator", "broker", "world", "authority"} else "device"
     return f"mishap {who} {_OF_ONE_CASE.split(moment.what, maxsplit=1)[0].strip()}"

@@ -22,13 +22,14 @@ from device_client.core.events import (
     HoldReceived,
     NonceDrawn,
     Probed,
+    RootChanged,
     Started,
     Tick,
 )
 from device_client.core.machine import Phase
 from device_client.core.record import Record
 from embedded_broker.packets import Publish
-from schemas.errors import DecodeError, SignatureError
+from schemas.errors import DecodeError, SignatureError, TrustError
 from simulator.application import Counters, health_sample
 from simulator.client import Client
 from simulator.clock import Action, Clock
@@ -112,6 +113,7 @@ class SimulatedDevice:
         self._mail = mail
         plant.answer = self.handle
         plant.later = self.later
+        plant.root = lambda: mail.root
         plant.give_up = partial(self.kill_agent, _RESTART_SECONDS)
         self.client = Client(clock, network, mail.login(), self, rng)
 
@@ -210,12 +212,14 @@ class SimulatedDevice:
         """Read a message as the agent does; what is not in order changes nothing."""
         try:
             event = self._mail.read(packet)
-        except (DecodeError, SignatureError):
+        except (DecodeError, SignatureError, TrustError):
             return
         if event is None:
             return
         if isinstance(event, HoldReceived | HoldCleared):
             self._is_braked = isinstance(event, HoldReceived)
+        if isinstance(event, RootChanged) and self.plant.trouble.strike() is None:
+            self.disk.root = event.root  # One that cannot be kept is in force until the agent ends.
         self.handle(event)
 
     def _advance(self, event: Event) -> None:
@@ -271,7 +275,8 @@ class SimulatedDevice:
         self.core = Device(self.spec.id, setup=self.spec.setup)
         disk, plant = self.disk, self.plant
         running = None if plant.application is None else plant.running_slot
-        self.handle(Started(disk.record, Facts(self.boot_id, disk.active, disk.verified(), running)))
+        self._mail.root = disk.root
+        self.handle(Started(disk.record, Facts(self.boot_id, disk.active, disk.verified(), running, root=disk.root)))
         if self.core is not None:
             self.client.start()
             self.later(self._rng.uniform(0, self._beat_seconds), self._beat)

@@ -158,6 +158,17 @@ def no_downgrade(step: DeviceStep, _truth: DeviceTruth, _ledger: Ledger, _now: f
     return f"from counter {old.release_counter} to {new.release_counter}"
 
 
+def nothing_revoked_goes_on(step: DeviceStep, _truth: DeviceTruth, _ledger: Ledger, _now: float) -> str | None:
+    """INV-23: what the device knows to be revoked is neither brought into service nor committed."""
+    root, serving, trial = step.before.root, step.now.serving, step.was.trial
+    if root is None or serving is None or not root.revokes(serving.release, serving.release_counter):
+        return None
+    if step.now.phase is Phase.TRIAL and step.was.phase is Phase.SWITCHING:
+        return f"{serving.release} goes on trial and is revoked by root {root.version}"
+    commits = trial is not None and step.now.trial is None and step.now.active == trial.slot
+    return f"{serving.release} is committed and revoked by root {root.version}" if commits else None
+
+
 def accepted_grant(step: DeviceStep) -> Grant | None:
     """Return the grant that this step has accepted."""
     if not isinstance(step.event, GrantReceived) or step.was.marks == step.now.marks:
@@ -178,6 +189,7 @@ DEVICE_INVARIANTS: Final[Mapping[str, DeviceInvariant]] = {
     "INV-15 generations": generations_never_fall,
     "INV-16 journal first": no_order_before_its_entry,
     "INV-23 no downgrade": no_downgrade,
+    "INV-23 nothing revoked": nothing_revoked_goes_on,
     "INV-24 only standby changes": only_standby_changes,
     "INV-24 disk is bounded": disk_is_bounded,
     "brake": brake_holds,

@@ -12,6 +12,7 @@ from typing import Final
 from device_client.core.codes import ErrorCode
 from device_client.core.record import Record, SlotContent
 from schemas.messages import SlotName
+from schemas.trust import Root
 
 SLOTS: Final[tuple[SlotName, SlotName]] = ("blue", "green")
 
@@ -50,6 +51,8 @@ class Disk:
     record: Record = field(default_factory=Record)
     staged: str | None = None
     """The release whose bytes lie in staging, complete."""
+    root: Root | None = None
+    """The newest trust root that was kept; None where the settings name the keys."""
 
     def begin_write(self, name: SlotName) -> None:
         """Take the marker away and begin to overwrite the files."""
@@ -70,7 +73,7 @@ class Disk:
     def copy(self) -> "Disk":
         """Return another disk with the same on it."""
         slots = {name: replace(slot) for name, slot in self.slots.items()}
-        return Disk(slots, self.active, self.record, self.staged)
+        return Disk(slots, self.active, self.record, self.staged, self.root)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from orchestrator.core.inventory import Inventory
 from orchestrator.core.replaying import Recorded, replay
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State, evolve
+from schemas.trust import Root
 from simulator.device import SimulatedDevice
 from simulator.ledger import Ledger
 from simulator.rollout_facts import RolloutFacts, out_of_service_max
@@ -83,6 +84,16 @@ def accounts_balance(name: str, ledger: Ledger, rollout: Rollout, devices: Mappi
         if facts.outcome and ledger.orders[device].rollout == name and not devices[device].is_gone:
             return f"{name} ended, {device} is under way"
     return None
+
+
+def roots_arrived(root: Root, devices: Iterable[SimulatedDevice]) -> list[str]:
+    """INV-25: whoever is connected follows the newest trust root."""
+    return [
+        f"{device.spec.id} follows root {device.core.root.version}, the newest is {root.version}"
+        for device in devices
+        if device.core is not None and device.core.root is not None and device.client.is_connected
+        if device.core.root.version != root.version
+    ]
 
 
 def everything_arrived(

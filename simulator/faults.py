@@ -48,6 +48,8 @@ class Faults:
         journal_failure: Of a write into the journal, that the disk refuses it.
         orchestrator_doubles_per_hour: How often a second orchestrator is started while the first one works.
         restores_per_hour: How often an earlier copy of the journal is put back.
+        key_changes_per_hour: How often the key that commands are signed with is changed, in three steps.
+        revokes_per_hour: How often somebody revokes the new release.
         stop_seconds: When all of this ends.
     """
 
@@ -78,6 +80,8 @@ class Faults:
     journal_failure: float = 0.0
     orchestrator_doubles_per_hour: float = 0.0
     restores_per_hour: float = 0.0
+    key_changes_per_hour: float = 0.0
+    revokes_per_hour: float = 0.0
     stop_seconds: float = 2700.0
 
 
@@ -99,6 +103,8 @@ RARER: Final = {
     "journal_failure": 0.05,
     "orchestrator_doubles_per_hour": 3.0,
     "restores_per_hour": 2.0,
+    "key_changes_per_hour": 6.0,
+    "revokes_per_hour": 1.0,
 }
 """The rarer faults, each with the worst that is drawn."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from simulator.clock import START_SECONDS
 from simulator.device import SimulatedDevice
 from simulator.lies import Liar
+from simulator.materials import NEW_RELEASE
 from simulator.scenario import ROLLOUT
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _STALL_SECONDS: Final = (5.0, 300.0)
 _CLONE_SECONDS: Final = (60.0, 1800.0)
 _REFLECTION_SECONDS: Final = (300.0, 1800.0)
 """After which a person lets a rollout go on whose journal was put back."""
+_CEREMONY_SECONDS: Final = (30.0, 900.0)
+"""Between two steps of a change of keys."""
 _EVEN: Final = 0.5
 
 
@@ -59,6 +62,8 @@ class Hardship:
         self._repeat(faults.orchestrator_doubles_per_hour, rngs("doubles"), lambda _: self._world.orchestrator.double())
         self._repeat(faults.restores_per_hour, rngs("restores"), self._restore)
         self._repeat(2 * faults.restores_per_hour, rngs("backups"), self._back_up)
+        self._repeat(faults.key_changes_per_hour, rngs("keys"), self._change_key)
+        self._repeat(faults.revokes_per_hour, rngs("revokes"), lambda _rng: self._revoke())
 
     def _upset(self, device: SimulatedDevice, rng: random.Random) -> None:
         kind = rng.choice(("1970", "ahead", "jumps", "slow"))
@@ -120,6 +125,31 @@ class Hardship:
         world.orchestrator.restore(self._copies.pop(rng.randrange(len(self._copies))))
         self._copies.clear()  # A copy of what is no more would not be put back.
         world.at(world.seconds + rng.uniform(*_REFLECTION_SECONDS), self._resume)
+
+    def _change_key(self, rng: random.Random) -> None:
+        """Change the command key as the manual says; a change that has begun is brought to its end, come what may."""
+        world, authority = self._world, self._world.authority
+        if authority.is_changing:
+            return
+        world.trace.add("authority", "changes the command key: both are obeyed")
+        authority.begin_change()
+
+        def take_over() -> None:
+            world.trace.add("authority", "changes the command key: the new one signs")
+            authority.take_over()
+            world.orchestrator.kill()
+            world.clock.after(rng.uniform(*_CEREMONY_SECONDS), end)
+
+        def end() -> None:
+            world.trace.add("authority", "changes the command key: the old one is obeyed no more")
+            authority.end_change()
+
+        world.clock.after(rng.uniform(*_CEREMONY_SECONDS), take_over)
+
+    def _revoke(self) -> None:
+        if NEW_RELEASE not in self._world.authority.root.revoked:
+            self._world.trace.add("authority", f"revokes {NEW_RELEASE}")
+            self._world.authority.revoke(NEW_RELEASE)
 
     def _resume(self) -> None:
         if self._world.phase():

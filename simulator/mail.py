@@ -18,14 +18,16 @@ from device_client.core.events import (
     GrantReceived,
     HoldCleared,
     HoldReceived,
+    RootChanged,
     SyncReceived,
 )
 from embedded_broker.packets import Publish, Subscription, Will
-from schemas.codec import RETAINED, decode, encode
+from schemas.codec import RETAINED, TRUST, decode, encode
 from schemas.dsse import GRANT_TYPE, unseal
-from schemas.messages import Desired, Grant, Info, Message, Sync
+from schemas.messages import Desired, Grant, Info, Message, Sync, TrustDocument
 from schemas.times import format_timestamp
 from schemas.topics import RULES, Kind, TopicTree
+from schemas.trust import Root, follow
 from simulator.client import Login
 from simulator.materials import DeviceSpec
 
@@ -53,20 +55,27 @@ class Mail:
     Args:
         spec: Whose they are.
         tree: Where they are.
-        command_key: Who may sign a grant.
+        command_key: Who may sign a grant, where no root says so.
+        root: The trust root that the device was given, if it was given one.
+
+    Attributes:
+        root: The one in force.
     """
 
-    def __init__(self, spec: DeviceSpec, tree: TopicTree, command_key: bytes) -> None:
+    def __init__(self, spec: DeviceSpec, tree: TopicTree, command_key: bytes, root: Root | None) -> None:
+        self.root = root
         self._spec = spec
         self._tree = tree
         self._command_key = command_key
         self._topics = {kind: tree.build(kind, device=spec.id) for kind in _OWN}
-        self._hold, self._sync = tree.build(Kind.HOLD), tree.build(Kind.SYNC)
+        self._hold, self._sync, self._trust = (tree.build(kind) for kind in (Kind.HOLD, Kind.SYNC, Kind.TRUST))
 
     def login(self) -> Login:
         """Return how the device connects, with its will and its exact subscriptions."""
         topics = self._topics
-        filters = (topics[Kind.DESIRED], topics[Kind.GRANT], topics[Kind.AVAILABILITY], self._hold, self._sync)
+        filters = [topics[Kind.DESIRED], topics[Kind.GRANT], topics[Kind.AVAILABILITY], self._hold, self._sync]
+        if self.root is not None:
+            filters.append(self._trust)
         will = Will(topics[Kind.AVAILABILITY], b"offline", 1, retain=True)
         return Login(self._spec.id, tuple(Subscription(each, 1) for each in filters), will, _SESSION_SECONDS)
 
@@ -75,7 +84,8 @@ class Mail:
 
         Raises:
             DecodeError: It is not what its topic promises.
-            SignatureError: A grant that the command key has not signed.
+            SignatureError: A grant that no command key has signed.
+            TrustError: A trust root that does not follow from ours.
         """
         payload, topics = packet.payload, self._topics
         if packet.topic == topics[Kind.DESIRED]:
@@ -83,11 +93,15 @@ class Mail:
                 return None  # an order that disappears changes nothing
             return DesiredReceived(decode(Desired, payload, RETAINED), hashlib.sha256(payload).hexdigest())
         if packet.topic == topics[Kind.GRANT]:
-            return GrantReceived(decode(Grant, unseal(GRANT_TYPE, payload, (self._command_key,))))
+            keys = (self._command_key,) if self.root is None else self.root.command.raw_keys
+            return GrantReceived(decode(Grant, unseal(GRANT_TYPE, payload, keys)))
         if packet.topic == topics[Kind.AVAILABILITY]:
             return AvailabilityEchoed(payload.decode())
         if packet.topic == self._hold:
             return HoldReceived() if payload else HoldCleared()
+        if packet.topic == self._trust and self.root is not None:
+            self.root, new = follow(self.root, decode(TrustDocument, payload, TRUST))
+            return RootChanged(self.root) if new else None
         return SyncReceived(decode(Sync, payload).spread_seconds) if packet.topic == self._sync else None
 
     def write(self, effect: Effect, boot_id: str, device_time: float) -> Letter | None:

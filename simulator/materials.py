@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from device_client.core.record import SlotContent
 from device_client.core.setup import BARE, Setup
 from embedded_broker.acl import parse_acl
@@ -77,8 +75,8 @@ def make_release(version: str) -> StoredRelease:
     )
 
 
-def make_content(version: str, health_check: HealthCheck) -> SlotContent:
-    """Return what an intact slot with ``version`` holds."""
+def make_content(version: str, health_check: HealthCheck, root_version: int = 0) -> SlotContent:
+    """Return what an intact slot with ``version`` holds, verified under a trust root."""
     return SlotContent(
         release=f"app-{version}",
         version=version,
@@ -87,6 +85,7 @@ def make_content(version: str, health_check: HealthCheck) -> SlotContent:
         command=("app",),
         health_check=health_check,
         tree_digest=_digest(f"tree {version}"),
+        root_version=root_version,
     )
 
 
@@ -98,11 +97,6 @@ def manifest_sha256(version: str) -> str:
 def release_counter(version: str) -> int:
     """Return the version's counter: its first number."""
     return int(version.split(".", 1)[0])
-
-
-def make_key(seed: int) -> Ed25519PrivateKey:
-    """Return the command key of a seed; it protects nothing but a simulation."""
-    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"command key {seed}".encode()).digest())
 
 
 @cache

@@ -9,9 +9,8 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from embedded_broker.packets import Publish, Subscription, Will
 from orchestrator.adapters.journal import FencedError, Journal, JournalError
@@ -24,6 +23,7 @@ from schemas.dsse import GRANT_TYPE, seal
 from schemas.ids import SHARDS
 from schemas.policy import Policy
 from schemas.topics import RULES, Kind, TopicTree
+from simulator.authority import Authority, Shelf
 from simulator.client import Client, Login
 from simulator.clock import Clock
 from simulator.network import Network
@@ -65,7 +65,7 @@ class SimulatedOrchestrator:
         clock: Clock,
         network: Network,
         tree: TopicTree,
-        key: Ed25519PrivateKey,
+        authority: Authority,
         *,
         materials: Materials,
         tick_seconds: float,
@@ -82,11 +82,11 @@ class SimulatedOrchestrator:
         self.journal_failure = 0.0
         self.restored = ""
         """Why the journal is not the one that others saw last; until a process has dealt with it."""
+        self.authority = authority
         self.clock = clock
         self.tick_seconds = tick_seconds
         self._network = network
         self._tree = tree
-        self._key = key
         self._materials = materials
         self._rng = rng
         self._witness = witness
@@ -112,14 +112,13 @@ class SimulatedOrchestrator:
         """Start a process, unless one runs; it does nothing before its first connection."""
         if self.process is not None:
             return
-        context = Context(
-            WatchedMonitor(self._witness), self._materials.releases, self._materials.policies, "http://registry.example"
-        )
+        releases = Shelf(self._materials.releases, self.authority)
+        context = Context(WatchedMonitor(self._witness), releases, self._materials.policies, "http://registry.example")
         journal = WatchedJournal(self.journal, self._newest_epoch, self._on_write, self._on_append)
         engine = Engine(
             journal,
             context,
-            lambda payload: seal(GRANT_TYPE, payload, self._key),
+            partial(seal, GRANT_TYPE, key=self.authority.command_key),
             self._tree,
             summary_seconds=math.inf,  # nobody reads them here
         )
@@ -179,6 +178,11 @@ class SimulatedOrchestrator:
             self.process.client.cut()
 
     # What its processes need.
+
+    def roots(self) -> Publish | None:
+        """Return the trust roots that devices follow, as they are published; None if they were given the only one."""
+        document = self.authority.document
+        return None if document is None else Publish(self._tree.build(Kind.TRUST), document, qos=1, retain=True)
 
     def make_client(self, process: Process) -> Client:
         """Return the connection of a process: all have the same name."""

@@ -23,6 +23,7 @@ from device_client.core.effects import (
     Route,
     RunHook,
     SmokeTest,
+    Source,
     StartApplication,
     StopApplication,
     SwitchSlot,
@@ -30,6 +31,7 @@ from device_client.core.effects import (
 )
 from device_client.core.events import ApplicationExited, Event, Progressed, Step, StepFailed, StepSucceeded
 from schemas.messages import SlotName
+from schemas.trust import Root
 from simulator.application import Application, Behavior, Counters
 from simulator.clock import Action, Clock
 from simulator.disk import Disk, DiskTrouble
@@ -55,6 +57,7 @@ class Plant:
         answer: How the core hears of it; set by the device.
         later: How time passes for an agent; set by the device.
         give_up: Ends the agent, because it cannot go on; set by the device.
+        root: Returns the trust root in force; set by the device.
         step_failure: The chance that a preparing step fails.
         trouble: What the disk does to writes.
         hook_waits: The chance that a hook says "later".
@@ -63,6 +66,7 @@ class Plant:
     answer: Callable[[Event], None]
     later: Callable[[float, Action], None]
     give_up: Action
+    root: Callable[[], Root | None]
 
     def __init__(
         self,
@@ -123,10 +127,8 @@ class Plant:
             case Fetch(ticket=ticket, source=source):
                 self._fetch(ticket, source.version)
             case Verify(ticket=ticket, source=source):
-                is_lower = release_counter(source.version) < source.release_counter_min
-                code = ErrorCode.DOWNGRADE if is_lower else self._mishap(ErrorCode.CHECKSUM_MISMATCH)
                 done = partial(self._witness.verified, self.device, source.version)
-                self._answer_after(_STEP_SECONDS, Step.VERIFY, ticket, code, done=done)
+                self._answer_after(_STEP_SECONDS, Step.VERIFY, ticket, self._objection(source), done=done)
             case Install():
                 self._install(effect)
             case SmokeTest(ticket=ticket, slot=slot):
@@ -169,6 +171,14 @@ class Plant:
             case _:
                 pass
 
+    def _objection(self, source: Source) -> ErrorCode | None:
+        """Return why what was fetched is not what may be installed; None if it is."""
+        root, counter = self.root(), release_counter(source.version)
+        if root is not None and root.revokes(source.release, counter):
+            return ErrorCode.REVOKED
+        is_lower = counter < source.release_counter_min
+        return ErrorCode.DOWNGRADE if is_lower else self._mishap(ErrorCode.CHECKSUM_MISMATCH)
+
     def _fetch(self, ticket: int, version: str) -> None:
         is_there = self._disk.staged == version
         seconds = 0.0 if is_there else self._rng.uniform(*_FETCH_SECONDS)
@@ -198,7 +208,8 @@ class Plant:
     def _install(self, effect: Install) -> None:
         self._witness.writes(self.device, effect.slot, self._disk)
         self._disk.begin_write(effect.slot)
-        content = make_content(effect.source.version, effect.health_check)
+        root = self.root()
+        content = make_content(effect.source.version, effect.health_check, 0 if root is None else root.version)
         work = self._work
 
         def finish() -> None:

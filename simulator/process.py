@@ -101,6 +101,7 @@ class Process:
         self._is_started = False
         self._is_awake = True
         self._is_alive = True
+        self._roots_said: Publish | None = None
         self._samples: list[tuple[str, int, bytes]] = []
         """Device, shard and payload of what was not heard yet."""
         self.client = world.make_client(self)
@@ -133,11 +134,20 @@ class Process:
         self._hear()
         engine, now = self.engine, self._world.clock.now
         is_first, self._is_started = not self._is_started, True
+        self._roots_said = None
+        self._tell_roots()
         world = self._world
         if is_first and self._run(lambda: engine.start(now, world.restored)):
             world.restored = ""
         elif not is_first:
             self._run(lambda: engine.reconnected(now))
+
+    def _tell_roots(self) -> None:
+        """Let devices have roots that they were not told of on this connection."""
+        roots = self._world.roots()
+        if roots is not None and roots != self._roots_said:
+            self._roots_said = roots
+            self.client.publish(roots.topic, roots.payload, qos=roots.qos, retain=roots.retain)
 
     def on_disconnected(self) -> None:
         """The engine is not told: what it hears next says enough."""
@@ -182,6 +192,8 @@ class Process:
             return
         self._hear()
         serves = self._is_started and self.client.is_connected
+        if serves:
+            self._tell_roots()
         survives = not serves or self._run(lambda: self.engine.handle(Tick(), self._world.clock.now))
         if survives and self.client.is_idle:
             self.engine.performed()

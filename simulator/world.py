@@ -8,6 +8,7 @@ from typing import Final
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from schemas.topics import TopicTree
 from simulator.application import GOOD
+from simulator.authority import Authority
 from simulator.clock import Clock, stream
 from simulator.device import SimulatedDevice
 from simulator.disk import Disk, DiskTrouble
@@ -16,6 +17,7 @@ from simulator.endings import (
     chain_is_whole,
     decisions_follow,
     everything_arrived,
+    roots_arrived,
     state_is_the_fold,
     trials_end,
     waits_for_repair,
@@ -31,7 +33,6 @@ from simulator.materials import (
     DeviceSpec,
     broker_acl,
     make_content,
-    make_key,
     make_release,
 )
 from simulator.mischief import Mischief
@@ -79,6 +80,7 @@ class World:
         orchestrator: The process, one after another.
         person: Who is on duty, Alice.
         colleague: Bob, who only does what a story has him do.
+        authority: Whose grants devices obey.
         clock: ``clock.after`` lets a story interfere; see ``at``.
     """
 
@@ -89,7 +91,7 @@ class World:
         self.witness = Witness(self.clock, {spec.id: spec.group for spec in scenario.fleet})
         self._tree = TopicTree()
         self._sample_seconds = scenario.sample_seconds
-        self._key = make_key(scenario.seed)
+        self.authority = Authority(scenario.seed)
         self.network = Network(self.clock, broker_acl(ALICE, BOB), scenario.faults, self.stream("network"), self.trace)
         self.orchestrator = self._make_orchestrator()
         self.devices = {spec.id: self._make_device(spec) for spec in scenario.fleet}
@@ -198,7 +200,12 @@ class World:
             return False
         if any(device.core is None or device.is_asleep for device in self.devices.values() if not device.is_gone):
             return False
-        return not everything_arrived(self.witness.ledger, self.devices, self._waiting_for_people())
+        return not self._missing()
+
+    def _missing(self) -> list[str]:
+        """Return what is not as it shall be in the end."""
+        arrived = everything_arrived(self.witness.ledger, self.devices, self._waiting_for_people())
+        return [*arrived, *roots_arrived(self.authority.root, self.devices.values())]
 
     def _waiting_for_people(self) -> list[str]:
         engine = self.orchestrator.engine
@@ -236,7 +243,7 @@ class World:
             wrong = accounts_balance(name, witness.ledger, rollout, self.devices)
             if wrong is not None:
                 witness.accuse("INV-18 accounting", name, wrong)
-        for wrong in everything_arrived(witness.ledger, self.devices, self._waiting_for_people()):
+        for wrong in self._missing():
             witness.accuse("INV-25 liveness", "world", wrong)
 
     def _result(self) -> Result:
@@ -271,7 +278,7 @@ class World:
             self.clock,
             self.network,
             self._tree,
-            self._key,
+            self.authority,
             materials=Materials(releases, {POLICY: self.scenario.policy}),
             tick_seconds=self._sample_seconds / self.scenario.ticks_each_sample,
             rng=self.stream("orchestrator"),
@@ -298,6 +305,8 @@ class World:
     def _make_device(self, spec: DeviceSpec) -> SimulatedDevice:
         disk = Disk(active="blue")
         disk.end_write("blue", make_content(OLD_VERSION, self.scenario.policy.rolling_update.health_check))
+        if self.faults.key_changes_per_hour or self.faults.revokes_per_hour:
+            disk.root = self.authority.first
         self.witness.truths[spec.id].note_delivered("blue", disk.slots["blue"].write_count)
         return self._assemble(spec, disk, spec.id)
 
@@ -316,7 +325,7 @@ class World:
             plant,
             clock=self.clock,
             network=self.network,
-            mail=Mail(spec, self._tree, self._key.public_key().public_bytes_raw()),
+            mail=Mail(spec, self._tree, self.authority.first.command.raw_keys[0], disk.root),
             beat_seconds=check.interval_seconds,
             sample_beats=max(1, round(self._sample_seconds / check.interval_seconds)),
             rng=rng,

@@ -55,6 +55,10 @@ def forget_quarantine(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("orchestrator.core.grants._refuse_install", forgetful)
 
 
+def go_on_with_what_is_revoked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("device_client.core.device.obey_root", lambda device: (device, ()))
+
+
 def accept_every_grant(patch: pytest.MonkeyPatch) -> None:
     real = judge_grant
 

@@ -101,7 +101,7 @@ HARDSHIP = (
     "clock 1970", "clock ahead", "clock jumps", "clock slow", "rots: ", "which is active",
     "cannot remember: ", "is copied: ", ", unheard", "unhearing for ", "lies: long_flood", "lies: be_a_stranger",
     "lies: send_no_numbers", "lies: use_another_name", "cannot write its journal", "doubles: ",
-    "is put back from a backup",
+    "is put back from a backup", ": the old one is obeyed no more", "authority      revokes app-",
 )  # fmt: skip
 """What the trace says of each fault of machines."""
 

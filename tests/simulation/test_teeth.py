@@ -43,6 +43,7 @@ _RETAKEN = "INV-26"
         (planted.take_everything_in, "INV-20 rate", Faults(floods_per_hour=3.0)),
         (planted.know_everybody, "INV-20 memory", Faults(lies_per_hour=60.0)),
         (planted.answer_later, "INV-20 control", Faults(floods_per_hour=3.0)),
+        (planted.go_on_with_what_is_revoked, "INV-23 nothing revoked", Faults(revokes_per_hour=3.0)),
     ],
 )
 def test_planted_bug_is_caught(
