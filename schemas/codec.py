@@ -8,6 +8,7 @@ there nested headers can cost up to ``ARRAY_LENGTH_MAX`` pointers each, a few me
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final, Never, TypeVar
 
 import msgpack
@@ -147,50 +148,55 @@ def _refuse_extension(code: int, _data: bytes) -> Never:
 
 
 def _check_bounds(tree: object, bounds: Bounds) -> None:
-    """Walk without recursion, so that depth cannot exhaust the stack."""
-    level = [tree]
+    """Walk without recursion, so that depth cannot exhaust the stack; each kind of value stands for itself alone."""
+    level: list[object] = [tree]
+    text_length_max = bounds.text_length_max
     for _ in range(DEPTH_MAX):
         below: list[object] = []
         for value in level:
-            below.extend(_children(value, bounds))
+            if type(value) is str:  # most values are texts, and most texts are plain
+                if len(value) > text_length_max or not value.isascii():
+                    _check_text(value, bounds)
+            elif type(value) is dict:
+                _check_map(value)
+                below += value.keys()
+                below += value.values()
+            elif type(value) is list:
+                if len(value) > bounds.array_length_max:
+                    raise DecodeError(f"an array of {len(value)} items, at most {bounds.array_length_max}")
+                below += value
+            elif value is not None and type(value) is not bool:
+                _check_number(value)
         if not below:
             return
         level = below
     raise DecodeError(f"nested deeper than {DEPTH_MAX}")
 
 
-def _children(value: object, bounds: Bounds) -> list[object]:
+def _check_map(value: dict[object, object]) -> None:
+    if len(value) > MAP_LENGTH_MAX:
+        raise DecodeError(f"an object of {len(value)} keys, at most {MAP_LENGTH_MAX}")
+    for key in value:
+        if type(key) is not str:
+            raise DecodeError("a key that is no text")
+
+
+def _check_number(value: object) -> None:
     match value:
-        case dict():
-            if len(value) > MAP_LENGTH_MAX:
-                raise DecodeError(f"an object of {len(value)} keys, at most {MAP_LENGTH_MAX}")
-            if not all(isinstance(key, str) for key in value):
-                raise DecodeError("a key that is no text")
-            return [*value.keys(), *value.values()]
-        case list():
-            if len(value) > bounds.array_length_max:
-                raise DecodeError(f"an array of {len(value)} items, at most {bounds.array_length_max}")
-            return value
-        case str():
-            _check_text(value, bounds)
         case float():
-            if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is the one value unequal to itself
+            if not isfinite(value):
                 raise DecodeError("NaN and infinities are no numbers")
-        case bool() | None:
-            pass
         case int():
             if abs(value) > INTEGER_MAX:
                 raise DecodeError(f"an integer beyond {INTEGER_MAX}")
         case _:
             raise DecodeError(f"{type(value).__name__} is not allowed")
-    return []
 
 
 def _check_text(text: str, bounds: Bounds) -> None:
     if len(text) > bounds.text_length_max:
         raise DecodeError(f"a text of {len(text)} characters, at most {bounds.text_length_max}")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise DecodeError("a lone surrogate in a text") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DecodeError("a lone surrogate in a text") from None
