@@ -15,7 +15,10 @@ from simulator.truth import DeviceStep, DeviceTruth
 _UNREAD_SECONDS_MAX: Final = 300.0
 """From the moment in which a device reads a slot again to the one in which it starts it: it drains, waits and stops."""
 _INSTALLS_MAX: Final = ATTEMPTS_MAX + 1
-"""Of one order: as often as it is tried, and once when it was cut short by the last of the restarts that count."""
+"""Of one order: as often as it is tried, and once when it was cut short by the last of the restarts that count.
+
+Whatever waits in standby is also proven again, from the archive on, under each newer trust root.
+"""
 
 
 def runs_what_was_verified(truth: DeviceTruth, slot: SlotName, disk: Disk) -> str | None:
@@ -47,7 +50,9 @@ def only_standby_changes(step: DeviceStep, truth: DeviceTruth, _ledger: Ledger, 
 def disk_is_bounded(step: DeviceStep, truth: DeviceTruth, _ledger: Ledger, _now: float) -> str | None:
     """INV-24: an order writes as many bytes as its release has, so often as it may be tried; the record stays small."""
     generation, count = truth.installs
-    if count > _INSTALLS_MAX:
-        return f"installed {count} times under generation {generation}, at most {_INSTALLS_MAX}"
+    root = step.before.root
+    most = _INSTALLS_MAX + (0 if root is None else root.version - 1)
+    if count > most:
+        return f"installed {count} times under generation {generation}, at most {most}"
     kept = len(step.now.refused)
     return f"remembers {kept} refusals" if kept > REFUSALS_KEPT else None
