@@ -128,10 +128,10 @@ class Slots:
         return content.model_copy(update={"tree_digest": digest})
 
     def discard(self, slot: SlotName) -> None:
-        """Take away the marker, and then the files, as well as the disk still lets us."""
+        """Take away the marker for good, and then the files, as well as the disk still lets us."""
         folder = self.folder(slot)
         with contextlib.suppress(OSError):
-            (folder / MARKER).unlink(missing_ok=True)
+            remove_durably(folder / MARKER)
             _empty(folder)
 
     def check(self, slot: SlotName) -> SlotContent:
