@@ -35,8 +35,8 @@ IN_DEVICES_HANDS: Final = (
         "marker-outlives-its-files",
         "a half-written slot bears the mark of a verified one, and a rollback goes there",
         _SLOTS,
-        "            remove_durably(folder / MARKER)\n            _empty(folder)",
-        "            _empty(folder)\n            remove_durably(folder / MARKER)",
+        "(folder)\n            remove_durably(folder / MARKER)\n            _empty(folder)",
+        "(folder)\n            _empty(folder)\n            remove_durably(folder / MARKER)",
         ("tests/device/test_device_slots.py", _CUT),
     ),
     Mutant(
