@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Final, Protocol
 
 from embedded_broker.packets import (
@@ -22,6 +23,8 @@ from simulator.network import Connection, Network, repeated
 
 _RETRY_SECONDS: Final = (1.0, 20.0)
 _ANSWER_SECONDS: Final = 60.0
+_CONNECTS, _HEARS_AGAIN = 1, 2
+"""Packet ids of the subscriptions that are made with a connect, and of those that are made again."""
 
 
 class Program(Protocol):
@@ -44,12 +47,14 @@ class Login:
     Attributes:
         user: Its user and its client id.
         expiry_seconds: How long its session waits for it; 0 begins anew each time.
+        hears_again_seconds: After which time it asks for what is retained again, in turn; None: never.
     """
 
     user: str
     subscriptions: tuple[Subscription, ...]
     will: Will | None = None
     expiry_seconds: int = 0
+    hears_again_seconds: float | None = None
 
 
 class Client:
@@ -67,6 +72,7 @@ class Client:
         self._unacknowledged: dict[int, Publish] = {}
         self._packet_id = 0
         self._attempt = 0
+        self._again = cycle(login.subscriptions)
 
     @property
     def is_idle(self) -> bool:
@@ -151,11 +157,21 @@ class Client:
             case Puback(packet_id=packet_id):
                 self._unacknowledged.pop(packet_id, None)
             case Connack(reason=0):
-                self._network.send(connection, Subscribe(1, self._login.subscriptions))
-            case Suback():
+                self._network.send(connection, Subscribe(_CONNECTS, self._login.subscriptions))
+            case Suback(packet_id=number) if number == _CONNECTS:
                 self.is_connected = True
+                self._hear_again_later(connection)
                 for unacknowledged in list(self._unacknowledged.values()):
                     self._network.send(connection, repeated(unacknowledged))
                 self._program.on_connected()
             case _:
                 pass
+
+    def _hear_again_later(self, connection: Connection) -> None:
+        if self._login.hears_again_seconds is not None:
+            self._clock.after(self._login.hears_again_seconds, lambda: self._hear_again(connection))
+
+    def _hear_again(self, connection: Connection) -> None:
+        if self._connection is connection:
+            self._network.send(connection, Subscribe(_HEARS_AGAIN, (next(self._again),)))
+            self._hear_again_later(connection)

@@ -32,6 +32,7 @@ from simulator.client import Login
 from simulator.materials import DeviceSpec
 
 _SESSION_SECONDS: Final = 3600
+_HEARS_AGAIN_SECONDS: Final = 900.0
 _SIGNALS: Final = (
     "error_rate", "latency", "memory", "cpu", "disk", "temperature", "quality", "log_errors", "throttle_events",
 )  # fmt: skip
@@ -77,7 +78,8 @@ class Mail:
         if self.root is not None:
             filters.append(self._trust)
         will = Will(topics[Kind.AVAILABILITY], b"offline", 1, retain=True)
-        return Login(self._spec.id, tuple(Subscription(each, 1) for each in filters), will, _SESSION_SECONDS)
+        subscriptions = tuple(Subscription(each, 1) for each in filters)
+        return Login(self._spec.id, subscriptions, will, _SESSION_SECONDS, _HEARS_AGAIN_SECONDS)
 
     def read(self, packet: Publish) -> Event | None:
         """Return what a message means to the core; None is nothing.

@@ -1,7 +1,9 @@
 """The device's connection to the broker. Callbacks only decode and enqueue; nothing is decided here.
 
-The session is clean and the six subscriptions are exact topics, made again on every connect. Nothing is published
-while there is no session: the client would keep it and send it later, when it is not true any more.
+The session is clean and the six subscriptions are exact topics, made again on every connect. Those to what is retained
+are made again in turn, one from time to time: the broker says it again then, also what it once dropped because too much
+was waiting. Nothing is published while there is no session: the client would keep it and send it later, when it is not
+true any more.
 
 paho acknowledges a message when the callback returns; what is lost by that is asked for again, because orders are
 retained and questions are repeated.
@@ -14,6 +16,8 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle
+from math import inf
 from typing import Any, Final
 
 import paho.mqtt.client as paho
@@ -49,7 +53,10 @@ STABLE_SECONDS: Final = 60.0
 IN_FLIGHT_MAX: Final = 20
 QUEUED_MAX: Final = 100
 COMPLAINT_SECONDS: Final = 60.0
+HEARD_AGAIN_SECONDS: Final = (600.0, 1200.0)
+"""After which time, drawn anew each time, one thing that is retained for us is asked for again."""
 SUBSCRIPTIONS: Final = (Kind.DESIRED, Kind.GRANT, Kind.AVAILABILITY, Kind.HOLD, Kind.SYNC, Kind.TRUST)
+RETAINED_SUBSCRIPTIONS: Final = tuple(kind for kind in SUBSCRIPTIONS if RULES[kind].retained)
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +124,8 @@ class Bus:
     ) -> None:
         self._neighbours = neighbours
         self._subscribed = 0
+        self._hears_again_at = inf
+        self._retained = cycle(RETAINED_SUBSCRIPTIONS)
         self._broker = broker
         self._topics = topics
         self._device = device
@@ -150,6 +159,8 @@ class Bus:
 
     def publish(self, kind: Kind, payload: bytes) -> "paho.MQTTMessageInfo | None":
         """Send if there is a session; what matters is reported again on the next connect."""
+        if self._clock() > self._hears_again_at:  # Samples come by, so nothing else need wake up for it.
+            self._subscribe(next(self._retained))
         return self._send(kind, self._topic(kind), payload)
 
     def publish_event(self, kind: EventKind, payload: bytes) -> None:
@@ -203,15 +214,19 @@ class Bus:
             pause_seconds = min(2 * pause_seconds, RECONNECT_SECONDS_MAX)
 
     def _on_connect(
-        self, client: "paho.Client", _data: object, _flags: object, reason: ReasonCode, _properties: Properties | None
+        self, _client: "paho.Client", _data: object, _flags: object, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         if reason.is_failure:
             self._complain("refused", "broker %s:%d: %s", self._broker.host, self._broker.port, reason)
             return
-        filters = [(self._topic(kind), RULES[kind].qos) for kind in SUBSCRIPTIONS]
-        _, mid = client.subscribe(filters)
-        self._subscribed = mid or 0
+        self._subscribed = self._subscribe(*SUBSCRIPTIONS)
         self._subscribe_to_peers()
+
+    def _subscribe(self, *kinds: Kind) -> int:
+        """Subscribe, for the first time or again, and return the packet's number."""
+        self._hears_again_at = self._clock() + self._random.uniform(*HEARD_AGAIN_SECONDS)
+        _, mid = self._client.subscribe([(self._topic(kind), RULES[kind].qos) for kind in kinds])
+        return mid or 0
 
     def _subscribe_to_peers(self) -> None:
         key = None if self._neighbours is None else self._neighbours.key

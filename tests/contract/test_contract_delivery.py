@@ -71,6 +71,17 @@ def test_retain_handling_decides_who_gets_retained_messages(
 
 
 @BOTH
+def test_subscription_that_is_made_again_brings_what_is_retained_again(
+    broker: ContractBroker, mine: str, version: Version
+) -> None:
+    client = connect(broker, mine, version)
+    client.publish(mine, b"order", retain=True)
+    for _ in range(2):
+        client.subscribe(mine, 1)
+        assert client.payloads() == [b"order"]
+
+
+@BOTH
 def test_leading_wildcard_does_not_see_dollar_topics(broker: ContractBroker, mine: str, version: Version) -> None:
     client = connect(broker, mine, version)
     client.subscribe(f"+/{mine}/#")

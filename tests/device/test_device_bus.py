@@ -119,6 +119,33 @@ def test_neighbours_are_listened_for_again_with_every_connect_and_nobody_waits_f
     assert bus.heard == [], "that was the answer about neighbours"
 
 
+def test_what_is_retained_is_asked_for_again_in_turn_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = Hearing()
+    asked: list[list[str]] = []
+
+    def subscribe(filters: list[tuple[str, int]]) -> tuple[int, int]:
+        asked.append([topic for topic, _ in filters])
+        return 0, len(asked)
+
+    sent = SimpleNamespace(subscribe=subscribe, is_connected=lambda: True, publish=lambda *_, **__: None)
+    sent.disconnect = lambda: None
+    bus._client = cast("Any", sent)
+    bus._on_connect(bus._client, None, None, SimpleNamespace(is_failure=False), None)  # type: ignore[arg-type]  # all that it looks at
+    for minute in range(120):
+        monkeypatch.setattr(bus, "_clock", lambda minute=minute: minute * 60.0)
+        bus.publish(Kind.HEALTH, b"{}")
+
+    connect, *again = asked
+    assert len(connect) == 6
+    assert {len(each) for each in again} == {1}
+    assert {topic for each in again for topic in each} == {
+        TOPICS.build(Kind.DESIRED, device="pi-1"), TOPICS.build(Kind.AVAILABILITY, device="pi-1"),
+        TOPICS.build(Kind.HOLD), TOPICS.build(Kind.TRUST),
+    }  # fmt: skip
+    bus._on_subscribe(bus._client, None, 2, [], None)
+    assert bus.heard == [], "only the first answer means that it is connected"
+
+
 def test_pauses_between_attempts_to_connect_grow_and_are_not_those_of_other_devices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
