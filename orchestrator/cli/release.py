@@ -15,10 +15,12 @@ from orchestrator.adapters import gpg
 from orchestrator.adapters.bundles import read_bundle, resign, write_bundle
 from orchestrator.adapters.fleet_folder import FIRST_POLICY
 from orchestrator.adapters.keys import KeyFileError, find_release_key, load_private
+from orchestrator.adapters.object_store import open_objects
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.adapters.trust import ReleaseTrust, load_trust, trust_of
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import JsonOption
+from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import printable
 from orchestrator.core.releases import ReleaseError
 from schemas.chunks import read_chunk_list
@@ -136,12 +138,22 @@ def verify(
 
 @app.command("publish")
 def publish(
-    file: BundleArgument, folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")]
+    file: BundleArgument,
+    folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="An object store, first: s3://bucket/prefix, gs://, az:// or file:///folder.", metavar="URL"
+        ),
+    ] = None,
 ) -> None:
-    """Put a release into the orchestrator's store, if devices would install it."""
+    """Put a release into the orchestrator's store, and before that elsewhere if asked, if devices would install it."""
     with reported():
         built = read_bundle(file)
+        sent = None if to is None else _publish_to(built, folder, file, to)
         _publish(built, folder, file)
+    if sent is not None:
+        print(sent)
     print(f"{printable(built.manifest.release)}: published for {built.manifest.artifact.arch}")
     print(f"next: {_start(folder, built.manifest.release)}")
 
@@ -165,6 +177,16 @@ def inspect(
 def _publish(built: BuiltRelease, folder: Path, file: Path | None = None) -> None:
     _check(built, load_trust(folder / "keys"), file)
     ReleaseStore(folder / "releases").publish(built)
+
+
+def _publish_to(built: BuiltRelease, folder: Path, file: Path, url: str) -> str:
+    """Put it into an object store, before the orchestrator knows of it, and say what that took."""
+    _check(built, load_trust(folder / "keys"), file)
+    objects = open_objects(url, "--to", make=True)
+    from orchestrator.adapters.object_releases import publish_release  # noqa: PLC0415 - an extra, and it is there
+
+    sent = publish_release(objects, built)
+    return f"{objects.shown}: {sent.sent} of {sent.objects} objects sent, {size_text(sent.sent_bytes)}"
 
 
 def _start(folder: Path, release: str) -> str:
