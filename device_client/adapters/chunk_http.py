@@ -62,8 +62,7 @@ class HttpChunks:
         base: Their address, with ``{}`` in the place of the name.
         silence_seconds: For connecting, and for every piece.
         seconds: For one chunk, beside what its size adds.
-        may_redirect: Whether it may name another place.
-        redirects: Which servers that may be.
+        redirects: Where it may lead.
     """
 
     def __init__(
@@ -72,12 +71,10 @@ class HttpChunks:
         *,
         silence_seconds: float = SILENCE_SECONDS,
         seconds: float = SECONDS,
-        may_redirect: bool = True,
         redirects: Redirects = NOWHERE_ELSE,
     ) -> None:
         self._before, _, self._behind = base.rpartition("{}")
         self._silence_seconds, self._seconds = silence_seconds, seconds
-        self._may_redirect = may_redirect
         self._redirects = redirects
         self._idle: dict[tuple[str, str], list[http.client.HTTPConnection]] = {}
 
@@ -119,7 +116,7 @@ class HttpChunks:
         for _ in range(REDIRECTS_MAX + 1):
             with self._answered(here, go_on) as response:
                 elsewhere = response.headers.get("Location") if response.status in REDIRECTS else None
-                if elsewhere is None or not self._may_redirect:
+                if elsewhere is None:
                     return self._read(response, bytes_max, was_led=here != url)
                 _read_page(response)
             here = led_to(here, elsewhere, self._redirects)

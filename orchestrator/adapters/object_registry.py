@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ _KNOWN_MAX: Final = 200_000
 _LOOKERS: Final = 16
 """Threads of their own, so that a store that is slow holds up nobody who asks for what is known."""
 _LOOKED_FOR_MAX: Final = 200
+_PART_BYTES: Final = 512 * 1024
+"""Of what is passed on, so much is asked for at a time: a device that is slow keeps nobody waiting at the store."""
 _BUSY: Final = {"Retry-After": "5"}
 
 
@@ -50,7 +53,7 @@ class ObjectRegistry:
         self._url_seconds = url_seconds
         self._known: dict[Item, int] = {}
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="objects")
-        self._looked_for = 0
+        self._looking: dict[Item, asyncio.Future[int | None]] = {}
 
     def app(self) -> Starlette:
         """Return what answers devices."""
@@ -97,19 +100,26 @@ class ObjectRegistry:
         size_bytes = self._known.get(item)
         if size_bytes is not None:
             return size_bytes
-        if self._looked_for >= _LOOKED_FOR_MAX:
-            raise ObjectStoreError(f"{self._objects.shown}: it is slow, and too much is looked for at once")
-        self._looked_for += 1
-        try:
+        looking = self._looking.get(item)
+        if looking is None:
+            if len(self._looking) >= _LOOKED_FOR_MAX:
+                raise ObjectStoreError(f"{self._objects.shown}: it is slow, and too much is looked for at once")
             loop = asyncio.get_running_loop()
-            size_bytes = await loop.run_in_executor(self._lookers, self._objects.size_of, str(item))
-        finally:
-            self._looked_for -= 1
+            looking = loop.run_in_executor(self._lookers, self._objects.size_of, str(item))
+            self._looking[item] = looking
+            looking.add_done_callback(partial(self._note, item))
+        return await asyncio.shield(looking)
+
+    def _note(self, item: Item, looked: "asyncio.Future[int | None]") -> None:
+        """Remember what was there."""
+        del self._looking[item]
+        if looked.cancelled() or looked.exception() is not None:
+            return
+        size_bytes = looked.result()
         if size_bytes is not None:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             self._known[item] = size_bytes
-        return size_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +133,11 @@ class _Stored:
     async def blocks(self, start: int, end: int | None) -> AsyncGenerator[bytes]:
         """Give its bytes; see ``Source``."""
         last = self.total_bytes if end is None else end
-        if start >= last:
-            return
         try:
-            blocks = self.objects.blocks(str(self.item), start, last)  # where nobody wants more, a thread may be in it
-            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-                yield block
+            while start < last:
+                part_end = min(start + _PART_BYTES, last)
+                yield await asyncio.to_thread(self.objects.read_part, str(self.item), start, part_end)
+                start = part_end
         except ObjectStoreError as error:
             log.warning("%s", error)
             raise ArrivalError(str(error), HTTPStatus.BAD_GATEWAY) from error

@@ -105,19 +105,20 @@ class Objects:
                     raise
                 return None
 
-    def blocks(self, name: str, start: int, end: int) -> Iterator[bytes]:
-        """Give the bytes of a thing from ``start`` to before ``end``.
+    def read_part(self, name: str, start: int, end: int) -> bytes:
+        """Return the bytes of a thing from ``start`` to before ``end``.
 
         Raises:
             ObjectStoreError: They do not come, or not all of them.
         """
-        left = end - start
         with self._told(name):
-            for block in obstore.get(self._store, name, options={"range": (start, end)}):
-                left -= len(block)
-                yield bytes(block)
-        if left:
-            raise ObjectStoreError(f"{self.shown}/{name}: {left} bytes are missing at its end; publish it again")
+            part = bytes(obstore.get_range(self._store, name, start=start, end=end))
+        if len(part) != end - start:
+            missing_bytes = end - start - len(part)
+            raise ObjectStoreError(
+                f"{self.shown}/{name}: {missing_bytes} bytes are missing at its end; publish it again"
+            )
+        return part
 
     def write(self, name: str, data: bytes) -> None:
         """Put a thing under its name; nobody sees it before it is whole.

@@ -6,6 +6,7 @@ import logging
 import random
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from obstore.store import MemoryStore
 
 from orchestrator.adapters.chunking import CHUNKS
+from orchestrator.adapters.content import Item
 from orchestrator.adapters.http_client import USUAL_PATIENCE, HttpClient
-from orchestrator.adapters.object_registry import serve_objects
+from orchestrator.adapters.object_registry import ObjectRegistry, serve_objects
 from orchestrator.adapters.object_releases import Sent, publish_release
 from orchestrator.adapters.object_store import ObjectStoreError, open_objects
 from orchestrator.adapters.objects import Objects, connect
@@ -248,6 +250,31 @@ async def test_registry_knows_what_is_not_there_and_gives_nothing_else(s3: S3, t
         for _ in range(3):
             assert (await ask(url, a_chunk(s3))).status == 307
     assert s3.asked == [], "what was there once is not looked for again"
+
+
+async def test_what_many_ask_for_at_once_is_looked_for_once_and_too_much_is_refused() -> None:
+    asked: list[str] = []
+    may_answer = threading.Event()
+
+    class Slow(Objects):
+        def size_of(self, name: str) -> int:
+            asked.append(name)
+            may_answer.wait(20)
+            return 7
+
+    registry = ObjectRegistry(Slow("s3://slow", MemoryStore()), 60)
+    items = [Item(CHUNKS, f"{number:064x}") for number in range(201)]
+    looking = [asyncio.create_task(registry._size_of(item)) for item in items[:200] for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(ObjectStoreError, match="s3://slow: it is slow, and too much is looked for at once"):
+        await registry._size_of(items[200])
+    may_answer.set()
+
+    assert await asyncio.gather(*looking) == [7] * 600
+    assert len(asked) == 200
+    assert await registry._size_of(items[0]) == 7
+    assert len(asked) == 200
+    registry.close()
 
 
 async def test_store_that_is_away_is_answered_503_and_its_signatures_are_in_no_log(
