@@ -19,7 +19,7 @@ from orchestrator.adapters.object_store import open_objects
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.adapters.trust import ReleaseTrust, load_trust, trust_of
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import JsonOption
+from orchestrator.cli.options import FolderOption, JsonOption, on_this_machine
 from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import printable
 from orchestrator.core.releases import ReleaseError
@@ -32,7 +32,9 @@ from schemas.trust import open_first
 
 app = typer.Typer(no_args_is_help=True, help="Build, sign, verify and publish releases.")
 
-FolderOption = Annotated[Path | None, typer.Option("--folder", help="The orchestrator's folder.")]
+OwnFolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="The orchestrator's folder.", callback=on_this_machine)
+]
 BundleArgument = Annotated[Path, typer.Argument(help="Written by `release build -o`.", metavar="FILE")]
 _FILES_SHOWN_MAX = 20
 
@@ -44,7 +46,7 @@ def build(
     release: Annotated[str, typer.Option(help="Name of the release.")],
     version: Annotated[str, typer.Option(help="What the application reports as its version.")],
     counter: Annotated[int, typer.Option(min=0, help="Grows with every release.")],
-    folder: FolderOption = None,
+    folder: OwnFolderOption = None,
     key_file: Annotated[
         Path | None, typer.Option("--key", help="The private release key, if it is not in the folder.")
     ] = None,
@@ -126,7 +128,7 @@ def sign(
 @app.command("verify")
 def verify(
     file: BundleArgument,
-    folder: FolderOption = None,
+    folder: OwnFolderOption = None,
     root: Annotated[Path | None, typer.Option("--root", help="A trust root, signed by its own keys.")] = None,
 ) -> None:
     """Say whether devices would install a release, by the folder's keys or by a trust root."""
@@ -139,7 +141,7 @@ def verify(
 @app.command("publish")
 def publish(
     file: BundleArgument,
-    folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")],
+    folder: FolderOption,
     to: Annotated[
         str | None,
         typer.Option(
@@ -161,7 +163,7 @@ def publish(
 @app.command("inspect")
 def inspect(
     release: Annotated[str, typer.Argument(help="A file, or with --folder the name of a published release.")],
-    folder: FolderOption = None,
+    folder: OwnFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is in a release and who signed it; nothing is verified."""

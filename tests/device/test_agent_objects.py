@@ -139,6 +139,22 @@ def test_release_that_the_object_store_does_not_take_is_not_given_to_the_orchest
     assert not (bundle.parent / "fleet" / "releases").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["release", "inspect", RELEASE],
+        ["release", "publish", "app.release"],
+        ["stage", RELEASE],
+        ["media", "export", RELEASE, "--to", "stick"],
+    ],
+)
+def test_command_that_looks_for_releases_in_a_folder_refuses_an_object_store(words: list[str]) -> None:
+    refused = CliRunner().invoke(app, [*words, "--folder", STORE], env={"COLUMNS": "200"})
+
+    assert refused.exit_code == 2
+    assert "name the orchestrator's folder; an object store is named with release publish --to" in refused.stderr
+
+
 def test_folder_takes_a_release_as_well(bundle: Path, tmp_path: Path) -> None:
     assert publish(bundle, f"file://{tmp_path}/share").exit_code == 0
 
