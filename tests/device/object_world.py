@@ -71,19 +71,23 @@ class ObjectWorld:
 
     def __post_init__(self) -> None:
         self.slots = Slots(self.folder / "root")
+        self.source = source_of(self.built["1.1.0"], self.url)
 
-    def install(self, version: str = "1.1.0") -> Receipt | None:
-        find_sources = partial(registries, redirects=self.redirects)
-        artifacts = Artifacts(
-            self.slots,
-            Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),))),
-            unpack_here,
-            Chunked(self.slots, find_sources, HURRIED),
-            redirects=self.redirects,
-        )
-        source = source_of(self.built[version], self.url)
-        receipt = artifacts.fetch(source, lambda: False, lambda _: None)
-        artifacts.install(source, "green", CHECK)
+    @property
+    def artifacts(self) -> Artifacts:
+        identity = Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),)))
+        chunked = Chunked(self.slots, partial(registries, redirects=self.redirects), HURRIED)
+        return Artifacts(self.slots, identity, unpack_here, chunked, redirects=self.redirects)
+
+    def fetch(self) -> Receipt | None:
+        """Bring the release into staging and prove it there."""
+        receipt = self.artifacts.fetch(self.source, lambda: False, lambda _: None)
+        self.artifacts.verify(self.source)
+        return receipt
+
+    def install(self) -> Receipt | None:
+        receipt = self.fetch()
+        self.artifacts.install(self.source, "green", CHECK)
         return receipt
 
 

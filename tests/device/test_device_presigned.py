@@ -48,7 +48,7 @@ def test_device_installs_from_signed_addresses_and_the_registry_gave_it(world: O
 
 
 def test_connections_to_registry_and_object_store_are_kept(world: ObjectWorld) -> None:
-    world.install()
+    world.fetch()
 
     fetched = world.s3.count("GET", "fleet/chunks/")
     assert fetched > 20
@@ -59,7 +59,7 @@ def test_archive_comes_the_same_way_where_there_are_no_chunks(world: ObjectWorld
     for key in [key for key in world.s3.objects if "/chunks/" in key]:
         del world.s3.objects[key]
 
-    assert world.install() is None
+    assert world.fetch() is None
     assert world.s3.count("GET", "fleet/artifacts/") == 1
 
 
@@ -81,7 +81,7 @@ def test_answer_of_the_object_store_that_is_no_good_costs_one_more_question(
 ) -> None:
     world.s3.disturb = once(spoil)
 
-    assert world.install() is not None
+    assert world.fetch() is not None
     assert world.s3.count("GET", "fleet/artifacts/") == 0, "no archive is fetched for it"
 
 
@@ -99,7 +99,7 @@ def test_archive_whose_address_has_run_out_is_asked_for_anew(world: ObjectWorld)
 
     world.s3.disturb = disturb
 
-    assert world.install() is None
+    assert world.fetch() is None
     assert world.s3.count("GET", "fleet/artifacts/", 403) == 1
     assert world.s3.count("GET", "fleet/artifacts/") == 1
 
@@ -111,7 +111,7 @@ def test_object_store_that_refuses_for_good_fails_the_download_and_no_signature_
     world.s3.ahead_seconds = 100_000  # every address has run out when it comes
 
     with pytest.raises(StepError) as failure:
-        world.install()
+        world.fetch()
 
     assert failure.value.code == "download_failed"
     assert failure.value.retryable
@@ -136,7 +136,7 @@ def test_device_does_not_follow_to_what_its_settings_do_not_name(
 ) -> None:
     with object_world(tmp_path, monkeypatch, is_named=False) as world:
         with pytest.raises(StepError, match=f"redirects to {world.s3.url}, which 'redirects'") as failure:
-            world.install()
+            world.fetch()
 
         assert world.s3.count("GET", "fleet/") == 0
         assert not SIGNED.search(str(failure.value))
@@ -146,7 +146,7 @@ def test_object_store_cannot_lead_further(world: ObjectWorld) -> None:
     with serving() as inside:
         world.s3.disturb = once(lambda exchange: exchange.say(307, b"", ("Location", f"{inside.url}/reboot")))
 
-        assert world.install() is not None
+        assert world.fetch() is not None
         assert inside.asked == []
 
 
@@ -154,7 +154,7 @@ def test_device_that_reaches_the_registry_only_gets_everything_from_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_world(tmp_path, monkeypatch, url_seconds=None, is_named=False) as world:
-        assert world.install() is not None
+        assert world.fetch() is not None
 
 
 HERE = "http://registry:8080/chunks/x"

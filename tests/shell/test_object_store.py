@@ -88,7 +88,7 @@ async def test_next_release_sends_only_chunks_that_are_new(s3: S3, tmp_path: Pat
     assert sent.sent < sent.objects / 2
 
 
-@pytest.mark.parametrize("after", [0, 1, 5, 10_000])
+@pytest.mark.parametrize("after", [0, 5, 10_000])
 async def test_release_whose_publishing_broke_off_is_not_visible_and_is_gone_on_with(
     after: int, s3: S3, tmp_path: Path
 ) -> None:
