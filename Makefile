@@ -119,7 +119,7 @@ bench-planning: $(VENV)/demo ## How long the plan for a million devices takes.
 lock: $(VENV)/dev ## Resolve the exact versions anew.
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --output-file=requirements.lock pyproject.toml
-	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --extra=zstd --extra=notify --extra=otel --extra=dev --output-file=requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade $(LOCK_OPTIONS) --extra=zstd --extra=notify --extra=objects --extra=otel --extra=dev --output-file=requirements-dev.lock pyproject.toml
 	echo "atheris>=3" | $(BIN)/pip-compile --quiet --upgrade $(filter-out --extra=%,$(LOCK_OPTIONS)) --output-file=requirements-fuzz.lock -
 
 LOCK_OPTIONS := --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

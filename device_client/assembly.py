@@ -40,6 +40,7 @@ from device_client.agent import Agent, Inbox
 from device_client.core.codes import ErrorCode
 from device_client.core.events import Facts, PeerDistrusted, Restoration
 from device_client.core.record import Record
+from device_client.core.redirects import Redirects
 from device_client.core.setup import Setup
 from device_client.guardian.documents import read_memory
 from device_client.settings import Settings, SettingsError, broker_of, trust_of
@@ -80,11 +81,12 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         lambda url, reason: inbox.post(PeerDistrusted(url, reason)),
     )
     media = None if settings.media is None else Media(settings.media.folder, trust)
-    online = registries_and(neighbours.sources)
+    redirects = Redirects(settings.redirects)
+    online = registries_and(neighbours.sources, redirects)
     chunked = Chunked(slots, online if media is None else media_or(media, online))
     worker = Worker(
         slots,
-        Artifacts(slots, identity, chunked=chunked, media=media),
+        Artifacts(slots, identity, chunked=chunked, media=media, redirects=redirects),
         applications,
         public=_public(settings),
         draining=_draining(settings, slots),

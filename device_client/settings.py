@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from device_client.adapters.mqtt import Broker, Tls
 from device_client.adapters.trust import ROOTS, PinnedKeys, Trusted, TrustRoot
+from device_client.core.redirects import check_server
 from device_client.equipment import (
     DrainTable,
     HooksTable,
@@ -57,6 +58,7 @@ def _parse_fingerprint(text: object) -> object:
     return text.replace(" ", "").upper() if isinstance(text, str) else text
 
 
+Server = Annotated[str, AfterValidator(check_server)]
 Key = Annotated[bytes, BeforeValidator(_parse_key)]
 Keys = Annotated[tuple[Key, ...], Field(strict=False, min_length=1, max_length=16)]
 Fingerprints = Annotated[
@@ -95,6 +97,8 @@ class Settings(BaseModel):
         gpg_fingerprints: Primary keys in it that are trusted.
         command_keys: Whose grants are obeyed.
         sample_interval_seconds: Between two health samples.
+        redirects: Servers to which a registry may send this device, like an object store: ``https://host``,
+            ``https://*.domain.example``, or ``http://host:port`` where plain HTTP is meant.
         encoding: Of health samples.
         log_level: What is logged.
         runtime: Where the application runs.
@@ -136,6 +140,7 @@ class Settings(BaseModel):
     certificate_file: str | None = None
     private_key_file: str | None = None
     topic_root: str = TOPIC_ROOT
+    redirects: Annotated[tuple[Server, ...], Field(strict=False, max_length=16)] = ()
     sample_interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
     encoding: Literal["json", "msgpack"] = "msgpack"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -27,6 +27,7 @@ from orchestrator.cli import (
     media,
     notify,
     ops,
+    registry,
     release,
     replay,
     report,
@@ -73,6 +74,7 @@ app.command("broker-config", rich_help_panel=SET_UP)(broker_config.broker_config
 app.command("doctor", rich_help_panel=SET_UP)(doctor.doctor)
 app.command("stage", rich_help_panel=SET_UP)(stage.stage)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
+app.command("registry", rich_help_panel=SET_UP)(registry.registry)
 app.command("cache", rich_help_panel=SET_UP)(cache.cache)
 app.command("notify", rich_help_panel=SET_UP)(notify.notify)
 app.command("home-assistant", rich_help_panel=SET_UP)(home_assistant.home_assistant)

@@ -33,6 +33,7 @@ from device_client.adapters.unpacker import Unpack, unpack_apart
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
 from device_client.core.record import MediaOrderTaken, SlotContent
+from device_client.core.redirects import NOWHERE_ELSE, Redirects
 from schemas.codec import MANIFEST, decode
 from schemas.errors import DecodeError, SignatureError
 from schemas.manifest import NOARCH, Manifest
@@ -85,6 +86,7 @@ class Artifacts:
         chunked: Fetches in pieces; None: from the servers that an order names.
         clock: The device's, which may be wrong; for the hours in which an order lets it fetch.
         media: Where orders from media have what they need; None where there are none.
+        redirects: Where servers may lead that have manifests and archives; those of chunks ``chunked`` knows.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Artifacts:
         *,
         clock: Callable[[], float] = wall_seconds,
         media: Media | None = None,
+        redirects: Redirects = NOWHERE_ELSE,
     ) -> None:
         self._slots = slots
         self._identity = identity
@@ -103,6 +106,7 @@ class Artifacts:
         self._chunked = Chunked(slots) if chunked is None else chunked
         self._clock = clock
         self._media = media
+        self._download = partial(download, redirects=redirects)
         self.fetched: Fetched | None = None
         """What the last fetch that was completed took; None: nothing, all was there."""
 
@@ -128,7 +132,7 @@ class Artifacts:
             raise StepError(ErrorCode.SIZE_MISMATCH, f"a manifest of {wanted.size_bytes} bytes is not accepted")
         if source.media is not None:
             return self._fetch_from_medium(source, source.media, is_cancelled, on_progress)
-        download(wanted.urls, path, size_bytes=wanted.size_bytes, sha256=wanted.sha256, is_cancelled=is_cancelled)
+        self._download(wanted.urls, path, size_bytes=wanted.size_bytes, sha256=wanted.sha256, is_cancelled=is_cancelled)
         manifest = self._open_manifest(source)
         archive = self._archive_path(manifest)
         if not archive.is_file() and self._has_space_for_content(manifest):
@@ -139,7 +143,7 @@ class Artifacts:
                 self.fetched = receipt.told(source)
                 return receipt
         self._make_space(manifest, archive)
-        giver = download(
+        giver = self._download(
             source.artifact.sources,
             archive,
             size_bytes=manifest.artifact.size_bytes,

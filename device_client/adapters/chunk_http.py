@@ -6,8 +6,8 @@ what is read. A connection that the server closed meanwhile is made anew without
 
 import http.client
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,13 +19,22 @@ from device_client.adapters.chunk_sources import (
     GoOn,
 )
 from device_client.adapters.failure import StepError
-from device_client.adapters.http_get import REDIRECTS, http_get, open_connection, request, without_secrets
+from device_client.adapters.http_get import (
+    REDIRECTS,
+    REDIRECTS_MAX,
+    led_to,
+    open_connection,
+    request,
+    without_secrets,
+)
+from device_client.core.redirects import NOWHERE_ELSE, Redirects
 from schemas.chunks import Chunk
 
 SILENCE_SECONDS: Final = 30.0
 SECONDS: Final = 30.0
 BYTES_PER_SECOND_MIN: Final = 8 * 1024
 _TRANSIENT: Final = frozenset({408, 425, 429})
+_ABSENT: Final = frozenset({404, 410})
 _BLOCK_BYTES: Final = 64 * 1024
 _PAGE_BYTES_MAX: Final = 4096
 
@@ -53,7 +62,7 @@ class HttpChunks:
         base: Their address, with ``{}`` in the place of the name.
         silence_seconds: For connecting, and for every piece.
         seconds: For one chunk, beside what its size adds.
-        may_redirect: Whether it may name another server.
+        redirects: Where it may lead.
     """
 
     def __init__(
@@ -62,12 +71,12 @@ class HttpChunks:
         *,
         silence_seconds: float = SILENCE_SECONDS,
         seconds: float = SECONDS,
-        may_redirect: bool = True,
+        redirects: Redirects = NOWHERE_ELSE,
     ) -> None:
         self._before, _, self._behind = base.rpartition("{}")
         self._silence_seconds, self._seconds = silence_seconds, seconds
-        self._may_redirect = may_redirect
-        self._idle: list[http.client.HTTPConnection] = []
+        self._redirects = redirects
+        self._idle: dict[tuple[str, str], list[http.client.HTTPConnection]] = {}
 
     @property
     def name(self) -> str:
@@ -98,30 +107,43 @@ class HttpChunks:
 
     def close(self) -> None:
         """Close the connections that were kept."""
-        while self._idle:
-            self._idle.pop().close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
     def _get(self, url: str, bytes_max: int, go_on: GoOn) -> bytes:
-        connection = self._connection(url)
+        here = url
+        for _ in range(REDIRECTS_MAX + 1):
+            with self._answered(here, go_on) as response:
+                elsewhere = response.headers.get("Location") if response.status in REDIRECTS else None
+                if elsewhere is None:
+                    return self._read(response, bytes_max, was_led=here != url)
+                _read_page(response)
+            here = led_to(here, elsewhere, self._redirects)
+        raise ChunkFailedError(f"{self.name}: redirects without end")
+
+    @contextmanager
+    def _answered(self, url: str, go_on: GoOn) -> Iterator[http.client.HTTPResponse]:
+        """Give what the server of ``url`` answers; the connection is kept if all of that was read."""
+        parts = urlsplit(url)
+        idle = self._idle.setdefault((parts.scheme, parts.netloc), [])
+        connection = self._connection(idle, url)
         is_kept = False
         try:
             with self._ask(connection, url, go_on) as response:
-                if response.status not in REDIRECTS or not self._may_redirect:
-                    try:
-                        return self._read(response, bytes_max)
-                    finally:
-                        is_kept = response.length == 0 and connection.sock is not None
+                try:
+                    yield response
+                finally:
+                    is_kept = response.length == 0 and connection.sock is not None
         finally:
             if is_kept:
-                self._idle.append(connection)
+                idle.append(connection)
             else:
                 connection.close()
-        with http_get(url, {}, silence_seconds=self._silence_seconds, go_on=go_on) as response:
-            return self._read(response, bytes_max)
 
-    def _connection(self, url: str) -> http.client.HTTPConnection:
+    def _connection(self, idle: list[http.client.HTTPConnection], url: str) -> http.client.HTTPConnection:
         try:
-            return self._idle.pop()
+            return idle.pop()
         except IndexError:
             return open_connection(url, self._silence_seconds)
 
@@ -137,13 +159,14 @@ class HttpChunks:
         connection.close()
         return request(connection, url, {}, self._silence_seconds, go_on)
 
-    def _read(self, response: http.client.HTTPResponse, bytes_max: int) -> bytes:
+    def _read(self, response: http.client.HTTPResponse, bytes_max: int, *, was_led: bool) -> bytes:
         status = response.status
         if status != http.HTTPStatus.OK:
             is_absent = 400 <= status < 500 and status not in _TRANSIENT  # noqa: PLR2004 - the client's fault, says HTTP
-            answer = f"{self.name}: answers {status}"
-            if response.length is not None and response.length <= _PAGE_BYTES_MAX:
-                response.read()  # so that the connection can be kept
+            if was_led:  # anything else may be about a signature that has run out, and the next one is good
+                is_absent = status in _ABSENT
+            answer = f"{self.name}: {'leads to where the answer is' if was_led else 'answers'} {status}"
+            _read_page(response)
             if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
                 raise ChunkBusyError(answer)
             raise ChunkAbsentError(answer) if is_absent else ChunkFailedError(answer)
@@ -161,3 +184,9 @@ class HttpChunks:
         if response.length:
             raise ChunkFailedError(f"{self.name}: cut off after {bytes_max - left} bytes")
         return b"".join(parts)
+
+
+def _read_page(response: http.client.HTTPResponse) -> None:
+    """Read a short body that nobody wants, so that the connection can be kept."""
+    if response.length is not None and response.length <= _PAGE_BYTES_MAX:
+        response.read()

@@ -22,6 +22,7 @@ from device_client.adapters.pace import Pace, PacedChunks
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
+from device_client.core.redirects import NOWHERE_ELSE, Redirects
 from schemas.chunks import Place, name_chunk, read_chunk_list
 from schemas.errors import DecodeError
 from schemas.manifest import ChunkList, Manifest
@@ -33,16 +34,17 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
 
 
-def registries(source: Source) -> Sequence[ChunkSource]:
+def registries(source: Source, redirects: Redirects = NOWHERE_ELSE) -> Sequence[ChunkSource]:
     """Return the servers that the order names, where they keep chunks beside archives."""
-    return [HttpChunks(base) for base in chunk_bases(source.artifact.sources, source.artifact.sha256)]
+    bases = chunk_bases(source.artifact.sources, source.artifact.sha256)
+    return [HttpChunks(base, redirects=redirects) for base in bases]
 
 
-def registries_and(peers: FindSources) -> FindSources:
+def registries_and(peers: FindSources, redirects: Redirects = NOWHERE_ELSE) -> FindSources:
     """Return what asks ``peers`` as well, where the order wants them to be asked."""
 
     def find(source: Source) -> Sequence[ChunkSource]:
-        behind, rank = registries(source), 0 if source.artifact.peers is None else source.artifact.peers.rank
+        behind, rank = registries(source, redirects), 0 if source.artifact.peers is None else source.artifact.peers.rank
         return [*behind[:rank], *peers(source), *behind[rank:]]
 
     return find

@@ -18,6 +18,7 @@ from device_client.adapters.http_get import http_get, without_secrets
 from device_client.adapters.layout import file_digest
 from device_client.adapters.pace import Pace
 from device_client.core.codes import ErrorCode
+from device_client.core.redirects import NOWHERE_ELSE, Redirects
 
 _CHUNK: Final = 64 * 1024
 
@@ -53,6 +54,7 @@ def download(
     on_progress: Progress = lambda _percentage: None,
     patience: Patience = Patience(),
     pace: Pace | None = None,
+    redirects: Redirects = NOWHERE_ELSE,
 ) -> str | None:
     """Leave the file with this size and digest at ``path``, and return which source gave it; None: it was there.
 
@@ -64,7 +66,7 @@ def download(
     if path.is_file() and path.stat().st_size == size_bytes and file_digest(path) == sha256:
         return None
     part = path.with_name(f"{path.name}.part")
-    wanted = _Wanted(part, size_bytes, sha256, is_cancelled, on_progress, patience, pace)
+    wanted = _Wanted(part, size_bytes, sha256, is_cancelled, on_progress, patience, pace, redirects)
     failure = StepError(ErrorCode.DOWNLOAD_FAILED, "the order names no source")
     for source in sources:
         try:
@@ -93,6 +95,7 @@ class _Wanted:
     on_progress: Progress
     patience: Patience
     pace: Pace | None
+    redirects: Redirects
 
     def complete(self, source: str) -> None:
         """Make ``part`` the file: with what is missing, and where that does not fit, with all of it.
@@ -122,7 +125,8 @@ class _Wanted:
                 raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{shown}: too slow")
 
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with http_get(source, headers, silence_seconds=self.patience.silence_seconds, go_on=go_on) as response:
+        silence_seconds, redirects = self.patience.silence_seconds, self.redirects
+        with http_get(source, headers, silence_seconds=silence_seconds, go_on=go_on, redirects=redirects) as response:
             start = self._offset(response, offset, shown)
             self._receive(response, start, shown, go_on)
         if file_digest(self.part) != self.sha256:

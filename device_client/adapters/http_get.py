@@ -1,7 +1,8 @@
 """One GET over http or https, that ends whatever the server does.
 
 Between any two bytes, of headers too, somebody is asked whether to go on; a server that drips cannot hold anybody for
-longer than they want. Redirects are followed a few times, to http and https only; their bodies are not read.
+longer than they want. Redirects are followed a few times, to where the device's settings let them lead; their bodies
+are not read. An address that was signed for a while, and has run out, is asked for anew.
 """
 
 import http.client
@@ -17,9 +18,12 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from device_client.adapters.failure import StepError
 from device_client.core.codes import ErrorCode
+from device_client.core.redirects import NOWHERE_ELSE, Redirects
 
 REDIRECTS_MAX: Final = 5
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_RUN_OUT: Final = frozenset({400, 401, 403})
+"""What an object store answers where a signed address is not good any more."""
 _LOOK_SECONDS: Final = 0.5
 """How often somebody is asked while nothing comes."""
 
@@ -29,7 +33,7 @@ GoOn = Callable[[], None]
 
 @contextmanager
 def http_get(
-    url: str, headers: Mapping[str, str], *, silence_seconds: float, go_on: GoOn
+    url: str, headers: Mapping[str, str], *, silence_seconds: float, go_on: GoOn, redirects: Redirects = NOWHERE_ELSE
 ) -> Iterator[http.client.HTTPResponse]:
     """Give the response to a GET, whatever its status is.
 
@@ -38,25 +42,53 @@ def http_get(
         headers: Sent with it, also after a redirect.
         silence_seconds: How long connecting, and every byte, may take.
         go_on: Asked again and again; what it raises comes out of the reading.
+        redirects: Where servers may lead.
 
     Raises:
         StepError: ``download_failed``: it is not there, or not answering in HTTP. Also out of the reading.
     """
     try:
-        here = url
+        here, may_run_out = url, True
         for _ in range(REDIRECTS_MAX + 1):
             go_on()
             with _asked(here, headers, silence_seconds, go_on) as response:
                 elsewhere = response.headers.get("Location") if response.status in REDIRECTS else None
-                if elsewhere is None:
+                has_run_out = here != url and may_run_out and response.status in _RUN_OUT
+                if elsewhere is None and not has_run_out:
                     yield response
                     return
-            here = urljoin(here, elsewhere)
+            if elsewhere is None:
+                here, may_run_out = url, False
+            else:
+                here = led_to(here, elsewhere, redirects)
         raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{without_secrets(url)}: redirects without end")
     except (http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
         raise StepError(
             ErrorCode.DOWNLOAD_FAILED, f"{without_secrets(url)}: {str(error) or type(error).__name__}"
         ) from error
+
+
+def led_to(here: str, location: str, redirects: Redirects) -> str:
+    """Return where a redirect leads.
+
+    Args:
+        here: Who redirects.
+        location: What it says; it may hold a signature, so it is in no message.
+        redirects: Where servers may lead.
+
+    Raises:
+        StepError: ``download_failed``: not there.
+    """
+    shown = without_secrets(here)
+    if not location.isascii() or not location.isprintable() or " " in location:
+        raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{shown}: redirects to what is no address")
+    there = urljoin(here, location)
+    if not redirects.allow(here, there):
+        parts = urlsplit(without_secrets(there))
+        server = f"{parts.scheme}://{parts.netloc}"[:200]
+        message = f"{shown}: redirects to {server}, which 'redirects' in the settings does not name"
+        raise StepError(ErrorCode.DOWNLOAD_FAILED, message)
+    return there
 
 
 def without_secrets(url: str) -> str:

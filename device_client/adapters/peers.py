@@ -168,9 +168,7 @@ class PeerChunks:
         for url in sorted(urls, key=lambda url: url != usual):
             with self._guard:
                 if url not in self._peers:
-                    source = HttpChunks(
-                        f"{url}/chunks/{{}}", silence_seconds=SILENCE_SECONDS, seconds=SECONDS, may_redirect=False
-                    )
+                    source = HttpChunks(f"{url}/chunks/{{}}", silence_seconds=SILENCE_SECONDS, seconds=SECONDS)
                     self._peers[url] = _Peer(url, source)
                 peer = self._peers[url]
             if peer.failures < FAILURES_MAX and peer.rests_until <= time.monotonic():

@@ -7,6 +7,7 @@ from. So another version of the library costs sharing at most.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -60,12 +61,45 @@ def list_chunks(content: bytes) -> tuple[ChunkList | None, bytes]:
     return ChunkList(sha256=named.sha256, size_bytes=named.size_bytes), written
 
 
-def keep_chunks(folder: Path, said: ChunkList, chunk_list: bytes, content: bytes) -> None:
-    """Put a chunk list and all chunks of ``content`` into ``folder``, each whole or not at all; what is there stays.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A chunk of a release that is published.
+
+    Attributes:
+        chunk: Its name.
+        data: Its bytes, or what the list takes for them.
+        stored_bytes: What its stored form has, by the list.
+    """
+
+    chunk: Chunk
+    data: memoryview
+    stored_bytes: int
+
+    def is_kept_in(self, size_bytes: int | None) -> bool:
+        """Say whether what is under its name, so many bytes or None, may be it."""
+        return size_bytes in (self.stored_bytes, self.chunk.size_bytes)
+
+    def stored(self, size_bytes: int | None) -> bytes:
+        """Return a stored form that fits every list that names it, given what is under its name now.
+
+        Another zlib deflates to another size. Then, or where a list of before says another one already, it is kept as
+        it is, which fits every list.
+
+        Raises:
+            ReleaseError: The list is about other bytes.
+        """
+        data = bytes(self.data)
+        if name_chunk(data) != self.chunk:
+            raise ReleaseError("its chunk list is about other files; build the release again")
+        stored = to_stored(data)
+        return stored if len(stored) == self.stored_bytes and size_bytes is None else data
+
+
+def pieces_of(said: ChunkList, chunk_list: bytes, content: bytes) -> list[Piece]:
+    """Return the chunks of ``content``, each once.
 
     Raises:
         ReleaseError: The list is not the one that is signed, or is not about this content.
-        OSError: They cannot be written.
     """
     if name_chunk(chunk_list) != said.chunk:
         raise ReleaseError("its chunk list is not the one of its manifest; build the release again")
@@ -73,15 +107,28 @@ def keep_chunks(folder: Path, said: ChunkList, chunk_list: bytes, content: bytes
         places = read_chunk_list(chunk_list, len(content))
     except DecodeError as error:
         raise ReleaseError(f"its chunk list does not fit: {error}; build the release again") from error
-    folder.mkdir(parents=True, exist_ok=True)
     view = memoryview(content)
-    pieces = {each.chunk: view[each.offset_bytes : each.offset_bytes + each.chunk.size_bytes] for each in places}
-    stored_bytes = {each.chunk: each.stored_bytes for each in places}
-    missing = [chunk for chunk in pieces if not _is_kept(folder / chunk.sha256, chunk, stored_bytes[chunk])]
-    for chunk in missing:
-        if name_chunk(bytes(pieces[chunk])) != chunk:
-            raise ReleaseError("its chunk list is about other files; build the release again")
-    _write_all(folder, ((each.sha256, _stored(folder, each, pieces[each], stored_bytes[each])) for each in missing))
+    found = {
+        each.chunk: Piece(
+            each.chunk, view[each.offset_bytes : each.offset_bytes + each.chunk.size_bytes], each.stored_bytes
+        )
+        for each in places
+    }
+    return list(found.values())
+
+
+def keep_chunks(folder: Path, said: ChunkList, chunk_list: bytes, content: bytes) -> None:
+    """Put a chunk list and all chunks of ``content`` into ``folder``, each whole or not at all; what is there stays.
+
+    Raises:
+        ReleaseError: As ``pieces_of``.
+        OSError: They cannot be written.
+    """
+    pieces = pieces_of(said, chunk_list, content)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {each.chunk: _size_of(folder / each.chunk.sha256) for each in pieces}
+    missing = [each for each in pieces if not each.is_kept_in(kept[each.chunk])]
+    _write_all(folder, ((each.chunk.sha256, each.stored(kept[each.chunk])) for each in missing))
     _write_all(folder, [(said.sha256, to_stored(chunk_list))])  # behind what it names
 
 
@@ -96,19 +143,8 @@ def _with_stored(chunks: Sequence[Chunk], content: bytes) -> Iterator[tuple[Chun
         start = end
 
 
-def _is_kept(path: Path, chunk: Chunk, stored_bytes: int) -> bool:
-    return path.exists() and path.stat().st_size in (stored_bytes, chunk.size_bytes)
-
-
-def _stored(folder: Path, chunk: Chunk, piece: memoryview, stored_bytes: int) -> bytes:
-    """Return a stored form of the size that is listed.
-
-    Another zlib deflates to another size. Then, or where a list of before says another one already, the chunk is kept
-    as it is, which fits every list.
-    """
-    data = bytes(piece)
-    stored = to_stored(data)
-    return stored if len(stored) == stored_bytes and not (folder / chunk.sha256).exists() else data
+def _size_of(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
 
 
 def _write_all(folder: Path, named: Iterable[tuple[str, bytes]]) -> None:

@@ -144,6 +144,9 @@ class HttpClient:
                 if elsewhere is None:
                     yield answer
                     return
+                if answer.length_bytes == 0:
+                    async for _ in answer.blocks(1):
+                        pass  # so that the connection can be kept
             finally:
                 self._let_go(origin, answer)
             there = urlsplit(urljoin(urlunsplit(here), elsewhere))

@@ -146,7 +146,7 @@ class ReleaseStore:
                 self._keep_chunks(built)
                 write_durably(self.folder / ARTIFACTS / artifact.artifact_sha256, built.artifact)
                 write_durably(self.folder / MANIFESTS / artifact.manifest_sha256, built.envelope)
-                write_durably(self._index_path(stored.release), stored.model_dump_json(indent=1).encode())
+                write_durably(self._index_path(stored.release), write_index(stored))
                 return stored
         except OSError as error:
             raise ReleaseError(f"{self.folder}: {error}; make it writable and free some space") from error
@@ -167,14 +167,11 @@ class ReleaseStore:
             return None  # before it becomes part of a path
         path = self._index_path(release)
         try:
-            stored = decode(StoredRelease, path.read_bytes(), MESSAGE)
+            return read_index(path.read_bytes(), release, path)
         except FileNotFoundError:
             return None
-        except (OSError, DecodeError) as error:
+        except OSError as error:
             raise ReleaseError(f"{path}: {error}; publish {release} again after removing it") from error
-        if stored.release != release:
-            raise ReleaseError(f"{path}: it describes {stored.release}; publish {release} again after removing it")
-        return stored
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all releases, sorted."""
@@ -246,25 +243,10 @@ class ReleaseStore:
             raise ReleaseError(f"{artifact_path}: {artifact_size_bytes} bytes, not the signed size; {remedy}")
 
     def _merge(self, built: BuiltRelease) -> StoredRelease:
-        release, version, counter, arch, artifact = _describe(built.manifest, built.envelope)
-        stored = self.get(release) or StoredRelease(
-            release=release, version=version, release_counter=counter, by_arch={arch: artifact}
-        )
-        same_release = (stored.version, stored.release_counter) == (version, counter)
-        if not same_release or not self._is_same(stored.by_arch.get(arch, artifact), built, artifact):
-            raise ReleaseError(
-                f"{self._index_path(release)}: {release} is published with other contents, and a release never "
-                "changes; give this one a new name and a higher release counter"
-            )
-        return stored.model_copy(update={"by_arch": {**stored.by_arch, arch: artifact}})
-
-    def _is_same(self, known: StoredArtifact, built: BuiltRelease, artifact: StoredArtifact) -> bool:
-        """Say whether nothing but signatures differs: keys change, and a release is signed again."""
-        if known == artifact:
-            return True
-        before = (self.folder / MANIFESTS / known.manifest_sha256).read_bytes()
-        payloads = {read_envelope(MANIFEST_TYPE, each, MANIFEST).payload for each in (before, built.envelope)}
-        return len(payloads) == 1
+        known = self.get(built.manifest.release)
+        before = signed_before(known, built)
+        envelope = None if before is None else (self.folder / MANIFESTS / before).read_bytes()
+        return merge(known, built, envelope, self._index_path(built.manifest.release))
 
     def _index_path(self, release: str) -> Path:
         return self.folder / INDEXES / f"{release}.json"
@@ -276,6 +258,68 @@ class ReleaseStore:
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def read_index(data: bytes, release: str, place: object) -> StoredRelease:
+    """Return what an index says.
+
+    Args:
+        data: The index.
+        release: Which one it is about.
+        place: Where it is, for the message.
+
+    Raises:
+        ReleaseError: It is damaged, or about another release.
+    """
+    try:
+        stored = decode(StoredRelease, data, MESSAGE)
+    except DecodeError as error:
+        raise ReleaseError(f"{place}: {error}; publish {release} again after removing it") from error
+    if stored.release != release:
+        raise ReleaseError(f"{place}: it describes {stored.release}; publish {release} again after removing it")
+    return stored
+
+
+def write_index(stored: StoredRelease) -> bytes:
+    """Return an index as it lies in a store."""
+    return stored.model_dump_json(indent=1).encode()
+
+
+def signed_before(known: StoredRelease | None, built: BuiltRelease) -> str | None:
+    """Return the name of another manifest that was published for the architecture of ``built``; None if there is none.
+
+    Args:
+        known: What was published under its name so far.
+        built: What is to be.
+    """
+    artifact = _describe(built.manifest, built.envelope)[-1]
+    there = artifact if known is None else known.by_arch.get(artifact.arch, artifact)
+    return None if there == artifact else there.manifest_sha256
+
+
+def merge(known: StoredRelease | None, built: BuiltRelease, envelope: bytes | None, index: object) -> StoredRelease:
+    """Return what is published under a name with ``built`` in it.
+
+    Nothing but signatures may differ from what is there already: keys change, and a release is signed again.
+
+    Args:
+        known: What was published under its name so far.
+        built: What comes to it.
+        envelope: The manifest that ``signed_before`` names.
+        index: Where the index is, for the message.
+
+    Raises:
+        ReleaseError: The name is taken by other bytes.
+    """
+    release, version, counter, arch, artifact = _describe(built.manifest, built.envelope)
+    stored = known or StoredRelease(release=release, version=version, release_counter=counter, by_arch={arch: artifact})
+    payloads = {read_envelope(MANIFEST_TYPE, each, MANIFEST).payload for each in (built.envelope, envelope) if each}
+    if (stored.version, stored.release_counter) != (version, counter) or len(payloads) > 1:
+        raise ReleaseError(
+            f"{index}: {release} is published with other contents, and a release never "
+            "changes; give this one a new name and a higher release counter"
+        )
+    return stored.model_copy(update={"by_arch": {**stored.by_arch, arch: artifact}})
 
 
 def _describe(manifest: Manifest, envelope: bytes) -> tuple[str, str, int, str, StoredArtifact]:

@@ -19,7 +19,7 @@ from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.trust import LiveTrust
 from orchestrator.cli.answers import ask, leave
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, TimeoutOption
+from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, FolderOption, JsonOption, TimeoutOption
 from orchestrator.cli.refusals import describe
 from orchestrator.cli.sizes import size_text
 from orchestrator.core.releases import ReleaseError, StoredRelease
@@ -46,7 +46,7 @@ def media() -> None:
 @app.command("export")
 def export(
     release: Annotated[str, typer.Argument(help="A published release.")],
-    folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")],
+    folder: FolderOption,
     to: Annotated[Path, typer.Option("--to", help="A folder on the medium; made if it does not exist.")],
     device: Annotated[list[str] | None, typer.Option("--device", help="For whom; several times.")] = None,
     group: Annotated[

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -64,6 +65,18 @@ def complete_rollouts(incomplete: str) -> list[str]:
     return sorted(name for name in found if name.startswith(incomplete))
 
 
+def on_this_machine(folder: Path | None) -> Path | None:
+    """Refuse an object store where a folder is meant, in which releases are found; a path would make one of it.
+
+    Raises:
+        BadParameter: It is one.
+    """
+    if folder is not None and re.match(r"(s3|gs|az|file):/", str(folder)):
+        raise typer.BadParameter("name the orchestrator's folder; an object store is named with release publish --to")
+    return folder
+
+
+FolderOption = Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.", callback=on_this_machine)]
 BrokerOption = Annotated[
     str, typer.Option("--broker", envvar=BROKER_VARIABLE, help="mqtt://user:password@host:port, mqtts:// for TLS")
 ]

@@ -15,10 +15,12 @@ from orchestrator.adapters import gpg
 from orchestrator.adapters.bundles import read_bundle, resign, write_bundle
 from orchestrator.adapters.fleet_folder import FIRST_POLICY
 from orchestrator.adapters.keys import KeyFileError, find_release_key, load_private
+from orchestrator.adapters.object_store import open_objects
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.adapters.trust import ReleaseTrust, load_trust, trust_of
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import JsonOption
+from orchestrator.cli.options import FolderOption, JsonOption, on_this_machine
+from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import printable
 from orchestrator.core.releases import ReleaseError
 from schemas.chunks import read_chunk_list
@@ -30,7 +32,9 @@ from schemas.trust import open_first
 
 app = typer.Typer(no_args_is_help=True, help="Build, sign, verify and publish releases.")
 
-FolderOption = Annotated[Path | None, typer.Option("--folder", help="The orchestrator's folder.")]
+OwnFolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="The orchestrator's folder.", callback=on_this_machine)
+]
 BundleArgument = Annotated[Path, typer.Argument(help="Written by `release build -o`.", metavar="FILE")]
 _FILES_SHOWN_MAX = 20
 
@@ -42,7 +46,7 @@ def build(
     release: Annotated[str, typer.Option(help="Name of the release.")],
     version: Annotated[str, typer.Option(help="What the application reports as its version.")],
     counter: Annotated[int, typer.Option(min=0, help="Grows with every release.")],
-    folder: FolderOption = None,
+    folder: OwnFolderOption = None,
     key_file: Annotated[
         Path | None, typer.Option("--key", help="The private release key, if it is not in the folder.")
     ] = None,
@@ -124,7 +128,7 @@ def sign(
 @app.command("verify")
 def verify(
     file: BundleArgument,
-    folder: FolderOption = None,
+    folder: OwnFolderOption = None,
     root: Annotated[Path | None, typer.Option("--root", help="A trust root, signed by its own keys.")] = None,
 ) -> None:
     """Say whether devices would install a release, by the folder's keys or by a trust root."""
@@ -136,12 +140,22 @@ def verify(
 
 @app.command("publish")
 def publish(
-    file: BundleArgument, folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")]
+    file: BundleArgument,
+    folder: FolderOption,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="An object store, first: s3://bucket/prefix, gs://, az:// or file:///folder.", metavar="URL"
+        ),
+    ] = None,
 ) -> None:
-    """Put a release into the orchestrator's store, if devices would install it."""
+    """Put a release into the orchestrator's store, and before that elsewhere if asked, if devices would install it."""
     with reported():
         built = read_bundle(file)
+        sent = None if to is None else _publish_to(built, folder, file, to)
         _publish(built, folder, file)
+    if sent is not None:
+        print(sent)
     print(f"{printable(built.manifest.release)}: published for {built.manifest.artifact.arch}")
     print(f"next: {_start(folder, built.manifest.release)}")
 
@@ -149,7 +163,7 @@ def publish(
 @app.command("inspect")
 def inspect(
     release: Annotated[str, typer.Argument(help="A file, or with --folder the name of a published release.")],
-    folder: FolderOption = None,
+    folder: OwnFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is in a release and who signed it; nothing is verified."""
@@ -165,6 +179,16 @@ def inspect(
 def _publish(built: BuiltRelease, folder: Path, file: Path | None = None) -> None:
     _check(built, load_trust(folder / "keys"), file)
     ReleaseStore(folder / "releases").publish(built)
+
+
+def _publish_to(built: BuiltRelease, folder: Path, file: Path, url: str) -> str:
+    """Put it into an object store, before the orchestrator knows of it, and say what that took."""
+    _check(built, load_trust(folder / "keys"), file)
+    objects = open_objects(url, "--to", make=True)
+    from orchestrator.adapters.object_releases import publish_release  # noqa: PLC0415 - an extra, and it is there
+
+    sent = publish_release(objects, built)
+    return f"{objects.shown}: {sent.sent} of {sent.objects} objects sent, {size_text(sent.sent_bytes)}"
 
 
 def _start(folder: Path, release: str) -> str:

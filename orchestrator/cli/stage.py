@@ -18,7 +18,7 @@ from orchestrator.adapters.sites import SITES_NAME, read_caches
 from orchestrator.adapters.staged_files import files_of
 from orchestrator.adapters.staging import Staged, StagedFile, Staging
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import JsonOption
+from orchestrator.cli.options import FolderOption, JsonOption
 from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import printable
 from orchestrator.core.distribution import SitesError
@@ -30,7 +30,7 @@ _NAMED_MAX: Final = 10
 
 def stage(
     release: Annotated[str, typer.Argument(help="A published release.")],
-    folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")],
+    folder: FolderOption,
     cache: Annotated[list[str] | None, typer.Option("--cache", help="A cache's address; several times.")] = None,
     site: Annotated[
         list[str] | None, typer.Option("--site", help="A site of sites.yaml; several times. Without both, all sites.")

@@ -11,6 +11,7 @@ import pytest
 
 from device_client.adapters.download import Patience, download
 from device_client.adapters.failure import CancelledError, StepError
+from device_client.core.redirects import NOWHERE_ELSE, Redirects
 from tests.device.device_world import free_port, sha256
 from tests.device.raw_http import (
     Answer,
@@ -41,7 +42,9 @@ def server() -> Iterator[Server]:
         yield made
 
 
-def fetch(path: Path, *sources: str, patience: Patience = USUAL) -> StepError | None:
+def fetch(
+    path: Path, *sources: str, patience: Patience = USUAL, redirects: Redirects = NOWHERE_ELSE
+) -> StepError | None:
     """Return how it failed, None if the file is there."""
     try:
         download(
@@ -51,6 +54,7 @@ def fetch(path: Path, *sources: str, patience: Patience = USUAL) -> StepError | 
             sha256=sha256(DATA),
             is_cancelled=lambda: False,
             patience=patience,
+            redirects=redirects,
         )
     except StepError as error:
         assert not path.exists()
@@ -270,19 +274,43 @@ def test_file_that_is_bad_on_disk_is_fetched_again(server: Server, tmp_path: Pat
     assert fetch(tmp_path / "f", f"{server.url}/good") is None
 
 
-def test_redirect_to_another_host_is_followed_and_its_bytes_are_checked(server: Server, tmp_path: Path) -> None:
+def test_redirect_to_a_host_that_is_named_is_followed_and_its_bytes_are_checked(server: Server, tmp_path: Path) -> None:
     with serving() as other:
         other.answers |= {"/good": has(DATA), "/bad": says("200 OK", DATA[:-1] + b"!")}
         for path in ("good", "bad"):
             server.answers[f"/to-{path}"] = says("307 Temporary Redirect", b"", f"Location: {other.url}/{path}")
         part(tmp_path / "f").write_bytes(DATA[:HALF])
 
-        assert fetch(tmp_path / "f", f"{server.url}/to-good") is None
-        failure = fetch(tmp_path / "g", f"{server.url}/to-bad")
+        named = Redirects((other.url,))
+        assert fetch(tmp_path / "f", f"{server.url}/to-good", redirects=named) is None
+        failure = fetch(tmp_path / "g", f"{server.url}/to-bad", redirects=named)
 
     assert failure is not None
     assert failure.code == "checksum_mismatch"
     assert other.asked[0].offset == HALF, "the range goes along"
+
+
+def test_redirect_to_another_host_is_not_followed_and_its_query_is_not_told(server: Server, tmp_path: Path) -> None:
+    with serving() as other:
+        server.answers["/away"] = says("307 Temporary Redirect", b"", f"Location: {other.url}/x?X-Amz-Signature=secret")
+
+        failure = fetch(tmp_path / "f", f"{server.url}/away")
+
+        assert other.asked == []
+    assert failure is not None
+    assert (failure.code, failure.retryable) == ("download_failed", True)
+    assert str(failure).endswith(f"/away: redirects to {other.url}, which 'redirects' in the settings does not name")
+
+
+def test_redirect_to_a_broken_address_is_refused_and_what_is_signed_in_it_is_not_told(
+    server: Server, tmp_path: Path
+) -> None:
+    server.answers["/broken"] = says("307 Temporary Redirect", b"", "Location: /x?X-Amz-Signature=secret and more")
+
+    failure = fetch(tmp_path / "f", f"{server.url}/broken")
+
+    assert failure is not None
+    assert "secret" not in str(failure)
 
 
 def test_unreachable_source_is_left_for_the_next_one(server: Server, tmp_path: Path) -> None:

@@ -67,6 +67,10 @@ def test_tls_takes_its_port_and_its_files(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (("port = 8080", "prot = 8080"), "key 'prot' is unknown; did you mean 'port'?"),
+        (
+            ("port = 8080", "port = 8080\nredirects = ['s3.example']"),
+            "key 'redirects.0': Value error, this is no server's address; write https://host",
+        ),
         (("port = 8080\n", ""), "key 'port' is missing; add it"),
         (("port = 8080", 'port = "8080"'), "key 'port': "),
         (("port = 8080", "port = 8081"), "port and standby_port must differ"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from orchestrator.adapters.keys import create_keys
 from orchestrator.notifications.signature import sign
 from tests.docs.operating_scene import operating
 from tests.docs.pages import ROOT, block
@@ -16,6 +17,7 @@ from tests.docs.plant import DEVICES, Plant, address, listens, make_tree, until_
 from tests.docs.reader import Reader
 from tests.docs.tutorial_scenes import by_hand, first_rollout, own_broker, own_device, report
 from tests.notifications.receiver import receiving
+from tests.shell.s3_server import s3_server
 
 
 def artifacts(reader: Reader) -> None:
@@ -150,6 +152,19 @@ def site_cache(reader: Reader) -> None:
     reader.loosely = True
 
 
+def object_store(reader: Reader) -> None:
+    s3 = reader.stack.enter_context(s3_server())
+    make_tree(reader.folder / "tree", "1.2.0")
+    create_keys(reader.folder / "fleet" / "keys")
+    (reader.folder / "fleet" / "signing").symlink_to("keys")
+    variables = " ".join(f"{name}={value}" for name, value in s3.environment().items())
+    reader.replace |= {
+        "export AWS_ACCESS_KEY_ID=.*": f"export {variables}", "https://s3.eu-north-1.amazonaws.com": s3.url,
+        r"10\.1\.0\.5": "127.0.0.1", r"\b8080\b": str(next(reader.ports)),
+    }  # fmt: skip
+    reader.loosely = True
+
+
 def terminal(reader: Reader) -> None:
     names = ["raspberrypi4-07", "jetson-08", "industrial-09", "raspberrypi4-10", "jetson-11", "industrial-12"]
     plant = Plant(reader, devices=names)
@@ -203,6 +218,7 @@ SCENES: Final[Mapping[str, Callable[[Reader], object]]] = {
     "docs/keys.md gpg": gnupg,
     "docs/mosquitto.md": mosquitto,
     "docs/notifications.md": notifications,
+    "docs/object-store.md": object_store,
     "docs/operating.md": operating,
     "docs/site-cache.md": site_cache,
     "docs/terminal.md": terminal,

@@ -29,6 +29,7 @@ _SERVING: Final = (
     "tidegate orchestrator",
     "tidegate evaluator",
     "tidegate cache",
+    "tidegate registry",
     "tidegate health tail",
     "tidegate-agent run",
     "tidegate-guardian",

@@ -1,5 +1,6 @@
 """What is built to be installed: the wheel and the source archive hold what is needed, and nothing beside it."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -78,6 +79,16 @@ def test_wheel_holds_what_is_needed_and_nothing_beside_it(dist: Path) -> None:
     assert not {name for name in ours if not name.startswith(copied)} - tracked()
     static = {name for name in tracked() if name.startswith("orchestrator/dashboard/")}
     assert not static - names
+
+
+def test_device_installs_four_packages_and_everything_else_is_an_extra(dist: Path) -> None:
+    contents = wheel_contents(dist)
+    (metadata,) = (data.decode() for name, data in contents.items() if name.endswith(".dist-info/METADATA"))
+
+    needed = {line.partition(": ")[2] for line in metadata.splitlines() if line.startswith("Requires-Dist: ")}
+    base = {re.split(r"[<>=]", each)[0] for each in needed if "extra ==" not in each}
+    assert base == {"cryptography", "msgpack", "paho-mqtt", "pydantic"}
+    assert [each.partition("; ")[2] for each in needed if each.startswith("obstore")] == ["extra == 'objects'"]
 
 
 def test_source_archive_holds_what_a_wheel_is_built_from(dist: Path) -> None:
