@@ -94,8 +94,10 @@ def staging_lets_nobody_go(entry: Entry, scene: Scene) -> str | None:
             if not (is_time if body["by"] == "orchestrator" else body["rollout"] in scene.activations):
                 return f"nobody has activated {body['rollout']}, and it should begin {when}"
         case "device_failed" | "device_retried" if body["code"] in {"deploy_timeout", "silent"}:
-            if scene.ledger.orders[body["device"]].is_ahead:
-                return f"{body['device']} is late for a wave that is not open"
+            rollout, name = scene.ledger.rollout(entry), body["device"]
+            is_open = rollout.wave_of[name] <= rollout.wave  # Who asks at once goes by the order that came ahead.
+            if scene.ledger.orders[name].is_ahead and not is_open:
+                return f"{name} is late for a wave that is not open"
         case _:
             pass
     return None
