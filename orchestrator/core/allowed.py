@@ -5,6 +5,11 @@ from orchestrator.core.orders import may_run_it
 from orchestrator.core.rollout import Phase, Rollout
 
 
+def may_resume(rollout: Rollout) -> bool:
+    """Say whether a rollout that is halted can go on as it is: where devices run the release, or none was let go."""
+    return rollout.halted_from is Phase.STAGING or bool(rollout.counts(*DEPLOYED))
+
+
 def allowed_verbs(rollout: Rollout) -> tuple[str, ...]:
     """Return the commands about ``rollout`` that would change something now."""
     back = ("rollback",) if may_run_it(rollout).any() else ()
@@ -18,7 +23,7 @@ def allowed_verbs(rollout: Rollout) -> tuple[str, ...]:
         case Phase.ROLLING_BACK:
             return back
         case Phase.HALTED:
-            resume = ("resume",) if rollout.counts(*DEPLOYED) or rollout.halted_from is not Phase.ROLLING_BACK else ()
+            resume = ("resume",) if may_resume(rollout) else ()
             return (*resume, *again, "rollback", "abort")
         case _ if rollout.paused:
             return ("resume", *again, *skip, "abort", "rollback")

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from orchestrator.core import events as e
-from orchestrator.core.allowed import allowed_verbs
+from orchestrator.core.allowed import allowed_verbs, may_resume
 from orchestrator.core.answers import Outcome, refuse, unknown
 from orchestrator.core.concluding import next_wave
 from orchestrator.core.context import Context
 from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.inventory import Device
 from orchestrator.core.judging import coverage, current_gate, judge_now
-from orchestrator.core.members import DEPLOYED, Member, Progress
+from orchestrator.core.members import Member, Progress
 from orchestrator.core.orders import may_run_it, order, order_back, order_hold
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.staging import activate
@@ -142,9 +142,8 @@ def _resume(given: _Order) -> Outcome:
         return given.wrong_phase(f"{rollout.id} is {rollout.phase.value}, it cannot go on")
     if not rollout.paused and rollout.phase is not Phase.HALTED:
         return given.ok(thawed)
-    was_staging = rollout.halted_from is Phase.STAGING
-    if rollout.phase is Phase.HALTED and not was_staging and not rollout.counts(*DEPLOYED):
-        return given.wrong_phase(f"nothing runs {rollout.release.version} any more: retry its devices, or abort it")
+    if rollout.phase is Phase.HALTED and not may_resume(rollout):
+        return given.wrong_phase(f"nothing runs {rollout.release.version}: retry its devices, or abort it")
     excused: tuple[str, ...] = ()
     if rollout.phase is Phase.HALTED:
         members = rollout.members

@@ -42,6 +42,14 @@ def halted() -> Bench:
     return bench
 
 
+def halted_before_anybody_ran_it() -> Bench:
+    bench = started()
+    bench.command("skip", rollout="r-001", devices=[CANARY])
+    bench.advance(600)
+    assert bench.phase() is Phase.HALTED
+    return bench
+
+
 def rolling_back() -> Bench:
     bench = awaiting()
     bench.command("reject", rollout="r-001")
@@ -131,6 +139,7 @@ def test_a_command_is_carried_out_once_and_the_second_time_already_applied(
         (started, "approve", "deploying", ("pause", "skip", "abort", "rollback")),
         (started, "reject", "deploying", ("pause", "skip", "abort", "rollback")),
         (halted, "approve", "halted", ("resume", "retry", "rollback", "abort")),
+        (halted_before_anybody_ran_it, "resume", "halted", ("retry", "rollback", "abort")),
         (rolling_back, "pause", "rolling_back", ()),
         (rolling_back, "resume", "rolling_back", ()),
         (rolling_back, "abort", "rolling_back", ()),
@@ -155,7 +164,10 @@ def test_a_command_in_the_wrong_phase_says_the_phase_and_what_is_allowed(
     assert (error.code, error.phase, error.allowed) == ("wrong_phase", phase, allowed)
 
 
-@pytest.mark.parametrize("scene", [started, awaiting, halted, rolling_back, rolled_back, completed, aborted])
+@pytest.mark.parametrize(
+    "scene",
+    [started, awaiting, halted, halted_before_anybody_ran_it, rolling_back, rolled_back, completed, aborted],
+)
 def test_what_is_said_to_be_allowed_is_carried_out(scene: Callable[[], Bench]) -> None:
     for verb in ("approve", "reject", "pause", "resume", "abort", "rollback"):
         bench = scene()
