@@ -48,7 +48,7 @@ def wanted(device: Device) -> GrantedStep | None:
 
 def is_braked(device: Device) -> bool:
     """Say whether the fleet's brake forbids the order at hand; it never keeps a device on a bad version."""
-    is_on = device.hold or (device.was_held and is_granted_beforehand(device))
+    is_on = device.hold or (device.record.held and is_granted_beforehand(device))
     return is_on and is_install(device)
 
 
@@ -191,11 +191,15 @@ def on_hold(device: Device, *, hold: bool, now: float) -> Outcome:
     """Obey the brake: a question about an install is void while it is on, and asked again when it is off."""
     was_braked = is_braked(device)
     device = replace(device, hold=hold)
+    device, kept = keep(device, held=hold) if device.record.held != hold else (device, NOTHING)
     if device.phase not in ASKING or is_braked(device) == was_braked:
-        return device, NOTHING
-    if hold:
-        return move(device, Signal.TOLD_TO_WAIT) if device.phase is Phase.READY else (device, NOTHING)
-    return replace(device, ask_at=now + HOLD_SPREAD_SECONDS * spread(device, 0)), NOTHING
+        return device, kept
+    if not hold:
+        return replace(device, ask_at=now + HOLD_SPREAD_SECONDS * spread(device, 0)), kept
+    if device.phase is not Phase.READY:
+        return device, kept
+    device, told = move(device, Signal.TOLD_TO_WAIT)
+    return device, (*kept, *told)
 
 
 def window_of(desired: Desired) -> tuple[float | None, float | None]:

@@ -70,7 +70,7 @@ from device_client.core.media import on_media_rejected, on_media_seen
 from device_client.core.obeying import obey_root, on_root
 from device_client.core.orders import on_desired, pursue, pursue_if_deferred
 from device_client.core.recovery import recover
-from device_client.core.state import NOTHING, Device, Outcome, begin, report, spread, tell
+from device_client.core.state import NOTHING, Device, Outcome, begin, keep, report, spread, tell
 from device_client.core.switching import on_change_failed, on_changed, resume_return
 from device_client.core.trial import on_exit, on_probed, on_time
 from device_client.core.walk import hooks_after_start, repeat
@@ -123,8 +123,7 @@ def _handle(device: Device, event: Event, now: float) -> Outcome:
         case Disconnected():
             # The brake is retained, so it is heard again on the next connect, unless it was lifted meanwhile.
             away_since = device.away_since if device.away_since is not None else now
-            was_held = device.hold or device.was_held
-            return replace(device, connected=False, hold=False, was_held=was_held, away_since=away_since), NOTHING
+            return replace(device, connected=False, hold=False, away_since=away_since), NOTHING
         case DesiredReceived():
             return on_desired(device, event)
         case GrantReceived():
@@ -202,11 +201,12 @@ def _resume(device: Device) -> Outcome:
 
 def _connect(device: Device, now: float) -> Outcome:
     serving = device.record.serving
-    device = replace(device, connected=True, was_held=False, away_since=None, question=None, asked_count=0)
+    device = replace(device, connected=True, away_since=None, question=None, asked_count=0)
+    device, kept = keep(device, held=False) if device.record.held else (device, NOTHING)
     # Who need not ask for permission would be quicker than the brake, which is heard only now.
     device = replace(device, ask_at=now + HOLD_SPREAD_SECONDS if is_granted_beforehand(device) else None)
     info = PublishInfo(device.record.session, serving.version if serving else None)
-    return device, (PublishAvailability("online"), info, PublishReported(report(device)))
+    return device, (*kept, PublishAvailability("online"), info, PublishReported(report(device)))
 
 
 def _report_if_due(device: Device, now: float) -> Outcome:

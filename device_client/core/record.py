@@ -170,6 +170,7 @@ class Record(_Remembered):
         attempts: Failed attempts at the present step.
         waits: How often a hook has said "later" to the present step.
         consent: Number of the last order to which somebody at the device has agreed.
+        held: The fleet's brake was on when the device last heard of it; a session that begins hears of it anew.
         error: Why it is where it is.
         fetched: What the fetch for the order at hand took; None before it.
         reported_seq: Number of the last report.
@@ -197,6 +198,7 @@ class Record(_Remembered):
     attempts: Count = 0
     waits: Count = 0
     consent: Count | None = None
+    held: Annotated[bool, Field(exclude_if=lambda held: not held)] = False
     error: ErrorReport | None = None
     fetched: Fetched | None = None
     reported_seq: Count = 0

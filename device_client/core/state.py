@@ -28,8 +28,7 @@ class Device:
         record: What it remembers; as of the last ``Persist``.
         setup: How it is equipped.
         connected: A session with the broker is up.
-        hold: The fleet's brake is on.
-        was_held: It was on when the session was lost, and nobody has said since whether it still is.
+        hold: The fleet's brake is on, as this session has heard.
         root: The trust root in force; None if the settings name the keys.
         question: What it asked and has no answer to.
         ask_at: When it asks (again); None if there is nothing to ask or the nonce is being drawn.
@@ -53,7 +52,6 @@ class Device:
     setup: Setup = BARE
     connected: bool = False
     hold: bool = False
-    was_held: bool = False
     root: Root | None = None
     question: Question | None = None
     ask_at: float | None = None

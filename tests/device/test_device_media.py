@@ -11,6 +11,7 @@ from device_client.core.events import (
     Connected,
     ConsentGiven,
     Disconnected,
+    HoldCleared,
     HoldReceived,
     MediaRejected,
     NonceDrawn,
@@ -430,6 +431,32 @@ def test_brake_that_was_heard_holds_for_orders_on_media_until_somebody_says_that
     bench.probe_for(10)
 
     assert (bench.phase(), bench.version) == (Phase.TRIAL, "1.1.0")
+
+
+def test_brake_that_was_heard_holds_for_orders_on_media_after_a_restart_without_a_network() -> None:
+    bench = Bench().started()
+    bench.send(HoldReceived())
+
+    bench.reboot(connected=False)
+    look(bench, make_media_order())
+    bench.probe_for(1000)
+    assert (bench.phase(), bench.version) == (Phase.READY, "1.0.0")
+    bench.send(Connected())
+    bench.reboot(connected=False)
+    bench.probe_for(10)
+
+    assert (bench.phase(), bench.version) == (Phase.TRIAL, "1.1.0"), "it was lifted: nobody said that it is on"
+
+
+def test_brake_that_was_lifted_does_not_come_back_with_a_restart() -> None:
+    bench = Bench().started()
+    bench.send(HoldReceived(), HoldCleared())
+
+    bench.reboot(connected=False)
+    look(bench, make_media_order())
+    bench.probe_for(100)
+
+    assert bench.version == "1.1.0"
 
 
 def test_nonce_that_comes_late_activates_nothing() -> None:

@@ -242,8 +242,8 @@ IN_DEVICES_HANDS: Final = (
         "brake-remembered-after-it-was-lifted",
         "a device that was away when the brake was lifted is never updated again",
         "device_client/core/device.py",
-        "connected=False, hold=False, was_held",
-        "connected=False, was_held",
+        "connected=False, hold=False, away_since",
+        "connected=False, away_since",
         ("tests/device/test_device_grant.py",),
     ),
     Mutant(
