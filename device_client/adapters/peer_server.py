@@ -16,6 +16,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, cast
 
+from device_client.adapters.peer_places import Places, Welcome
 from device_client.adapters.peer_stock import Stock
 from device_client.adapters.slots import Slots
 
@@ -130,10 +131,10 @@ class _Server(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
         self.stock, self.pace = stock, Pace(limits.bytes_per_second)
-        self._connections_max = limits.connections_max
+        self._places = Places(limits.connections_max)
         self._guard = threading.Lock()
         self._since: dict[socket.socket, float] = {}
-        self._turned_away: set[socket.socket] = set()
+        self._welcomes: dict[socket.socket, tuple[str, Welcome]] = {}
 
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -141,13 +142,14 @@ class _Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()  # nobody's name is looked up
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - what socketserver gives
+        address, now = str(client_address[0]), time.monotonic()
         with self._guard:
-            is_busy = len(self._since) - len(self._turned_away) >= self._connections_max
-            is_flooded = is_busy and len(self._turned_away) >= _TURNED_AWAY_MAX
+            turned_away = sum(welcome is Welcome.BUSY for _, welcome in self._welcomes.values())
+            welcome = self._places.take(address, now)
+            is_flooded = welcome is Welcome.BUSY and turned_away >= _TURNED_AWAY_MAX
             if not is_flooded:
-                self._since[request] = time.monotonic()
-                if is_busy:
-                    self._turned_away.add(request)
+                self._since[request] = now
+                self._welcomes[request] = address, welcome
         if is_flooded:
             self.shutdown_request(request)
         else:
@@ -156,12 +158,13 @@ class _Server(ThreadingHTTPServer):
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the same
         with self._guard:
             self._since.pop(request, None)
-            self._turned_away.discard(request)
+            if (known := self._welcomes.pop(request, None)) is not None:
+                self._places.leave(*known, time.monotonic())
         super().shutdown_request(request)
 
-    def is_turned_away(self, request: socket.socket) -> bool:
+    def welcome(self, request: socket.socket) -> Welcome:
         with self._guard:
-            return request in self._turned_away
+            return self._welcomes[request][1]
 
     def close_older_than(self, seconds: float) -> None:
         now = time.monotonic()
@@ -188,12 +191,13 @@ class _Handler(BaseHTTPRequestHandler):
         server = cast("_Server", self.server)
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self._say(HTTPStatus.BAD_REQUEST, b"", is_last=True)
-        elif server.is_turned_away(self.connection):
+        elif (welcome := server.welcome(self.connection)) is Welcome.BUSY:
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, b"", is_last=True)
         else:
             match = _PATH.fullmatch(self.path)
             data = None if match is None else server.stock.get(match[1])
-            self._say(HTTPStatus.NOT_FOUND if data is None else HTTPStatus.OK, data or b"")
+            status = HTTPStatus.NOT_FOUND if data is None else HTTPStatus.OK
+            self._say(status, data or b"", is_last=welcome is Welcome.ONCE)
 
     def _say(self, status: HTTPStatus, body: bytes, *, is_last: bool = False) -> None:
         self.send_response(status)

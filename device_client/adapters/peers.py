@@ -1,8 +1,9 @@
 """The devices of this site as a place where chunks come from: who has them is told over the bus, and not believed.
 
 A peer that gives other bytes is not asked again while this agent lives, and reported. One that is gone, or does not
-have what it is said to have, is given up for this fetch; one that is busy is asked again a little later. Nobody is
-waited for beyond what the order allows; what stands behind peers is asked then.
+have what it is said to have, is given up until it is told of anew; one that is busy is asked again a little later, and
+one that is quick before others. Nobody is waited for beyond what the order allows, and a minute for those that are
+busy; what stands behind peers is asked then.
 """
 
 import random
@@ -32,11 +33,17 @@ SILENCE_SECONDS: Final = 5.0
 SECONDS: Final = 15.0
 FAILURES_MAX: Final = 3
 BUSY_SECONDS: Final = 0.2
+BUSY_SECONDS_MAX: Final = 3.0
+"""So long a neighbour is left alone that is busy, at first and at last: it should give, and not say so to everybody."""
+BUSY_WAIT_SECONDS: Final = 60.0
+"""So long neighbours that are busy are waited for in all, also by who goes first: they have it, and spare the line."""
 FAILED_SECONDS: Final = 0.5
 GREETING_SECONDS: Final = 2.0
 """So long everybody waits for what is told of the neighbours, also who goes first: later waves have some already."""
 _LOOK_SECONDS: Final = 0.05
 _LIARS_MAX: Final = 256
+_CURIOUS_ONCE_IN: Final = 8
+"""Chunks of which one is asked of anybody, not of the quickest so far: others may be quicker by now."""
 
 
 class Neighbours:
@@ -110,7 +117,21 @@ class _Peer:
     url: str
     source: HttpChunks
     failures: int = 0
+    busy: int = 0
     rests_until: float = 0.0
+    seconds_per_byte: float | None = None
+
+    def gave(self, size_bytes: int, seconds: float) -> None:
+        """Note that it gave something, and how quickly."""
+        self.failures = self.busy = 0
+        self.rests_until = 0.0
+        latest = seconds / max(1, size_bytes)
+        self.seconds_per_byte = latest if self.seconds_per_byte is None else (self.seconds_per_byte + latest) / 2
+
+    def is_busy(self) -> None:
+        """Note that it has it, and gives it to others just now."""
+        self.busy += 1
+        self.rest(min(BUSY_SECONDS_MAX, BUSY_SECONDS * 2 ** min(self.busy - 1, 8)))
 
     def rest(self, seconds: float) -> None:
         self.rests_until = time.monotonic() + seconds * random.uniform(0.5, 1.5)  # noqa: S311 - spreads, keeps no secret
@@ -132,10 +153,10 @@ class PeerChunks:
         self._neighbours = neighbours
         self._artifact_sha256 = artifact_sha256
         self._wait_seconds = wait_seconds
-        self._given_at = begun_at
+        self._begun_at = self._given_at = begun_at
         self._peers: dict[str, _Peer] = {}
+        self._told: set[str] = set()
         self._guard = threading.Lock()
-        self._usual = threading.local()
 
     def get(self, chunk: Chunk, go_on: GoOn) -> bytes:
         """Return ``chunk``, proven, from whichever device gives it.
@@ -149,9 +170,8 @@ class PeerChunks:
                 stored = self._ask(peer, chunk, go_on)
                 if stored is not None:
                     self._given_at = time.monotonic()
-                    self._usual.url = peer.url
                     return stored
-            if time.monotonic() - self._given_at >= self._wait_seconds:
+            if not self._is_patient(time.monotonic()):
                 raise ChunkAbsentError("no device of this site gives it")
             time.sleep(_LOOK_SECONDS)
 
@@ -160,32 +180,47 @@ class PeerChunks:
         for peer in self._peers.values():
             peer.source.close()
 
-    def _awake(self) -> Iterator[_Peer]:
-        """Yield those who may be asked now, first who gave something last, on a connection that is open."""
+    def _is_patient(self, now: float) -> bool:
+        if now - self._given_at < self._wait_seconds:
+            return True
+        return now - self._begun_at < BUSY_WAIT_SECONDS and any(peer.busy for peer in self._usable())
+
+    def _usable(self) -> list[_Peer]:
+        """Return those who have it, have not lied, and have not been given up since they are told of."""
         urls = self._neighbours.urls(self._artifact_sha256)
-        random.shuffle(urls)  # so that not all devices ask the same one first
-        usual = getattr(self._usual, "url", None)
-        for url in sorted(urls, key=lambda url: url != usual):
-            with self._guard:
+        with self._guard:
+            for url in urls:
                 if url not in self._peers:
                     source = HttpChunks(f"{url}/chunks/{{}}", silence_seconds=SILENCE_SECONDS, seconds=SECONDS)
                     self._peers[url] = _Peer(url, source)
-                peer = self._peers[url]
+                elif url not in self._told:
+                    self._peers[url].failures = 0  # it was gone, and has come back
+            self._told = set(urls)
+            return [peer for url in urls if (peer := self._peers[url]).failures < FAILURES_MAX]
+
+    def _awake(self) -> Iterator[_Peer]:
+        """Yield those who may be asked now: who has given nothing yet, so that it is known, then the quickest."""
+        peers = self._usable()
+        random.shuffle(peers)  # so that not all devices ask the same one first
+        if random.randrange(_CURIOUS_ONCE_IN):  # noqa: S311 - spreads, keeps no secret
+            peers.sort(key=lambda peer: peer.seconds_per_byte or 0.0)
+        for peer in peers:
             if peer.failures < FAILURES_MAX and peer.rests_until <= time.monotonic():
                 yield peer
 
     def _ask(self, peer: _Peer, chunk: Chunk, go_on: GoOn) -> bytes | None:
+        asked_at = time.monotonic()
         try:
             stored = peer.source.get(chunk, go_on)
             from_stored(stored, chunk)
         except ChunkBusyError:
-            peer.rest(BUSY_SECONDS)
+            peer.is_busy()
         except (ChunkFalseError, DecodeError) as lie:
             self._neighbours.distrust(peer.url, str(lie))
         except (ChunkAbsentError, ChunkFailedError):
             peer.failures += 1
             peer.rest(FAILED_SECONDS * peer.failures)
         else:
-            peer.failures = 0
+            peer.gave(len(stored), time.monotonic() - asked_at)
             return stored
         return None

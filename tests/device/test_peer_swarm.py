@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from device_client.adapters.chunk_fetch import Receipt
+from device_client.adapters.peer_server import PeerLimits
 from device_client.adapters.peers import ORIGIN
 from tests.device.chunk_world import Registry, made_world, places_of, serving
 from tests.device.device_world import sha256
@@ -16,12 +17,15 @@ from tests.device.peer_world import Device, Plant, devices, lie
 
 DEVICES = 50
 FIRST = 2
+SLOW = 5
+QUICK_LIMITS = PeerLimits(bytes_per_second=2_000_000)
+SLOW_LIMITS = PeerLimits(bytes_per_second=200_000)
 GIVER = """
 import sys, time
 from pathlib import Path
 from device_client.adapters.peer_server import PeerLimits, PeerServer
 from device_client.adapters.slots import Slots
-server = PeerServer(Slots(Path(sys.argv[1])), "127.0.0.1", 0, PeerLimits())
+server = PeerServer(Slots(Path(sys.argv[1])), "127.0.0.1", 0, PeerLimits(bytes_per_second=2_000_000))
 server.start()
 while server.port is None:
     time.sleep(0.01)
@@ -57,7 +61,9 @@ def test_fifty_devices_take_from_the_registry_what_three_would(tmp_path: Path) -
     with ExitStack() as stack:
         world = stack.enter_context(made_world(tmp_path / "world"))
         built = world.built["1.1.0"]
-        fleet = stack.enter_context(devices(tmp_path, DEVICES - FIRST))
+        slow = stack.enter_context(devices(tmp_path / "slow", SLOW, limits=SLOW_LIMITS))
+        quick = stack.enter_context(devices(tmp_path / "quick", DEVICES - FIRST - SLOW, limits=QUICK_LIMITS))
+        fleet = [*slow, *quick]
         seeds = stack.enter_context(devices(tmp_path / "seeds", FIRST, gives=False))
         liar = stack.enter_context(serving(tmp_path / "nothing"))
         liar.disturb = lie

@@ -20,7 +20,7 @@ from device_client.adapters.peers import ORIGIN, Neighbours
 from device_client.core.device import advance
 from device_client.core.effects import EventKind, PublishEvent
 from device_client.core.events import PeerDistrusted
-from schemas.chunks import name_chunk
+from schemas.chunks import from_stored, name_chunk
 from tests.device.chunk_world import Exchange, World, made_world, places_of, serving
 from tests.device.device_bench import Bench
 from tests.device.device_world import sha256
@@ -273,6 +273,96 @@ def test_busy_neighbour_says_so_and_is_asked_again(tmp_path: Path, world: World)
 
     assert receipt is not None
     assert set(receipt.content_bytes) == {ORIGIN}
+
+
+def test_who_goes_first_waits_for_a_neighbour_that_is_busy(tmp_path: Path, world: World) -> None:
+    with ExitStack() as stack:
+        (giver,) = stack.enter_context(devices(tmp_path / "giver", 1, limits=PeerLimits(connections_max=1)))
+        (taker,) = stack.enter_context(devices(tmp_path / "taker", 1))
+        giver.install(world.source())
+        world.registry.asked.clear()
+        assert giver.server.port is not None
+        held = socket.create_connection(("127.0.0.1", giver.server.port))
+        known = f"/chunks/{places_of(world.built['1.1.0'])[0].chunk.sha256}"
+        until(lambda: ask(str(giver.url), known) == (503, b""))
+        taker.hear(told(artifact_of(world), str(giver.url)))
+        threading.Timer(0.3, held.close).start()
+
+        receipt = taker.install(with_peers(world.source(), wait_seconds=0))
+
+    assert receipt is not None
+    assert set(receipt.content_bytes) == {ORIGIN}
+    assert not world.registry.chunks_asked()
+
+
+def refuse(exchange: Exchange) -> bool:
+    """Say that it is busy, whatever is asked for."""
+    exchange.say(503)
+    return True
+
+
+def think(_: Exchange) -> bool:
+    """Let everybody wait for the answer."""
+    time.sleep(0.1)
+    return False
+
+
+def test_neighbour_that_stays_busy_is_waited_for_a_minute_in_all(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("device_client.adapters.peers.BUSY_WAIT_SECONDS", 0.5)
+    with serving(tmp_path / "nothing") as busy, devices(tmp_path, 1) as (taker,):
+        busy.disturb = refuse
+        taker.hear(told(artifact_of(world), busy.url))
+        before = time.monotonic()
+        receipt = taker.install(with_peers(world.source(), wait_seconds=0))
+
+    assert 0.5 <= time.monotonic() - before < 15
+    assert receipt is not None
+    assert set(receipt.content_bytes) == {world.registry.url}
+
+
+def test_neighbour_that_was_gone_is_asked_again_when_it_is_told_of_anew(
+    world: World, pair: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("device_client.adapters.peers.FAILED_SECONDS", 0.0)
+    giver, taker = pair
+    chunk = places_of(world.built["1.1.0"])[0].chunk
+    (source,) = taker.neighbours.sources(with_peers(world.source()))
+    giver.server.end()
+    taker.hear(told(artifact_of(world), str(giver.url)))
+    for _ in range(4):
+        with pytest.raises(ChunkAbsentError):
+            source.get(chunk, lambda: None)
+    back = PeerServer(giver.slots, "127.0.0.1", int(str(giver.url).rpartition(":")[2]), PeerLimits())
+    back.start()
+    try:
+        until(lambda: back.port is not None)
+        with pytest.raises(ChunkAbsentError):
+            source.get(chunk, lambda: None)
+        taker.hear(None)
+        with pytest.raises(ChunkAbsentError):
+            source.get(chunk, lambda: None)
+        taker.hear(told(artifact_of(world), str(giver.url)))
+        assert name_chunk(from_stored(source.get(chunk, lambda: None), chunk)) == chunk
+    finally:
+        source.close()
+        back.end()
+
+
+def test_quick_neighbour_is_asked_more_than_a_slow_one(tmp_path: Path, world: World) -> None:
+    with (
+        serving(world.store) as quick,
+        serving(world.store) as slow,
+        devices(tmp_path, 1) as (taker,),
+    ):
+        slow.disturb = think
+        taker.hear(told(artifact_of(world), slow.url, quick.url))
+        receipt = taker.install(with_peers(world.source()))
+
+    assert receipt is not None
+    assert set(receipt.content_bytes) == {ORIGIN}
+    assert sum(quick.asked.values()) > 2 * sum(slow.asked.values())
 
 
 def test_connection_that_says_nothing_is_closed(world: World, pair: list[Device]) -> None:
