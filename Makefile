@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
+.PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm site mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,10 @@ crash: $(VENV)/dev ## Kill the orchestrator, and fail its disk, at every system 
 
 storm: $(VENV)/dev ## Storms and floods by thousands of devices against an orchestrator over a real broker; needs mosquitto, strace.
 	$(BIN)/python -m tests.storm.campaign $(STORM)
+
+site: $(VENV)/dev ## Fifty agents of one site in network namespaces behind a narrow line, with and without neighbours; needs iproute2.
+	unshare --map-root-user --net --mount --pid --fork --kill-child --mount-proc \
+		sh -c 'mount -t tmpfs none /run && exec "$$@"' site $(BIN)/python -m tests.site.campaign $(SITE)
 
 mutants: $(VENV)/dev ## Plant bugs in copies of the product, one at a time, and see which test notices.
 	$(BIN)/python -m tests.mutants.campaign $(MUTANTS)
