@@ -19,7 +19,6 @@ from device_client.adapters.boot import boot_seconds
 from device_client.adapters.consent import Consent
 from device_client.adapters.families import adopt_orphans
 from device_client.adapters.heap import give_back, hold_little
-from device_client.adapters.hosts import host_of
 from device_client.adapters.journal import Journal
 from device_client.adapters.layout import LOCK, RECORD
 from device_client.adapters.slots import Slots
@@ -76,10 +75,14 @@ def _parse_and_do() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, does in (
         ("run", "run the agent until SIGTERM"),
-        ("status", "print what this device remembers and waits for, as JSON"),
         ("consent", "agree, at the device, to the install that waits for it"),
     ):
         verbs.add_parser(verb, help=does).add_argument("--config", type=Path, required=True, help="TOML file")
+    told = verbs.add_parser(
+        "status", help="print what this device remembers and waits for, and whom it trusts, as JSON"
+    )
+    told.add_argument("--config", type=Path, required=True, help="TOML file")
+    told.add_argument("--text", action="store_true", help="for people, a line for each thing")
     first = verbs.add_parser("provision", help="put a first release on an empty device, from files")
     for option, what in (("--config", "TOML file"), ("--manifest", "signed manifest"), ("--artifact", "its archive")):
         first.add_argument(option, type=Path, required=True, help=what)
@@ -95,7 +98,7 @@ def _parse_and_do() -> int:
         return _consent(settings)
     if arguments.verb == "provision":
         return _provision(settings, arguments.manifest, arguments.artifact)
-    return _run(settings) if arguments.verb == "run" else _status(settings)
+    return _run(settings) if arguments.verb == "run" else _status(settings, as_text=arguments.text)
 
 
 def lock(settings: Settings) -> IO[str]:
@@ -173,28 +176,12 @@ def _consent(settings: Settings) -> int:
     return 0
 
 
-def _status(settings: Settings) -> int:
-    root = Path(settings.root)
-    slots = Slots(root)
-    record = Journal(slots.state / RECORD).load()
-    host = host_of(root, settings.runtime.model_dump(), settings.limits.model_dump())
-    running = [
-        {"pid": found.process.pid if found.process is not None else None, "slot": found.slot, "role": found.role}
-        for found in host.find()
-    ]
-    verified = {slot: content.version for slot, content in slots.verified().items()}
-    answer = {
-        "device": settings.device,
-        "phase": record.phase,
-        "generation": record.generation,
-        "media_order": record.media.number if record.media is not None else None,
-        "active": slots.active(),
-        "verified": verified,
-        "running": running,
-        "release": record.desired.release if record.desired is not None else None,
-        "error": record.error.model_dump() if record.error is not None else None,
-    }
-    print(json.dumps(answer, indent=1))
+def _status(settings: Settings, *, as_text: bool) -> int:
+    from device_client.adapters.clock import wall_seconds  # noqa: PLC0415 - see main
+    from device_client.status import status_of, status_text  # noqa: PLC0415 - see main
+
+    status = status_of(settings, wall_seconds())
+    print(status_text(status) if as_text else f"{json.dumps(status, indent=1)}\n", end="")
     return 0
 
 

@@ -1,7 +1,8 @@
 """The broker as a program: ``python -m embedded_broker``.
 
 Prints one line of JSON when it listens, serves until SIGTERM or SIGINT, and exits with 0; with 1 and one line on
-standard error if it cannot start or can no longer store what it acknowledges.
+standard error if it cannot start or can no longer store what it acknowledges. On SIGHUP it reads passwords and access
+rules again, as mosquitto does; a file that is wrong changes nothing.
 """
 
 import argparse
@@ -16,17 +17,18 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from embedded_broker.acl import parse_acl
 from embedded_broker.errors import ConfigurationError, StoreError
 from embedded_broker.hub import HubLimits
-from embedded_broker.passwords import hash_password, parse_passwords
+from embedded_broker.passwords import Passwords, hash_password, parse_passwords
 from embedded_broker.server import Listening, ServerConfig, serving
-from embedded_broker.state import BrokerConfig, allow_all
+from embedded_broker.state import Authorizer, BrokerConfig, allow_all
 from schemas.errors import FleetError
 
 T = TypeVar("T")
+_LOG: Final = logging.getLogger("embedded_broker")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Hundreds of thousands of small values live long here and hold no cycles: looking for some takes a quarter of
         # the time at the usual thresholds.
         gc.set_threshold(100_000, 50, 50)
-        error = asyncio.run(_serve(config, exits_with_parent=options.exit_with_parent))
+        error = asyncio.run(_serve(config, options))
         if error is not None:
             raise error
     except FleetError as error:
@@ -93,14 +95,14 @@ def _read_password() -> bytes:
 
 
 def _server_config(options: argparse.Namespace) -> ServerConfig:
-    acl = _parsed(options.acl, lambda text: parse_acl(text, source=str(options.acl)))
+    passwords, authorize = _access(options)
     return ServerConfig(
         host=options.host,
         port=options.port,
         websocket_port=options.websocket_port,
         database=options.database,
-        passwords=_parsed(options.passwords, lambda text: parse_passwords(text, source=str(options.passwords))),
-        authorize=allow_all if acl is None else acl.authorizer(),
+        passwords=passwords,
+        authorize=authorize,
         broker=BrokerConfig(
             packet_size_max_bytes=options.packet_size_max_bytes,
             queued_max=options.queued_max,
@@ -108,6 +110,13 @@ def _server_config(options: argparse.Namespace) -> ServerConfig:
         ),
         limits=HubLimits(connections_max=options.connections_max),
     )
+
+
+def _access(options: argparse.Namespace) -> tuple[Passwords | None, Authorizer]:
+    """Read who may connect and what they may do; raises ConfigurationError where a file is wrong."""
+    acl = _parsed(options.acl, lambda text: parse_acl(text, source=str(options.acl)))
+    passwords = _parsed(options.passwords, lambda text: parse_passwords(text, source=str(options.passwords)))
+    return passwords, allow_all if acl is None else acl.authorizer()
 
 
 def _parsed(path: Path | None, parse: Callable[[str], T]) -> T | None:
@@ -119,7 +128,7 @@ def _parsed(path: Path | None, parse: Callable[[str], T]) -> T | None:
         raise ConfigurationError(f"{path}: cannot be read ({error}); name a readable UTF-8 file") from error
 
 
-async def _serve(config: ServerConfig, *, exits_with_parent: bool) -> StoreError | None:
+async def _serve(config: ServerConfig, options: argparse.Namespace) -> StoreError | None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     failed: asyncio.Future[StoreError] = loop.create_future()
@@ -127,11 +136,26 @@ async def _serve(config: ServerConfig, *, exits_with_parent: bool) -> StoreError
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with serving(config, failed) as listening:
+        loop.add_signal_handler(signal.SIGHUP, _admit_anew, options, listening)
         _announce(listening)
-        if exits_with_parent:
+        if options.exit_with_parent:
             threading.Thread(target=_await_end_of_input, args=(loop, stopped), daemon=True).start()
         await stopped.wait()
     return failed.result() if failed.done() else None
+
+
+def _admit_anew(options: argparse.Namespace, listening: Listening) -> None:
+    """Read the files again, all of them or none."""
+    if options.acl is None and options.passwords is None:
+        _LOG.info("SIGHUP: there is no password file and no access list to read again")
+        return
+    try:
+        passwords, authorize = _access(options)
+    except ConfigurationError as error:
+        _LOG.error("SIGHUP: %s; passwords and access rules are what they were", error)
+        return
+    ended = listening.admit(passwords, authorize)
+    _LOG.info("SIGHUP: passwords and access rules were read again; %d connections ended", ended)
 
 
 def _announce(listening: Listening) -> None:

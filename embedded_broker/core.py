@@ -74,6 +74,10 @@ class Broker:
             broker._lifecycle.restore(saved, now)
         return broker
 
+    def obey(self, authorize: Authorizer) -> None:
+        """Decide by another ACL from now on, also for subscriptions that are there."""
+        self._router.obey(authorize)
+
     def snapshot(self) -> BrokerState:
         """Return what survives a restart: sessions that outlive their connection, and retained messages."""
         sessions = tuple(one.saved() for one in self._sessions.values() if one.expiry_seconds != 0)

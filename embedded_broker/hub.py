@@ -20,6 +20,7 @@ from embedded_broker.outputs import Change, Close, Output, Send
 from embedded_broker.packets import Connect, Packet, Publish, Version
 from embedded_broker.passwords import Passwords
 from embedded_broker.reasons import Reason
+from embedded_broker.state import Authorizer
 from embedded_broker.store import Store
 
 _LOG: Final = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Peer:
     wire: Wire
     parser: Parser
     phase: _Phase = _Phase.NEW
+    user: str | None = None
     unread: Iterator[Packet] = field(default_factory=lambda: iter(()))
     backlog: bytes = b""
     out: list[bytes] = field(default_factory=list)
@@ -161,6 +163,22 @@ class Hub:
         if self._is_stopped and not self._peers:
             self._are_all_gone.set()
 
+    def admit(self, passwords: Passwords | None, authorize: Authorizer) -> int:
+        """Let in and allow by other rules from now on, and end connections whose password is gone or another.
+
+        Returns:
+            How many were ended.
+        """
+        before, self._passwords = self._passwords, passwords
+        self._broker.obey(authorize)
+        if passwords is None or before is None:
+            return 0
+        opened = [(peer, peer.user) for peer in self._peers.values() if peer.phase is _Phase.OPEN]
+        ended = [peer for peer, user in opened if not user or passwords.hash_of(user) != before.hash_of(user)]
+        for peer in ended:
+            self._drop(peer, Reason.NOT_AUTHORIZED)
+        return len(ended)
+
     async def stop(self) -> None:
         """Close all connections, publish their wills, write everything down; takes a second at most."""
         self._is_stopped = True
@@ -204,14 +222,18 @@ class Hub:
             return False
         peer.phase = _Phase.AUTHENTICATING
         peer.wire.hold(is_held=True)
-        task = self._loop.create_task(self._authenticate(peer, packet, passwords))
+        task = self._loop.create_task(self._authenticate(peer, packet))
         self._authentications.add(task)
         task.add_done_callback(self._authentications.discard)
         return True
 
-    async def _authenticate(self, peer: Peer, packet: Connect, passwords: Passwords) -> None:
+    async def _authenticate(self, peer: Peer, packet: Connect) -> None:
         assert packet.user is not None, "anonymous connections do not wait"
-        is_right = await asyncio.to_thread(passwords.fits, packet.user, packet.password or b"")
+        passwords = None
+        while passwords is not self._passwords:  # They may be replaced meanwhile.
+            passwords = self._passwords
+            assert passwords is not None, "with passwords it began"
+            is_right = await asyncio.to_thread(passwords.fits, packet.user, packet.password or b"")
         if peer.phase is not _Phase.AUTHENTICATING:
             return
         peer.wire.hold(is_held=False)
@@ -227,7 +249,7 @@ class Hub:
         if self._passwords is not None and packet.user is None:
             self._refuse(peer, Reason.NOT_AUTHORIZED)
             return
-        peer.phase = _Phase.OPEN
+        peer.phase, peer.user = _Phase.OPEN, packet.user
         self._put(self._broker.connect(peer.number, packet, self._clock()))
 
     def _refuse(self, peer: Peer, reason: Reason) -> None:

@@ -57,6 +57,10 @@ class Passwords:
         self._fitted[user] = self._digest(password)
         return True
 
+    def hash_of(self, user: str) -> PasswordHash | None:
+        """Return what is kept of a user's password; None for a stranger."""
+        return self._hashes.get(user)
+
     def _digest(self, password: bytes) -> bytes:
         return hmac.digest(self._key, password, "sha256")
 

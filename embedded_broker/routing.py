@@ -25,6 +25,10 @@ class Router:
         self._subscriptions = SubscriptionTrie()
         self._retained: TopicTree[Message] = TopicTree()
 
+    def obey(self, authorize: Authorizer) -> None:
+        """Decide by another ACL from now on."""
+        self._authorize = authorize
+
     def may(self, session: Session, access: Access, topic: str) -> bool:
         """Tell whether the ACL lets a session's user do this."""
         return self._authorize(session.user, session.client_id, access, topic)

@@ -5,7 +5,7 @@ import errno
 import ipaddress
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -48,10 +48,15 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a server listens."""
+    """Where a server listens, and how it takes other passwords and another ACL while it runs.
+
+    Attributes:
+        admit: Takes them, ends connections whose password is gone or another, and returns how many those were.
+    """
 
     port: int
     websocket_port: int | None
+    admit: Callable[[Passwords | None, Authorizer], int]
 
 
 class _TcpWire(asyncio.Protocol):
@@ -193,7 +198,7 @@ async def serving(config: ServerConfig, failed: asyncio.Future[StoreError]) -> A
         with _explained(config.host, config.port):
             server = await loop.create_server(lambda: _TcpWire(hub), config.host, config.port, backlog=1024)
         stack.callback(server.close)
-        yield Listening(server.sockets[0].getsockname()[1], websocket_port)
+        yield Listening(server.sockets[0].getsockname()[1], websocket_port, hub.admit)
 
 
 def _hub(config: ServerConfig, store: Store | None, failed: asyncio.Future[StoreError]) -> Hub:

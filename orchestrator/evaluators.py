@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from orchestrator.core.inputs import BundleReceived
 from orchestrator.core.interpret import Refused
-from orchestrator.core.leases import ALL_SHARDS, Lease, Leases
+from orchestrator.core.leases import ALL_SHARDS, Lease, Leases, Readers
 from orchestrator.intake import Intake
 from orchestrator.publishing import Outgoing
 from orchestrator.telemetry.bundle import decode_bundle
@@ -70,6 +70,10 @@ class Evaluators:
     def unread(self, now: float) -> frozenset[int]:
         """Return the shards that nobody reads."""
         return self._leases.unwatched(self.reads, now)
+
+    def readers(self, now: float) -> Readers:
+        """Return who reads what, for whoever looks."""
+        return self._leases.readers(self.reads, now)
 
     def _message(self, lease: Lease) -> Outgoing:
         payload = encode(ShardLease(term=lease.term, shards=tuple(sorted(lease.shards)))) if lease.term else b""

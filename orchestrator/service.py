@@ -7,6 +7,7 @@ belong to whoever runs it, which is the orchestrator's process or the simulator.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -139,7 +140,6 @@ class Engine:
         note_report: Callable[[State, str, Reported, float], None] | None = None,
     ) -> None:
         self.state = State()
-        self.context = context
         self.tally = Tally()
         self._note_refusal = note_refusal
         self._note_fact = note_fact
@@ -158,6 +158,7 @@ class Engine:
         self.intake = Intake(context.monitor, tree, self._locate, self._refused)
         self._admission = Admission(tree)
         self.evaluators = Evaluators(self.intake, tree, partial(self._refused, kind=Kind.EVALUATOR_SAMPLES))
+        self.context = replace(context, readers=self.evaluators.readers)
         self._situation: object = None
         """What decides where all devices belong: whether anything is decided, and how far the rollouts are."""
 

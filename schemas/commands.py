@@ -76,7 +76,7 @@ class QueryCommand(Message):
 
 
 class ListCommand(Message):
-    """list: the newest rollouts, devices in the order of their ids, or the health of devices, the worst first.
+    """list: the newest rollouts, devices by their ids, the health of devices, the worst first, or who reads that.
 
     Attributes:
         where: A filter expression; for devices and their health.
@@ -85,7 +85,7 @@ class ListCommand(Message):
         count_only: Only how many there are; for devices.
     """
 
-    what: Literal["rollouts", "devices", "health"] = "rollouts"
+    what: Literal["rollouts", "devices", "health", "evaluators"] = "rollouts"
     where: Annotated[str, Field(max_length=2048)] | None = None
     rollout: Id | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50

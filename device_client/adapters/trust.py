@@ -86,6 +86,9 @@ class TrustRoot:
     Args:
         first: The pinned one.
         kept: Where the chain from it on is kept; its folder exists.
+
+    Attributes:
+        damage: Why what was kept could not be followed, so that the pinned root is in force; empty if it could.
     """
 
     def __init__(self, first: Root, kept: Path) -> None:
@@ -93,6 +96,7 @@ class TrustRoot:
         self._kept = kept
         self._guard = threading.Lock()
         self._chain: tuple[str, ...] = ()
+        self.damage = ""
         self._root = self._load()
 
     @property
@@ -140,5 +144,10 @@ class TrustRoot:
             return self._first
         except (OSError, DecodeError, TrustError) as error:
             _log.error("trust.damaged file=%s reason=%s; the pinned root is in force", self._kept, error)
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self.damage = (
+                f"{self._kept} is damaged ({reason}): root {self._first.version} of the settings is in force, "
+                "until newer ones come with the next connect"
+            )
             return self._first
         return root

@@ -9,7 +9,7 @@ from orchestrator.cli.checks import check_table, reasons_of
 from orchestrator.cli.quantities import clock, time_of_day
 from orchestrator.cli.steps import command_table
 from orchestrator.cli.terminal import words
-from orchestrator.core.explanation import Explanation, Step
+from orchestrator.core.explanation import Awaited, Explanation, Step
 from schemas.times import parse_timestamp
 
 
@@ -38,11 +38,19 @@ def render_explanation(data: Data, subject: str, now: float, width: int) -> Rend
             parts += _step(number, step, width)
         parts.append(Text(""))
     if given.awaited is not None:
-        parts.append(words("Waits for  ", "dim") + words(given.awaited.text, "yellow") + _until(given.awaited.by, now))
+        parts += _awaited(given.awaited, now)
     if given.next:
         rows = [(choice.command, choice.effect) for choice in given.next]
         parts += [words("You can type", "dim"), command_table(rows)]
     return Group(*parts)
+
+
+def _awaited(awaited: Awaited, now: float) -> list[Text]:
+    since = Text("")
+    if awaited.since:
+        since = words(f", for {clock(now - parse_timestamp(awaited.since))} (since {awaited.since})", "dim")
+    line = words("Waits for  ", "dim") + words(awaited.text, "yellow") + since + _until(awaited.by, now)
+    return [line, words("What helps  ", "dim") + words(awaited.help)] if awaited.help else [line]
 
 
 def _facts(given: Explanation) -> Table:

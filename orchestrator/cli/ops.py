@@ -6,7 +6,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.cli import devices, health, looking, starting
+from orchestrator.cli import devices, evaluators, health, looking, starting
 from orchestrator.cli.answers import Data, run
 from orchestrator.cli.bus import request
 from orchestrator.cli.options import (
@@ -30,6 +30,7 @@ app = typer.Typer(no_args_is_help=True)
 app.add_typer(starting.app)
 app.add_typer(looking.app)
 app.add_typer(devices.app)
+app.add_typer(evaluators.app)
 app.add_typer(health.app, name="health", rich_help_panel=LOOK)
 
 DevicesArgument = Annotated[list[str] | None, typer.Argument(help="Devices of the rollout.", metavar="[DEVICE]...")]

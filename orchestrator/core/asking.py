@@ -7,14 +7,15 @@ import numpy as np
 
 from orchestrator.core.allowed import allowed_verbs
 from orchestrator.core.answers import Outcome, accept, refuse, unknown
+from orchestrator.core.asking_evaluators import list_evaluators
 from orchestrator.core.asking_health import list_health
+from orchestrator.core.context import Context
 from orchestrator.core.explain import explain_rollout
 from orchestrator.core.explain_device import explain_device
 from orchestrator.core.inventory import Device
 from orchestrator.core.selection import selected
 from orchestrator.core.state import State
 from orchestrator.core.status import rollout_summary
-from orchestrator.telemetry.monitor import Monitor
 from schemas.commands import ListCommand, QueryCommand
 from schemas.errors import PolicyError
 from schemas.times import format_timestamp
@@ -45,13 +46,15 @@ def decide_get(state: State, command: QueryCommand, now: float) -> Outcome:
     )
 
 
-def decide_list(state: State, command: ListCommand, monitor: Monitor, now: float) -> Outcome:
-    """Answer with the newest rollouts, with devices in the order of their names, or with how they are."""
+def decide_list(state: State, command: ListCommand, context: Context, now: float) -> Outcome:
+    """Answer with the newest rollouts, with devices by name, with how they are, or with who reads that."""
+    if command.what == "evaluators":
+        return list_evaluators(context.readers(now), now)
     if command.what == "rollouts":
         newest = list(state.rollouts.values())[-min(command.limit, LISTED_MAX) :]
         rows = [rollout_summary(rollout, now) for rollout in newest]
-        fleet = {"devices": len(state.devices), "frozen": state.frozen[:512], "time": format_timestamp(now)}
-        return accept({"rollouts": rows, **fleet})
+        brakes = {"frozen": state.frozen[:512], "unread": state.unread}
+        return accept({"rollouts": rows, "devices": len(state.devices), **brakes, "time": format_timestamp(now)})
     try:
         marks = np.ones(len(state.devices), dtype=np.bool_)
         if command.where is not None:
@@ -63,7 +66,7 @@ def decide_list(state: State, command: ListCommand, monitor: Monitor, now: float
             return unknown("rollout", command.rollout, state.rollouts)
         marks = marks & state.devices.where(Device.rollout, command.rollout)
     if command.what == "health":
-        return list_health(state, monitor, state.devices.named(marks), command.limit, now)
+        return list_health(state, context.monitor, state.devices.named(marks), command.limit, now)
     names = sorted(state.devices.named(marks))
     after = [name for name in names if command.after is None or name > command.after]
     page = [] if command.count_only else after[: command.limit]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.core.distribution import Caches, Limits
 from orchestrator.core.enrolment import OPEN, Enrolment
+from orchestrator.core.leases import Readers
 from orchestrator.core.releases import StoredRelease
 from orchestrator.telemetry.monitor import Monitor
 from schemas.policy import Policy
@@ -22,6 +23,7 @@ class Context:
         enrolment: Which devices may introduce themselves.
         caches: Returns each site's caches as they are known now, or raises ``SitesError``.
         limits: Returns what each device of a site may take of its line, or raises ``SitesError``.
+        readers: Returns who reads the fleet's health at a moment.
         traced: Spans of rollouts are sent somewhere, so orders shall name their trace.
     """
 
@@ -32,4 +34,5 @@ class Context:
     enrolment: Enrolment = OPEN
     caches: Callable[[], Caches] = dict
     limits: Callable[[], Limits] = dict
+    readers: Callable[[float], Readers] = lambda _now: Readers()
     traced: bool = False

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.core.explain_device import explain_device
-from orchestrator.core.explain_steps import DEVICES_SHOWN_MAX, TEXT_MAX, steps_of
+from orchestrator.core.explain_steps import DEVICES_SHOWN_MAX, TEXT_MAX, own_waits, steps_of
 from orchestrator.core.explanation import Awaited, Explanation, choices
 from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member, Progress
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
@@ -82,7 +82,7 @@ def _awaited(state: State, rollout: Rollout, now: float) -> Awaited | None:
     if state.frozen:
         return Awaited(text="the fleet to be heard again")
     if rollout.phase is Phase.ROLLING_BACK:
-        return _outcomes(rollout, Progress.RETURNING)
+        return _outcomes(state, rollout, Progress.RETURNING)
     if state.unread and rollout.phase in {Phase.SOAKING, Phase.AWAITING_DEVICES}:
         return Awaited(text=f"the end of this: {state.unread}")
     if rollout.paused:
@@ -101,10 +101,10 @@ def _awaited(state: State, rollout: Rollout, now: float) -> Awaited | None:
         return Awaited(text="the end of the soak, and then the gate", by=next_decision_at(rollout, now))
     if state.is_held:
         return Awaited(text="the end of the hold: mosquitto_pub -q 1 -r -n -t fleet/v1/all/hold")
-    return _outcomes(rollout, Progress.GRANTED)
+    return _outcomes(state, rollout, Progress.GRANTED)
 
 
-def _outcomes(rollout: Rollout, progress: Progress) -> Awaited:
+def _outcomes(state: State, rollout: Rollout, progress: Progress) -> Awaited:
     """Wait for devices under way, until the first of them is overdue; else for those that could begin."""
     members, rows = rollout.members, rollout.members.of_wave(rollout.wave)
     under_way = _in(rollout, progress) & members.was_granted
@@ -116,6 +116,11 @@ def _outcomes(rollout: Rollout, progress: Progress) -> Awaited:
     waiting[: rows.start] = False
     waiting[rows.stop :] = False
     able = waiting & members.online
+    busy = np.zeros(len(members), dtype=np.bool_)
+    busy[members.rows(own_waits(state, rollout))] = True
+    if able.any() and not (able & ~busy).any():
+        return Awaited(text=f"consent, hours or hooks at {_some(rollout, able)}; no deadline runs meanwhile")
+    able &= ~busy
     if able.any():
         limit = format_duration(rollout.policy.rollout.global_.deploy_timeout_seconds)
         return Awaited(text=f"{_some(rollout, able)} to fetch it and ask for a turn, at most {limit} each")

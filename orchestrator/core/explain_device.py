@@ -3,11 +3,13 @@
 from math import inf
 from typing import Any, Final
 
-from orchestrator.core.explanation import Awaited, Choice, Explanation, Step
+from orchestrator.core.allowed import allowed_verbs
+from orchestrator.core.explanation import VERB_EFFECTS, Awaited, Choice, Explanation, Step
 from orchestrator.core.grants import Wait, WaitReason, decide_grant
 from orchestrator.core.inventory import Device
 from orchestrator.core.media import MediaNote
 from orchestrator.core.members import DEPLOYED, Member, Progress
+from orchestrator.core.own_waits import OwnWait
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from schemas.messages import Ready
@@ -72,7 +74,7 @@ def explain_device(state: State, rollout: Rollout | None, device: str, now: floa
         summary=f"{device} {place}; it runs {known.version or 'nobody knows what'}"[:_TEXT_MAX],
         why=tuple(_why(known, asked, member)),
         awaited=_awaited(state, known, asked, member, now),
-        next=_next(known, asked, member),
+        next=_next(state, known, asked, member),
         facts=_facts(known, asked, member),
     )
     return explanation.model_dump(mode="json")
@@ -160,8 +162,9 @@ def _awaited(
     if rollout is None or member is None or device.rollout != rollout.id:
         return None
     limit = rollout.policy.rollout.global_.deploy_timeout_seconds
+    own = state.own_wait(device)
     if member.granted_at is not None and member.progress in {Progress.GRANTED, Progress.RETURNING}:
-        return Awaited(text="how it ends", by=format_timestamp(member.granted_at + limit))
+        return _own(own, "how it ends", by=format_timestamp(member.granted_at + limit))
     if member.progress is Progress.PENDING:
         later = member.retry_at > now
         return Awaited(text=WAITS[WaitReason.QUARANTINED] if device.quarantine else "its order",
@@ -176,13 +179,26 @@ def _awaited(
     answer = decide_grant(state, device.id, ready, now=now)
     if isinstance(answer, Wait):
         by = None if answer.seconds is None else format_timestamp(now + answer.seconds)
-        return Awaited(text=f"{WAITS[answer.reason]} ({answer.reason.value})", by=by)
+        return _own(own, f"{WAITS[answer.reason]} ({answer.reason.value})", by=by)
+    if own is not None:
+        return _own(own)
     asks = "its question is answered with a go" if device.is_asking else "it fetches and prepares, then asks"
     return Awaited(text=f"nothing holds it: {asks}")
 
 
-def _next(device: Device, rollout: Rollout | None, member: Member | None) -> tuple[Choice, ...]:
+def _own(wait: OwnWait | None, then: str = "", by: str | None = None) -> Awaited:
+    """What a device waits for of its own, and ``then``, which is awaited as well."""
+    if wait is None:
+        return Awaited(text=then, by=by)
+    text = f"{wait.text}; and then: {then}" if then else wait.text
+    return Awaited(text=text, by=by, since=format_timestamp(wait.since), help=wait.help)
+
+
+def _next(state: State, device: Device, rollout: Rollout | None, member: Member | None) -> tuple[Choice, ...]:
     found = []
+    is_waiting = member is not None and member.progress is Progress.ORDERED and state.own_wait(device) is not None
+    if rollout is not None and device.rollout == rollout.id and is_waiting and "skip" in allowed_verbs(rollout):
+        found.append(Choice(command=f"tidegate skip {rollout.id} {device.id}", effect=VERB_EFFECTS["skip"]))
     if device.quarantine:
         found.append(Choice(command=f"tidegate release-device {device.id}", effect="let it into waves again"))
     if rollout is not None and member is not None and member.progress is Progress.FAILED:

@@ -12,6 +12,7 @@ import numpy as np
 from orchestrator.core import events as e
 from orchestrator.core.explanation import Step
 from orchestrator.core.members import Mask, Member
+from orchestrator.core.own_waits import OwnWait
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.evidence import name_some
@@ -38,7 +39,21 @@ _DECISIONS: Final[Mapping[str, str]] = {
 
 def steps_of(state: State, rollout: Rollout) -> tuple[Step, ...]:
     """Return what led ``rollout`` where it is, oldest first."""
-    return (_start(rollout), *_judged(rollout), *_failures(rollout), *_turns(rollout), *_brakes(state, rollout))
+    waits = own_waits(state, rollout)
+    told = [_waiting(waits)] if waits else []
+    course = (_start(rollout), *_judged(rollout), *_failures(rollout), *told)
+    return (*course, *_turns(rollout), *_brakes(state, rollout))
+
+
+def own_waits(state: State, rollout: Rollout) -> dict[str, OwnWait]:
+    """Return the members that wait for something of their own with this rollout's order."""
+    found = {}
+    for name in state.own_waits:
+        if name in rollout.members and state.devices[name].rollout == rollout.id:
+            wait = state.own_wait(state.devices[name])
+            if wait is not None:
+                found[name] = wait
+    return found
 
 
 def _start(rollout: Rollout) -> Step:
@@ -87,6 +102,15 @@ def _failures(rollout: Rollout) -> list[Step]:
     times = members.column(Member.settled_at)[failed]
     at = float(np.nanmax(times)) if np.isfinite(times).any() else None
     return [_step(said, at, devices={name: _failure(rollout, name) for name in names[:DEVICES_SHOWN_MAX]})]
+
+
+def _waiting(waits: Mapping[str, OwnWait]) -> Step:
+    """Who waits for something of its own; those that wait longest by name."""
+    codes = ", ".join(f"{code} {count}" for code, count in Counter(each.code for each in waits.values()).most_common())
+    longest = sorted(waits, key=lambda name: (waits[name].since, name))[:DEVICES_SHOWN_MAX]
+    shown = {name: f"{waits[name].code} since {format_timestamp(waits[name].since)}" for name in longest}
+    said = f"devices wait for something of their own: {codes}; tidegate device DEVICE says what helps"
+    return _step(said, min(each.since for each in waits.values()), devices=shown)
 
 
 def _failure(rollout: Rollout, name: str) -> str:

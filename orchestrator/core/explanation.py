@@ -46,10 +46,18 @@ class Step(Message):
 
 
 class Awaited(Message):
-    """What must happen before anything goes on, and by when it will, or is given up."""
+    """What must happen before anything goes on.
+
+    Attributes:
+        by: When it will, or is given up.
+        since: Since when it is awaited, as far as the orchestrator has heard; None where that is not kept.
+        help: What somebody could do about it; empty where that is said by ``next``.
+    """
 
     text: Text
     by: Timestamp | None = None
+    since: Timestamp | None = None
+    help: Text = ""
 
 
 class Choice(Message):

@@ -32,6 +32,28 @@ class Lease(NamedTuple):
     shards: _Shards
 
 
+class Reader(NamedTuple):
+    """An evaluator as it was heard last: what it would read, and what it says that it reads."""
+
+    worker: str
+    wanted: _Shards
+    reads: _Shards
+    heard_at: float
+
+
+class Readers(NamedTuple):
+    """Who reads the fleet's health.
+
+    Attributes:
+        own: What the orchestrator reads itself.
+        unread: What nobody reads.
+    """
+
+    evaluators: tuple[Reader, ...] = ()
+    own: _Shards = ALL_SHARDS
+    unread: _Shards = frozenset()
+
+
 @dataclass(slots=True)
 class _Worker:
     wanted: _Shards = frozenset()
@@ -98,6 +120,12 @@ class Leases:
         """Return the shards that nobody reads, while the orchestrator reads ``own``."""
         alive = (worker.reads for worker in self._workers.values() if now - worker.heard_at <= STALE_SECONDS)
         return ALL_SHARDS.difference(own, *alive)
+
+    def readers(self, own: _Shards, now: float) -> Readers:
+        """Return who reads what, while the orchestrator reads ``own``."""
+        known = sorted(self._workers.items())
+        evaluators = tuple(Reader(name, each.wanted, each.reads, each.heard_at) for name, each in known)
+        return Readers(evaluators, own, self.unwatched(own, now))
 
 
 def assign(wanted: Mapping[str, _Shards], held: Mapping[str, _Shards]) -> dict[str, _Shards]:

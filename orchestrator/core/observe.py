@@ -20,6 +20,7 @@ from orchestrator.core.inputs import (
 )
 from orchestrator.core.inventory import Device, Inventory, peer_url_of
 from orchestrator.core.media import follows_media
+from orchestrator.core.own_waits import note_own_wait
 from orchestrator.core.reports import is_prepared
 from orchestrator.core.state import State
 from schemas.messages import Info, Reported
@@ -47,7 +48,7 @@ def observe(state: State, seen: Input, now: float) -> None:
             device = state.devices[name]
             device.heard_at = device.said_at = now
             device.version = reported.installed_version or device.version
-            _note_progress(device, reported, now)
+            _note_progress(state, device, reported, now)
         case ShardsUnread(shards=shards):
             if shards or state.unread:
                 state.listening_since = now
@@ -72,12 +73,13 @@ def _note_info(device: Device, info: Info, now: float) -> None:
     device.sleeps_until = _moment(info.sleeping_until)
 
 
-def _note_progress(device: Device, reported: Reported, now: float) -> None:
+def _note_progress(state: State, device: Device, reported: Reported, now: float) -> None:
     is_current = reported.observed_generation == device.generation and not follows_media(reported)
     is_asking = is_current and reported.state in _ASKING
     if device.is_asking and not is_asking:
         device.busy_since = now
     device.is_asking, device.has_prepared = is_asking, is_current and is_prepared(reported)
+    note_own_wait(state.own_waits, device.id, reported, now, is_current=is_current)
 
 
 def _note_samples(devices: Inventory, rows: NDArray[np.int32], now: float) -> None:

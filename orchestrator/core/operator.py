@@ -32,7 +32,7 @@ def decide_command(state: State, received: CommandReceived, context: Context, no
         case QueryCommand():
             outcome = decide_get(state, command, now)
         case ListCommand():
-            outcome = decide_list(state, command, context.monitor, now)
+            outcome = decide_list(state, command, context, now)
         case ImportCommand():
             outcome = decide_import(state, received, command)
         case RolloutCommand():

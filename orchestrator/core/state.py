@@ -14,6 +14,7 @@ from orchestrator.core import events as e
 from orchestrator.core.folding import evolve_rollout
 from orchestrator.core.inventory import Device, Inventory, lasting, peer_url_of
 from orchestrator.core.members import Member, Members, Progress
+from orchestrator.core.own_waits import OwnWait
 from orchestrator.core.rollout import TERMINAL, Rollout
 from schemas.inventory import DeviceEntry
 
@@ -46,6 +47,8 @@ class State:
     is_held: bool = False
     early_presence: dict[str, bool] = field(default_factory=dict)
     """Presence of devices that have not announced themselves yet; bounded."""
+    own_waits: dict[str, OwnWait] = field(default_factory=dict)
+    """By device, what it waits for before it asks; volatile and bounded."""
     imports: dict[tuple[str, str], Import] = field(default_factory=dict)
     """By actor and id; volatile."""
 
@@ -59,6 +62,11 @@ class State:
         """Rollouts in which devices may still be overdue: the active ones, and ended ones with devices under way."""
         under_way = (Progress.GRANTED, Progress.RETURNING)
         return [each for each in self.rollouts.values() if each.phase not in TERMINAL or each.counts(*under_way)]
+
+    def own_wait(self, device: Device) -> OwnWait | None:
+        """Return what ``device`` waits for of its own with its current order; None if it does not, or never said so."""
+        wait = self.own_waits.get(device.id)
+        return wait if wait is not None and wait.generation == device.generation else None
 
 
 def evolve(state: State, event: e.AnyEvent, at: float) -> None:

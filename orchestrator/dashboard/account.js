@@ -81,6 +81,8 @@ export function steps(app, data) {
         "p",
         { class: "calm" },
         `◔ ${data.awaited.text}${data.awaited.by ? `, by ${timeOf(Date.parse(data.awaited.by), app.now)}` : ""}`,
+        data.awaited.since ? `, since ${timeOf(Date.parse(data.awaited.since), app.now)}` : null,
+        data.awaited.help ? h("span", { class: "faint" }, ` ${data.awaited.help}`) : null,
       ),
   ];
 }

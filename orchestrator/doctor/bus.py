@@ -91,7 +91,7 @@ async def _answer(url: BrokerUrl, timeout_seconds: float, now: Callable[[], floa
     answered = f"the orchestrator answers after {seconds * 1000:.0f} ms"
     slow = "is the broker far away, or the orchestrator's machine too small?"
     first = Finding("answer", State.WARNING, answered, slow) if seconds > _SLOW_SECONDS else ok("answer", answered)
-    return [first, *_frozen(reply), _clock(reply, asked_at, seconds)]
+    return [first, *_frozen(reply), *_unread(reply), _clock(reply, asked_at, seconds)]
 
 
 def _frozen(reply: Reply) -> list[Finding]:
@@ -101,6 +101,14 @@ def _frozen(reply: Reply) -> list[Finding]:
     return [
         Finding("fleet", State.WARNING, f"nothing is decided: {why}", "tidegate list, then tidegate resume ROLLOUT")
     ]
+
+
+def _unread(reply: Reply) -> list[Finding]:
+    why = (reply.data or {}).get("unread")
+    if not why:
+        return []
+    told = f"{why}: meanwhile no gate passes and no soak counts"
+    return [Finding("health", State.WARNING, told, "tidegate evaluators, then start what is missing")]
 
 
 def _clock(reply: Reply, asked_at: float, seconds: float) -> Finding:

@@ -385,7 +385,7 @@ def durable(state: State) -> State:
     """Return a copy without what is only seen; the numbers of refusals are not facts either."""
     copy = deepcopy(state)
     copy.is_held, copy.early_presence, copy.imports, copy.grant_seq, copy.listening_since = False, {}, {}, 0, 0.0
-    copy.unread = ""
+    copy.unread, copy.own_waits = "", {}
     everything = np.arange(len(copy.devices))
     for each in copy.devices.fields.values():
         if each.volatile:

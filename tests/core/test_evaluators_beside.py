@@ -142,3 +142,33 @@ def test_another_that_wants_them_reads_the_shards_of_one_that_died_within_ten_se
     assert bench.shards["e1"] == ALL_SHARDS
     assert bench.state.unread == ""
     assert bench.engine.evaluators.own() == frozenset()
+
+
+def test_it_is_told_who_reads_what_and_what_nobody_reads() -> None:
+    bench = halves(fleet=make_fleet(12))
+    bench.tick()
+    assert readers(bench) == ({"e0": "0-31", "e1": "32-63"}, "none", "none")
+
+    bench.kill("e1")
+    bench.reads_itself = False
+    bench.now += 3.0
+    bench.hand_on("e0")
+
+    rows = bench.command("list", what="evaluators").data or {}
+    late = {each["evaluator"]: (each["late"], each["heard_seconds"]) for each in rows["evaluators"]}
+    assert late == {"e0": (False, 0.0), "e1": (True, 3.0)}
+    assert rows["unread"] == "32-63", "its heartbeat is missing, so nobody is sure that it reads"
+
+    bench.advance(30.0)
+    assert readers(bench) == ({"e0": "0-31"}, "none", "32-63")
+    told = bench.command("list").data or {}
+    assert told["unread"] == "nobody reads the health of shards 32-63"
+
+
+def test_an_orchestrator_without_evaluators_says_that_it_reads_everything() -> None:
+    assert readers(Bench()) == ({}, "0-63", "none")
+
+
+def readers(bench: Bench) -> tuple[dict[str, str], str, str]:
+    data = bench.command("list", what="evaluators").data or {}
+    return {each["evaluator"]: each["reads"] for each in data["evaluators"]}, data["orchestrator_reads"], data["unread"]

@@ -207,6 +207,7 @@ def test_a_failing_wave_goes_back_and_then_waits_for_a_person() -> None:
     bench.go_back(first)
     bench.advance(60)
     assert bench.phase() is Phase.HALTED  # the canary still runs the new version
+    assert bench.rollout.reason.startswith("wave-1 rolled back: ")
     assert bench.member(CANARY).progress is Progress.COMMITTED
     assert bench.command("rollback", rollout="r-001").status == "ok"
     bench.go_back(CANARY)

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.codec import RETAINED, decode
-from schemas.messages import WaveDocument
+from schemas.messages import StatusDocument, WaveDocument
 from schemas.topics import Kind
 from tests.core.core_bench import TREE, Bench, make_fleet, make_policy
 
@@ -37,6 +37,24 @@ def test_a_wave_that_has_begun_is_published_again_with_how_its_devices_do_on_the
     last = published(bench)[-1].health
     assert last is not None
     assert (last.fresh, last.healthy, last.requests, last.error_rate) == (1, 1, 100, 0.01)
+
+
+def test_the_status_counts_who_is_healthy_who_is_not_and_who_failed() -> None:
+    waves = [{"name": "wave-1", "percentage": 100, "failure_threshold_percent": 50}]
+    bench = Bench(make_fleet(6), make_policy(waves=waves), summary_seconds=10.0)
+    bench.reach_wave(1)
+    first, second, third, *_ = bench.wave(1)
+    bench.install(first)
+    bench.install(second, is_healthy=False)
+    bench.advance(30)
+    bench.fail(third)
+    bench.tick()
+
+    topic = TREE.build(Kind.STATUS, rollout="r-001")
+    status = decode(StatusDocument, bench.retained()[topic], RETAINED)
+
+    wave = status.waves[1]
+    assert (wave.devices, wave.done, wave.healthy, wave.failed) == (5, 2, 1, 1)
 
 
 def test_waves_that_wait_say_nothing_of_health(bench: Bench) -> None:

@@ -255,6 +255,20 @@ def test_each_group_has_a_baseline_of_its_own() -> None:
     assert baselines["g1"].error_rate > 0.04
 
 
+@pytest.mark.parametrize("anomaly", ["maintenance", "quarantine"])
+def test_what_a_device_does_while_something_is_wrong_is_not_taken_for_normal(anomaly: str) -> None:
+    bench = Bench(make_fleet(6, maintenance=lambda n: anomaly == "maintenance" and n == 1))
+    if anomaly == "quarantine":
+        bench.command("quarantine", device="d-0001", reason="known incident")
+    bench.devices["d-0001"].errors_per_sample = 90
+    bench.advance(330)
+
+    baselines = baselines_of(bench)
+
+    assert isinstance(baselines, dict)
+    assert baselines["vision"].error_rate == 0.0
+
+
 def test_a_group_without_a_baseline_blocks_a_policy_that_compares() -> None:
     bench = Bench()
     before = deepcopy(bench.state)

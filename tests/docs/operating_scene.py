@@ -27,7 +27,7 @@ def operating(reader: Reader) -> None:
         reader.replace |= {rf"//{name}:PASSWORD@": f"//{name}:{found[name]}@" for name in found}
 
     def let_evaluators_in() -> None:
-        """Restart the broker: unlike mosquitto, the embedded one reads its users once."""
+        """Restart the broker: once it listens again it has read its users again."""
         look_up_passwords()
         reader.end("tidegate health tail")
         reader.start(f"exec {reader.end('tidegate broker --port')}")
@@ -73,6 +73,10 @@ def operating(reader: Reader) -> None:
         beside(reader, lambda: drive([application]))
         until_normal(reader, "sensor-app-1.2.0")
 
+    def all_is_read() -> bool:
+        """Say whether evaluators read every shard."""
+        return '"orchestrator_reads":"none"' in reader.own("evaluators", "--json").replace(" ", "")
+
     def is_asked() -> bool:
         return '"awaiting_approval"' in reader.own("get", "r-001", "--json")
 
@@ -84,6 +88,7 @@ def operating(reader: Reader) -> None:
         "export TIDEGATE_BROKER=mqtt://orchestrator": read_on,
         "tidegate-agent run": start_another,
         "TIDEGATE_BROKER=mqtt://evaluator:": let_evaluators_in,
+        "tidegate evaluators": lambda: reader.until(all_is_read, "the evaluators read"),
         "tidegate plan": build_the_next,
         "tidegate approve": lambda: reader.until(is_asked, "a person is asked"),
     }

@@ -27,7 +27,7 @@ _WIDTH: Final = "100"  # of the captures
 _SERVING: Final = (
     "tidegate broker --",
     "tidegate orchestrator",
-    "tidegate evaluator",
+    "tidegate evaluator --",
     "tidegate cache",
     "tidegate registry",
     "tidegate health tail",
