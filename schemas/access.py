@@ -22,6 +22,7 @@ class Role(StrEnum):
     EVALUATOR = "evaluator"
     OPERATOR = "operator"
     VIEWER = "viewer"
+    PIECES = "pieces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ RIGHTS: Final[Mapping[Role, tuple[Right, ...]]] = {
         Right("Its health; the level before its name is the shard.", "write", (Kind.HEALTH,)),
         Right("What it shall run.", "read", (Kind.DESIRED,)),
         Right("The signed answer to its request.", "read", (Kind.GRANT,)),
+        Right("It asks for pieces of a release, for itself alone, and hears its own.", "write", (Kind.FETCH,)),
+        Right("", "read", (Kind.PIECE,)),
         Right(
             "Emergency brake and call to announce itself: the same for all, hence without a name (mosquitto warns "
             "about that).",
@@ -100,7 +103,7 @@ RIGHTS: Final[Mapping[Role, tuple[Right, ...]]] = {
         Right(
             "What is going on.",
             "read",
-            ("rollout", "group", "health", Kind.AUDIT, "orchestrator", "evaluator"),
+            ("rollout", "group", "health", Kind.AUDIT, "orchestrator", "evaluator", "pieces"),
         ),
         Right(
             "Devices, but not the grants: those are between the orchestrator and the device.",
@@ -111,6 +114,14 @@ RIGHTS: Final[Mapping[Role, tuple[Right, ...]]] = {
     Role.VIEWER: (
         Right("", "read", ("rollout", "group", "health", "orchestrator")),
         Right("", "read", (Kind.AVAILABILITY, Kind.INFO, Kind.REPORTED, Kind.DEVICE_EVENT)),
+    ),
+    Role.PIECES: (
+        Right("Which pieces devices ask for.", "read", (Kind.FETCH,)),
+        Right(
+            "The pieces, which no device believes before they are proven, and that it is there.",
+            "write",
+            (Kind.PIECE, Kind.PIECES_AVAILABILITY),
+        ),
     ),
 }
 """What each role may do; what stands nowhere is denied."""
@@ -124,6 +135,7 @@ _ABOUT: Final[Mapping[Role, str]] = {
         "Grafana, Telegraf, Home Assistant, a wall display: reads, and writes nothing. No audit, no commands: they "
         "name people."
     ),
+    Role.PIECES: "`tidegate pieces`: gives devices without HTTP what they install. It orders nothing.",
 }
 _PREAMBLE: Final = """\
 # Who may say and hear what, in the language of mosquitto's acl_file (mosquitto.conf(5)); the embedded broker reads the
@@ -163,6 +175,7 @@ def access_list(
         (Role.EVALUATOR, tuple(evaluators)),
         (Role.OPERATOR, tuple(operators)),
         (Role.VIEWER, (Role.VIEWER,)),
+        (Role.PIECES, (Role.PIECES,)),
     )
     patterns = "\n".join(_lines(tree, Role.DEVICE, "%u"))
     blocks = ["\n".join(_block(tree, role, check_id(name))) for role, names in users for name in names]

@@ -1,7 +1,7 @@
 """The wire contract as an AsyncAPI document: every topic, who publishes there and how, and the schema of each payload.
 
 Written from the tables and models that the programs use, and from the orchestrator's point of view: what it sends and
-what it receives. What evaluators send goes to it too.
+what it receives. What evaluators send goes to it too; what the piece server hears and says passes it by.
 
 Source:
     AsyncAPI 3.1.0; MQTT bindings 0.2.0; JSON Schema draft 7, which is the dialect of AsyncAPI's schemas.
@@ -15,13 +15,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas.commands import VERBS
-from schemas.messages import MODELS, Grant
+from schemas.messages import MODELS, PIECE_BYTES_MAX, Grant, PieceRefusal
+from schemas.pieces import HEAD_BYTES
 from schemas.topics import RULES, TOPIC_ROOT, Kind, Rule, Sender
 
 _JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{model}"
 _FIELD: Final = re.compile(r"\{(\w+)\}")
-_PRESENCE: Final = frozenset({Kind.AVAILABILITY, Kind.ORCHESTRATOR_AVAILABILITY, Kind.EVALUATOR_AVAILABILITY})
+_PRESENCE: Final = frozenset({
+    Kind.AVAILABILITY, Kind.ORCHESTRATOR_AVAILABILITY, Kind.EVALUATOR_AVAILABILITY, Kind.PIECES_AVAILABILITY,
+})  # fmt: skip
 _PLACES: Final[Mapping[str, str]] = {
     "device": "A device's id, which is its user at the broker.",
     "shard": "0 to 63, from the device's id: CRC-32 of it, modulo 64.",
@@ -112,6 +115,10 @@ def _payload(kind: Kind) -> dict[str, Any]:
                         {"type": "string", "enum": ["online", "offline"]}, "text/plain")  # fmt: skip
     if kind is Kind.GRANT:
         return _message("The signed answer to `ready`: go, or wait.", dict(_ENVELOPE))
+    if kind is Kind.PIECE:
+        piece = {"type": "string", "format": "binary", "maxLength": PIECE_BYTES_MAX + HEAD_BYTES}
+        return _message("A piece with its head in binary, or why it is not given, as JSON; the first byte tells.",
+                        {"oneOf": [piece, _reference(PieceRefusal)]}, "application/octet-stream")  # fmt: skip
     if kind is Kind.PLAN:
         return _message("The accepted policy with its waves.", {"type": "object"})
     return _message("Samples in columns, between programs of the same version.",
@@ -149,7 +156,7 @@ def _operation_name(name: str, rule: Rule) -> str:
 
 
 def _schemas() -> dict[str, Any]:
-    models: dict[type[BaseModel], None] = dict.fromkeys([*MODELS.values(), *VERBS.values(), Grant])
+    models: dict[type[BaseModel], None] = dict.fromkeys([*MODELS.values(), *VERBS.values(), Grant, PieceRefusal])
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     found: dict[str, Any] = _draft_7(definitions["$defs"])
     return found

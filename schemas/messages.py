@@ -24,6 +24,8 @@ Label = Annotated[str, Field(max_length=128)]
 Labels = Annotated[tuple[Label, ...], Field(strict=False, max_length=64)]
 Shard = Annotated[int, Field(ge=0, lt=SHARD_COUNT)]
 Url = Annotated[str, Field(max_length=2048)]
+PIECE_BYTES_MAX: Final = 32 * 1024
+"""Of one piece over the bus; with its head it stays far below what any broker takes."""
 BYTES_PER_SECOND_MIN: Final = 16 * 1024
 """A device that may take less would be taken for one that hangs."""
 BootId = Annotated[str, Field(min_length=1, max_length=64)]
@@ -35,6 +37,7 @@ Strategy = Literal["blue_green", "rolling"]
 CommitOn = Literal["local_health", "round_trip", "gate"]
 Step = Literal["activate", "commit"]
 SlotName = Literal["blue", "green"]
+PieceFolder = Literal["manifests", "artifacts", "chunks"]
 DeviceState = Literal[
     "idle", "waiting", "downloading", "verifying", "installing", "ready", "draining", "switching", "trial",
     "rolling_back", "rolled_back", "failed",
@@ -66,6 +69,8 @@ class Info(Message):
     encodings: Labels = ("json", "msgpack")
     formats: Labels = ()
     """Of archives that it can unpack; none means that it does not say."""
+    transports: Annotated[Labels, Field(exclude_if=lambda transports: not transports)] = ()
+    """How it can fetch: ``http``, ``mqtt``. None means that it does not say, which is taken for HTTP alone."""
     disk_free_bytes: Count | None = None
     memory_total_bytes: Count | None = None
     tags: Labels = ()
@@ -265,6 +270,36 @@ class Ready(Message):
     step: Step
     nonce: Nonce
     manifest_sha256: Sha256 | None = None
+
+
+class PieceRequest(Message):
+    """A device asks for a piece of something that is addressed by its digest, as it lies in a store.
+
+    Attributes:
+        folder: Where it lies, below a registry as below a store.
+        length_bytes: Of the piece, at most; only the end of the whole gives fewer.
+    """
+
+    folder: PieceFolder
+    sha256: Sha256
+    offset_bytes: Count = 0
+    length_bytes: Annotated[int, Field(ge=1, le=PIECE_BYTES_MAX)] = PIECE_BYTES_MAX
+
+
+class PieceRefusal(Message):
+    """Why a piece is not given.
+
+    Attributes:
+        code: ``not_found``, ``busy``, ``out_of_range``, ``invalid_payload`` or ``internal``.
+        sha256: As asked; None where the request could not be read, and so for ``offset_bytes``.
+        retry_after_seconds: With ``busy``: no sooner.
+    """
+
+    code: Id
+    message: Text = ""
+    sha256: Sha256 | None = None
+    offset_bytes: Count | None = None
+    retry_after_seconds: Seconds | None = None
 
 
 class Grant(Message):
@@ -614,6 +649,7 @@ MODELS: Final[Mapping[Kind, type[Message]]] = {
     Kind.REPORTED: Reported,
     Kind.READY: Ready,
     Kind.DEVICE_EVENT: DeviceEvent,
+    Kind.FETCH: PieceRequest,
     Kind.HEALTH: HealthSample,
     Kind.GROUP_SUMMARY: GroupSummary,
     Kind.HOLD: Hold,
@@ -633,6 +669,6 @@ MODELS: Final[Mapping[Kind, type[Message]]] = {
 """What each kind's payload is, for the kinds whose payload is one document.
 
 Availability is the plain text ``online`` or ``offline``; a grant is a DSSE envelope around ``Grant``; a command's
-payload depends on its verb; a plan is the accepted policy with its waves; what evaluators hand on is
-packed in columns, see ``orchestrator.telemetry.bundle``.
+payload depends on its verb; a piece is binary, or a ``PieceRefusal`` (``schemas.pieces``); a plan is the accepted
+policy with its waves; what evaluators hand on is packed in columns, see ``orchestrator.telemetry.bundle``.
 """

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from schemas.policy_block import Block, Duration
 from schemas.times import Timestamp, parse_timestamp
 
-SourceName = Literal["cache", "peers", "registry"]
+SourceName = Literal["cache", "peers", "registry", "mqtt"]
 SOURCE_NAMES: Final[tuple[SourceName, ...]] = get_args(SourceName)
 
 
@@ -66,8 +66,8 @@ class DistributionPolicy(Block):
             _named, json_schema_input_type=Literal["auto"] | Annotated[list[SourceName], Field(min_length=1)]
         ),
     ] = "auto"
-    """``auto``: through the cache of its site where there is one, else from the registry. A list says the order;
-    who has none of it is told the registry."""
+    """``auto``: through the cache of its site where there is one, else from the registry; ``mqtt`` behind that where a
+    target has no HTTP. A list says the order; who has none of it is told the registry."""
     peers: PeersPolicy = PeersPolicy()
     activate: Activation = "at_once"
     """Unless ``at_once``, the members of all waves fetch and install beforehand, and the canary waits for a person

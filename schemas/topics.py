@@ -29,6 +29,8 @@ class Kind(StrEnum):
     READY = "ready"
     GRANT = "grant"
     DEVICE_EVENT = "device_event"
+    FETCH = "fetch"
+    PIECE = "piece"
     HEALTH = "health"
     GROUP_SUMMARY = "group_summary"
     HOLD = "hold"
@@ -48,6 +50,7 @@ class Kind(StrEnum):
     EVALUATOR_AVAILABILITY = "evaluator_availability"
     EVALUATOR_SAMPLES = "evaluator_samples"
     EVALUATOR_LEASE = "evaluator_lease"
+    PIECES_AVAILABILITY = "pieces_availability"
     AUDIT = "audit"
 
 
@@ -58,6 +61,7 @@ class Sender(StrEnum):
     ORCHESTRATOR = "orchestrator"
     EVALUATOR = "evaluator"
     OPERATOR = "operator"
+    PIECES = "pieces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.READY: Rule("device/{device}/ready", Sender.DEVICE, retained=False),
     Kind.GRANT: Rule("device/{device}/grant", Sender.ORCHESTRATOR, retained=False),
     Kind.DEVICE_EVENT: Rule("device/{device}/event/{kind}", Sender.DEVICE, retained=False),
+    Kind.FETCH: Rule("device/{device}/fetch", Sender.DEVICE, retained=False, qos=0),
+    Kind.PIECE: Rule("device/{device}/piece", Sender.PIECES, retained=False, qos=0),
     Kind.HEALTH: Rule("health/{shard}/{device}", Sender.DEVICE, retained=False, qos=0),
     Kind.GROUP_SUMMARY: Rule("group/{group}/summary", Sender.ORCHESTRATOR, retained=True),
     Kind.HOLD: Rule("all/hold", Sender.OPERATOR, retained=True),
@@ -97,6 +103,7 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.EVALUATOR_AVAILABILITY: Rule("evaluator/{worker}/availability", Sender.EVALUATOR, retained=True),
     Kind.EVALUATOR_SAMPLES: Rule("evaluator/{worker}/samples", Sender.EVALUATOR, retained=False),
     Kind.EVALUATOR_LEASE: Rule("evaluator/{worker}/lease", Sender.ORCHESTRATOR, retained=True),
+    Kind.PIECES_AVAILABILITY: Rule("pieces/availability", Sender.PIECES, retained=True),
     Kind.AUDIT: Rule("audit", Sender.ORCHESTRATOR, retained=False),
 }
 

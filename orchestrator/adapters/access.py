@@ -20,7 +20,7 @@ from schemas.access import Role, access_list
 from schemas.errors import FleetError
 from schemas.ids import is_id
 
-SERVICES: Final = (Role.ORCHESTRATOR, Role.EVALUATOR, Role.VIEWER)
+SERVICES: Final = (Role.ORCHESTRATOR, Role.EVALUATOR, Role.VIEWER, Role.PIECES)
 """The roles whose user is named like the role."""
 _CREDENTIALS: Final = "credentials.json"
 _SALT_BYTES: Final = 12  # what mosquitto 2.0 expects

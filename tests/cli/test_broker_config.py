@@ -45,7 +45,7 @@ def test_passwords_come_with_the_shipped_settings_and_the_paths_of_the_folder(tm
     assert settings(folder) == expected
     assert (folder / "broker" / "acl").read_text() == access_list(["alice"])
     passwords = json.loads((folder / "credentials.json").read_text())
-    assert set(passwords) == {"orchestrator", "evaluator", "viewer", "alice", "pi-1"}
+    assert set(passwords) == {"orchestrator", "evaluator", "viewer", "pieces", "alice", "pi-1"}
     assert {line.split(":")[0] for line in (folder / "broker" / "passwords").read_text().splitlines()} == set(passwords)
     assert not list(folder.glob("broker/*credentials*")), "the broker needs hashes only"
 

@@ -154,5 +154,6 @@ def test_every_retained_document_has_a_model_or_is_named_as_an_exception() -> No
 
     # A plan is a free document for people; presence is plain text.
     assert retained - set(MODELS) == {
-        Kind.AVAILABILITY, Kind.ORCHESTRATOR_AVAILABILITY, Kind.EVALUATOR_AVAILABILITY, Kind.PLAN,
+        Kind.AVAILABILITY, Kind.ORCHESTRATOR_AVAILABILITY, Kind.EVALUATOR_AVAILABILITY, Kind.PIECES_AVAILABILITY,
+        Kind.PLAN,
     }  # fmt: skip

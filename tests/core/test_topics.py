@@ -22,6 +22,8 @@ TOPICS = {
     Kind.READY: "device/pi-0042/ready",
     Kind.GRANT: "device/pi-0042/grant",
     Kind.DEVICE_EVENT: "device/pi-0042/event/crash",
+    Kind.FETCH: "device/pi-0042/fetch",
+    Kind.PIECE: "device/pi-0042/piece",
     Kind.HEALTH: f"health/{shard_of('pi-0042')}/pi-0042",
     Kind.GROUP_SUMMARY: "group/vision/summary",
     Kind.HOLD: "all/hold",
@@ -41,6 +43,7 @@ TOPICS = {
     Kind.EVALUATOR_AVAILABILITY: "evaluator/evaluator-1/availability",
     Kind.EVALUATOR_SAMPLES: "evaluator/evaluator-1/samples",
     Kind.EVALUATOR_LEASE: "evaluator/evaluator-1/lease",
+    Kind.PIECES_AVAILABILITY: "pieces/availability",
     Kind.AUDIT: "audit",
 }
 HOSTILE = ["", "+", "#", "a/b", "a\x00", "a\n", "\na", "a.b", "-a", "_a", "é", "a b", "a" * 65, "$SYS", "\ud800"]
@@ -73,11 +76,14 @@ def test_retained_is_state_and_nothing_else() -> None:
         Kind.AVAILABILITY, Kind.INFO, Kind.DESIRED, Kind.REPORTED, Kind.GROUP_SUMMARY, Kind.HOLD, Kind.PLAN,
         Kind.STATUS, Kind.WAVE, Kind.GATE, Kind.ORCHESTRATOR_AVAILABILITY, Kind.ORCHESTRATOR_INFO,
         Kind.EVALUATOR_AVAILABILITY, Kind.EVALUATOR_LEASE, Kind.TRUST, Kind.PEERS,
+        Kind.PIECES_AVAILABILITY,
     }  # fmt: skip
 
 
-def test_only_health_may_be_lost_and_nothing_is_sent_exactly_once() -> None:
-    assert {kind: rule.qos for kind, rule in RULES.items()} == {kind: int(kind is not Kind.HEALTH) for kind in Kind}
+def test_only_health_and_what_is_asked_for_again_may_be_lost_and_nothing_is_sent_exactly_once() -> None:
+    may_be_lost = {Kind.HEALTH, Kind.FETCH, Kind.PIECE}
+
+    assert {kind: rule.qos for kind, rule in RULES.items()} == {kind: int(kind not in may_be_lost) for kind in Kind}
 
 
 def test_a_device_writes_below_its_own_id_only() -> None:

@@ -44,7 +44,10 @@ async def test_page_reads_topics_as_the_contract_writes_them(browser: Browser) -
         "topics.js", "given.map((topic) => m.parseTopic('plant-7/v1', topic))", list(topics.values())
     )
 
-    unread = {"ready", "grant", "sync", "trust", "peers", "command", "evaluator_samples", "evaluator_lease"}
+    unread = {
+        "ready", "grant", "fetch", "piece", "sync", "trust", "peers", "command", "evaluator_samples", "evaluator_lease",
+        "pieces_availability",
+    }  # fmt: skip
     read = {kind: answer for kind, answer in zip(topics, found, strict=True) if answer is not None}
     assert set(topics) - set(read) == unread
     for kind, answer in read.items():

@@ -28,9 +28,9 @@ CHANNELS: list[tuple["re.Pattern[str]", str]] = [
 ]
 SEEN = frozenset(Kind) - {
     Kind.COMMAND, Kind.DEVICE_EVENT, Kind.HOLD, Kind.SYNC, Kind.TRUST, Kind.PEERS, Kind.EVALUATOR_AVAILABILITY,
-    Kind.EVALUATOR_SAMPLES, Kind.EVALUATOR_LEASE,
+    Kind.EVALUATOR_SAMPLES, Kind.EVALUATOR_LEASE, Kind.FETCH, Kind.PIECE, Kind.PIECES_AVAILABILITY,
 }  # fmt: skip
-"""What is said in these rollouts after the start; nobody pulls the brake, and there is no evaluator."""
+"""What is said in these rollouts after the start; nobody pulls the brake, and there is neither evaluator nor pieces."""
 
 
 def channel_of(topic: str) -> str:

@@ -175,6 +175,7 @@ def test_nobody_acts_in_anothers_name_and_lookers_on_change_nothing(broker: Cert
         "alice": {"ops/alice/cmd/abort", "all/hold"},
         "evaluator": {"evaluator/evaluator/availability", "evaluator/evaluator/samples"},
         "viewer": set[str](),
+        "pieces": {"device/pi-1/piece", "device/pi-2/piece", "pieces/availability"},
     }
     for user, allowed in own.items():
         with connected(broker, user) as client:

@@ -20,7 +20,7 @@ from tests.shell.waiting_client import NOT_AUTHORIZED, WAIT_SECONDS, Client, con
 
 MOSQUITTO = pytest.param("mosquitto", marks=pytest.mark.mosquitto)
 START: dict[str, Callable[..., Any]] = {"embedded": start_embedded, "mosquitto": start_mosquitto}
-USERS = ("orchestrator", "evaluator", "viewer", "alice", "pi-1")
+USERS = ("orchestrator", "evaluator", "viewer", "pieces", "alice", "pi-1")
 
 # The topics of the contract, each once for every sender that could be meant. `alice` among the devices and `pi-1` among
 # the actors are what somebody would try.
@@ -46,17 +46,19 @@ MAY_WRITE = {
     r"|group/vision/summary|evaluator/.*/lease|ops/.*|orchestrator/.*|audit",
     "evaluator": r"evaluator/evaluator/(availability|samples)",
     "viewer": r"",
+    "pieces": r"device/(pi-1|pi-2|alice|viewer)/piece|pieces/availability",
     "alice": r"ops/alice/cmd/approve|all/hold",
-    "pi-1": r"device/pi-1/(availability|info|reported|ready|event/crash)|health/00/pi-1",
+    "pi-1": r"device/pi-1/(availability|info|reported|ready|fetch|event/crash)|health/00/pi-1",
 }
 MAY_READ = {
     "orchestrator": r".*(?<!other)",
     "evaluator": r"health/.*|evaluator/evaluator/lease|all/.*",
     "viewer": r"all/.*|rollout/.*|group/.*|health/00/(?!viewer).*|orchestrator/.*"
     r"|device/(pi-1|pi-2|alice)/(availability|info|reported|event/crash)",
+    "pieces": r"device/(pi-1|pi-2|alice|viewer)/fetch|all/.*",
     "alice": r"all/.*|ops/alice/reply/approve|rollout/.*|group/.*|health/00/(?!alice).*|audit|orchestrator/.*"
-    r"|evaluator/.*|device/(pi-1|pi-2|viewer)/(availability|info|desired|reported|ready|event/crash)",
-    "pi-1": r"device/pi-1/(availability|desired|grant)|all/.*",
+    r"|evaluator/.*|pieces/.*|device/(pi-1|pi-2|viewer)/(availability|info|desired|reported|ready|event/crash)",
+    "pi-1": r"device/pi-1/(availability|desired|grant|piece)|all/.*",
 }
 
 
@@ -86,11 +88,11 @@ def test_every_kind_of_message_has_somebody_who_may_send_and_hear_it() -> None:
 @pytest.mark.parametrize("user", USERS)
 def test_user_hears_exactly_what_the_role_hears(broker: Broker, user: str) -> None:
     topics = {f"{TOPIC_ROOT}/{topic}" for topic in all_topics()}
-    last = f"{TOPIC_ROOT}/all/sync" if user in {"pi-1", "evaluator"} else f"{TOPIC_ROOT}/orchestrator/info"
+    last = f"{TOPIC_ROOT}/all/sync" if user in {"pi-1", "evaluator", "pieces"} else f"{TOPIC_ROOT}/orchestrator/info"
     with connected(broker, user, client_id="listener") as listener, contextlib.ExitStack() as stack:
         listener.subscribe(["fleet/v1/#", "#", *sorted(topics)])
         said: set[str] = set()
-        for sender in ("orchestrator", "evaluator", "alice", "pi-1", "pi-2"):
+        for sender in ("orchestrator", "evaluator", "pieces", "alice", "pi-1", "pi-2"):
             is_itself = sender == user  # a second connection of a device would push off the first
             client = listener if is_itself else stack.enter_context(connected(broker, sender, client_id=f"by-{sender}"))
             said |= {topic for topic in topics - {last} if client.publish(topic) != NOT_AUTHORIZED}

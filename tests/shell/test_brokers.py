@@ -130,8 +130,8 @@ def test_secrets_are_for_their_owner_only_and_kept_when_made_again(tmp_path: Pat
 
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "b").iterdir()} == {0o600}
     assert again.passwords["alice"] == first.passwords["alice"]
-    assert set(again.passwords) == {"orchestrator", "evaluator", "viewer", "alice", "bob", "pi-1"}
-    assert len(set(again.passwords.values())) == 6
+    assert set(again.passwords) == {"orchestrator", "evaluator", "viewer", "pieces", "alice", "bob", "pi-1"}
+    assert len(set(again.passwords.values())) == 7
     assert not any(password in repr(again) + again.password_file.read_text() for password in again.passwords.values())
 
 
