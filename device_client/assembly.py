@@ -2,6 +2,7 @@
 
 import logging
 import pwd
+import random
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ from device_client.adapters.runtime import Runtime
 from device_client.adapters.sampler import Sampler, Sources
 from device_client.adapters.service import Service
 from device_client.adapters.slots import SLOT_NAMES, Slots
+from device_client.adapters.transports import Transports
 from device_client.adapters.trust import Trusted
 from device_client.adapters.worker import Worker
 from device_client.agent import Agent, Inbox
@@ -46,10 +48,11 @@ from device_client.guardian.documents import read_memory
 from device_client.settings import Settings, SettingsError, broker_of, trust_of
 from schemas.manifest import CHUNKS
 from schemas.messages import Info, SlotName
-from schemas.topics import TopicTree
+from schemas.topics import Kind, TopicTree
 
 if TYPE_CHECKING:
     from device_client.adapters.peer_server import PeerServer
+    from device_client.adapters.pieces import Pieces
 
 _log = logging.getLogger(__name__)
 
@@ -81,12 +84,13 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         lambda url, reason: inbox.post(PeerDistrusted(url, reason)),
     )
     media = None if settings.media is None else Media(settings.media.folder, trust)
-    redirects = Redirects(settings.redirects)
-    online = registries_and(neighbours.sources, redirects)
+    pieces = _pieces(settings)
+    transports = Transports("http" in settings.transports, pieces, Redirects(settings.redirects))
+    online = registries_and(neighbours.sources, transports)
     chunked = Chunked(slots, online if media is None else media_or(media, online))
     worker = Worker(
         slots,
-        Artifacts(slots, identity, chunked=chunked, media=media, redirects=redirects),
+        Artifacts(slots, identity, chunked=chunked, media=media, transports=transports),
         applications,
         public=_public(settings),
         draining=_draining(settings, slots),
@@ -102,8 +106,11 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
         clock=boot_seconds,
         post=inbox.post,
         neighbours=neighbours,
+        pieces=pieces,
     )
     neighbours.listen_with(bus.listen_to_peers)
+    if pieces is not None:
+        pieces.ask_with(partial(bus.publish, Kind.FETCH))
     # On the wire a boot is one life of the agent: its counters begin at zero with it.
     sampler = Sampler(slots.root, f"{boot[:8]}-{record.session + 1}", boot_seconds, _sources(settings, slots, host))
     observer = Observer(sampler, settings.sample_interval_seconds, boot_seconds, inbox.post)
@@ -146,6 +153,14 @@ def _peer_server(settings: Settings, slots: Slots) -> "PeerServer | None":
 
     limits = PeerLimits(table.connections_max, table.upload_bytes_per_second)
     return PeerServer(slots, table.host, table.port, limits)
+
+
+def _pieces(settings: Settings) -> "Pieces | None":
+    if "mqtt" not in settings.transports:
+        return None
+    from device_client.adapters.pieces import Pieces  # noqa: PLC0415 - held only where it is needed
+
+    return Pieces(random.Random())  # noqa: S311 - spreads questions, keeps no secret
 
 
 def _applications(settings: Settings, slots: Slots, host: Host) -> Applications:
@@ -237,6 +252,7 @@ def _introduce(
         site=settings.site,
         strategies=("blue_green", "rolling"),
         formats=(*supported_formats(), CHUNKS),
+        transports=settings.transports if "mqtt" in settings.transports else (),
         disk_free_bytes=disk_free_bytes(slots.root),
         memory_total_bytes=memory_total_bytes(),
         tags=settings.tags,

@@ -15,6 +15,8 @@ Command = Annotated[
 ]
 """Program and arguments; no shell is involved."""
 
+TransportNames = Annotated[tuple[Literal["http", "mqtt"], ...], Field(strict=False, min_length=1, max_length=2)]
+
 
 class Table(BaseModel):
     """One table; an unknown key is refused."""

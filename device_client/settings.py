@@ -23,6 +23,7 @@ from device_client.equipment import (
     Port,
     RouterTable,
     RuntimeTable,
+    TransportNames,
     WindowTable,
 )
 from schemas.errors import FleetError, TopicError, TrustError
@@ -107,6 +108,7 @@ class Settings(BaseModel):
         router: Leads clients to one of the slots.
         drain: How the application is asked to finish its work before it is stopped.
         hooks: The operator's own commands at the steps of a change.
+        transports: How it fetches: ``http``, ``mqtt`` (pieces over its own session), or both.
         peers: The other devices of the site fetch from here what this one has.
         media: Where somebody may bring orders without a network.
         needs_consent: Somebody at the device must agree before an install is activated.
@@ -150,6 +152,7 @@ class Settings(BaseModel):
     router: RouterTable | None = None
     drain: DrainTable | None = None
     hooks: HooksTable = HooksTable()
+    transports: TransportNames = ("http",)
     peers: PeersTable | None = None
     media: MediaTable | None = None
     needs_consent: bool = False
@@ -173,6 +176,8 @@ class Settings(BaseModel):
             raise ValueError("router.public_port must differ from port and standby_port, which are behind the router")
         if self.peers is not None and self.site is None:
             raise ValueError("peers are the devices of the same site; say in site which one that is, or remove peers")
+        if self.peers is not None and "http" not in self.transports:
+            raise ValueError("peers are given over HTTP; add http to transports, or remove peers")
         if self.peers is not None and self.peers.port in (self.port, self.standby_port):
             raise ValueError("peers.port must differ from port and standby_port, which are the application's")
         if self.window is not None:

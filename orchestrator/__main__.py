@@ -27,6 +27,7 @@ from orchestrator.cli import (
     media,
     notify,
     ops,
+    pieces,
     registry,
     release,
     replay,
@@ -76,6 +77,7 @@ app.command("stage", rich_help_panel=SET_UP)(stage.stage)
 app.command("import", rich_help_panel=SET_UP)(importing.import_devices)
 app.command("registry", rich_help_panel=SET_UP)(registry.registry)
 app.command("cache", rich_help_panel=SET_UP)(cache.cache)
+app.command("pieces", rich_help_panel=SET_UP)(pieces.pieces)
 app.command("notify", rich_help_panel=SET_UP)(notify.notify)
 app.command("home-assistant", rich_help_panel=SET_UP)(home_assistant.home_assistant)
 app.command("conformance", rich_help_panel=SET_UP)(conformance.conformance)

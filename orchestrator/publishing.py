@@ -60,6 +60,8 @@ class Outgoing:
     retain: bool = False
     qos: int = 1
     correlation: bytes | None = None
+    expiry_seconds: int | None = None
+    """After so long nobody wants it any more."""
 
 
 class Publisher:

@@ -28,12 +28,12 @@ from device_client.adapters.layout import file_digest
 from device_client.adapters.media import Media
 from device_client.adapters.pace import Pace, within_window
 from device_client.adapters.slots import Slots
+from device_client.adapters.transports import HTTP_ALONE, Transports
 from device_client.adapters.trust import Trusted
 from device_client.adapters.unpacker import Unpack, unpack_apart
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
 from device_client.core.record import MediaOrderTaken, SlotContent
-from device_client.core.redirects import NOWHERE_ELSE, Redirects
 from schemas.codec import MANIFEST, decode
 from schemas.errors import DecodeError, SignatureError
 from schemas.manifest import NOARCH, Manifest
@@ -86,7 +86,7 @@ class Artifacts:
         chunked: Fetches in pieces; None: from the servers that an order names.
         clock: The device's, which may be wrong; for the hours in which an order lets it fetch.
         media: Where orders from media have what they need; None where there are none.
-        redirects: Where servers may lead that have manifests and archives; those of chunks ``chunked`` knows.
+        transports: How this device reaches the addresses of an order.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Artifacts:
         *,
         clock: Callable[[], float] = wall_seconds,
         media: Media | None = None,
-        redirects: Redirects = NOWHERE_ELSE,
+        transports: Transports = HTTP_ALONE,
     ) -> None:
         self._slots = slots
         self._identity = identity
@@ -106,7 +106,7 @@ class Artifacts:
         self._chunked = Chunked(slots) if chunked is None else chunked
         self._clock = clock
         self._media = media
-        self._download = partial(download, redirects=redirects)
+        self._download = partial(download, transports=transports)
         self.fetched: Fetched | None = None
         """What the last fetch that was completed took; None: nothing, all was there."""
 

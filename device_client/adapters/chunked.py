@@ -12,7 +12,6 @@ from typing import Final
 
 from device_client.adapters.chunk_content import Content, has_files
 from device_client.adapters.chunk_fetch import DearError, Receipt, gather
-from device_client.adapters.chunk_http import HttpChunks, chunk_bases
 from device_client.adapters.chunk_slots import SlotChunks, keep_with_slot
 from device_client.adapters.chunk_sources import USUAL, ChunkMissingError, ChunkSource, GoOn, Sources, Tolerance
 from device_client.adapters.durable import write_durably
@@ -20,9 +19,9 @@ from device_client.adapters.failure import CancelledError, StepError, from_os_er
 from device_client.adapters.media import Media
 from device_client.adapters.pace import Pace, PacedChunks
 from device_client.adapters.slots import SLOT_NAMES, Slots
+from device_client.adapters.transports import HTTP_ALONE, Transports
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import Source
-from device_client.core.redirects import NOWHERE_ELSE, Redirects
 from schemas.chunks import Place, name_chunk, read_chunk_list
 from schemas.errors import DecodeError
 from schemas.manifest import ChunkList, Manifest
@@ -34,18 +33,22 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
 
 
-def registries(source: Source, redirects: Redirects = NOWHERE_ELSE) -> Sequence[ChunkSource]:
+def registries(source: Source, transports: Transports = HTTP_ALONE) -> Sequence[ChunkSource]:
     """Return the servers that the order names, where they keep chunks beside archives."""
-    bases = chunk_bases(source.artifact.sources, source.artifact.sha256)
-    return [HttpChunks(base, redirects=redirects) for base in bases]
+    return transports.chunk_sources(source.artifact.sources, source.artifact.sha256)
 
 
-def registries_and(peers: FindSources, redirects: Redirects = NOWHERE_ELSE) -> FindSources:
-    """Return what asks ``peers`` as well, where the order wants them to be asked."""
+def registries_and(peers: FindSources, transports: Transports = HTTP_ALONE) -> FindSources:
+    """Return what asks whoever the order names and this device reaches, and ``peers`` where the order wants that."""
 
     def find(source: Source) -> Sequence[ChunkSource]:
-        behind, rank = registries(source, redirects), 0 if source.artifact.peers is None else source.artifact.peers.rank
-        return [*behind[:rank], *peers(source), *behind[rank:]]
+        artifact, rank = source.artifact, 0 if source.artifact.peers is None else source.artifact.peers.rank
+        before, behind = artifact.sources[:rank], artifact.sources[rank:]
+        return [
+            *transports.chunk_sources(before, artifact.sha256),
+            *(peers(source) if transports.has_http else ()),
+            *transports.chunk_sources(behind, artifact.sha256),
+        ]
 
     return find
 

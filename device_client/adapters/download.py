@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP: several sources in order, resumed where possible, never larger than announced.
+"""Fetching one file, over HTTP or the bus: several sources in order, resumed where possible, never more than announced.
 
 What counts is the digest of the whole file on disk, from its first byte, whatever was resumed and whoever sent it.
 """
@@ -7,18 +7,19 @@ import contextlib
 import errno
 import http.client
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from device_client.adapters.chunk_sources import ChunkAbsentError, ChunkFailedError
 from device_client.adapters.failure import CancelledError, StepError, from_os_error
 from device_client.adapters.http_get import http_get, without_secrets
 from device_client.adapters.layout import file_digest
 from device_client.adapters.pace import Pace
+from device_client.adapters.transports import HTTP_ALONE, Transports
 from device_client.core.codes import ErrorCode
-from device_client.core.redirects import NOWHERE_ELSE, Redirects
 
 _CHUNK: Final = 64 * 1024
 
@@ -54,7 +55,7 @@ def download(
     on_progress: Progress = lambda _percentage: None,
     patience: Patience = Patience(),
     pace: Pace | None = None,
-    redirects: Redirects = NOWHERE_ELSE,
+    transports: Transports = HTTP_ALONE,
 ) -> str | None:
     """Leave the file with this size and digest at ``path``, and return which source gave it; None: it was there.
 
@@ -66,9 +67,9 @@ def download(
     if path.is_file() and path.stat().st_size == size_bytes and file_digest(path) == sha256:
         return None
     part = path.with_name(f"{path.name}.part")
-    wanted = _Wanted(part, size_bytes, sha256, is_cancelled, on_progress, patience, pace, redirects)
-    failure = StepError(ErrorCode.DOWNLOAD_FAILED, "the order names no source")
-    for source in sources:
+    wanted = _Wanted(part, size_bytes, sha256, is_cancelled, on_progress, patience, pace, transports)
+    failure = StepError(ErrorCode.DOWNLOAD_FAILED, "the order names no source that this device reaches")
+    for source in transports.reached(sources):
         try:
             wanted.complete(source)
             wanted.part.replace(path)
@@ -95,7 +96,7 @@ class _Wanted:
     on_progress: Progress
     patience: Patience
     pace: Pace | None
-    redirects: Redirects
+    transports: Transports
 
     def complete(self, source: str) -> None:
         """Make ``part`` the file: with what is missing, and where that does not fit, with all of it.
@@ -124,17 +125,34 @@ class _Wanted:
             if time.monotonic() > deadline:
                 raise StepError(ErrorCode.DOWNLOAD_FAILED, f"{shown}: too slow")
 
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        silence_seconds, redirects = self.patience.silence_seconds, self.redirects
-        with http_get(source, headers, silence_seconds=silence_seconds, go_on=go_on, redirects=redirects) as response:
-            start = self._offset(response, offset, shown)
-            self._receive(response, start, shown, go_on)
+        pieces = self.transports.blocks(source, offset, self.size_bytes, go_on)
+        if pieces is None:
+            start = self._fetch_over_http(source, offset, shown, go_on)
+        else:
+            start = offset
+            self._fetch_over_the_bus(pieces, offset, shown, go_on)
         if file_digest(self.part) != self.sha256:
             message = f"{shown}: sent other bytes than were ordered"
             if not start:
                 self.part.unlink()
                 raise StepError(ErrorCode.CHECKSUM_MISMATCH, message)
             raise _NotResumedError(ErrorCode.CHECKSUM_MISMATCH, message)
+
+    def _fetch_over_http(self, source: str, offset: int, shown: str, go_on: Callable[[], None]) -> int:
+        """Receive what a server sends, and return where that began."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        silence_seconds, redirects = self.patience.silence_seconds, self.transports.redirects
+        with http_get(source, headers, silence_seconds=silence_seconds, go_on=go_on, redirects=redirects) as response:
+            start = self._offset(response, offset, shown)
+            self._receive(self._blocks(response, start), start, shown, go_on)
+        return start
+
+    def _fetch_over_the_bus(self, pieces: Generator[bytes], offset: int, shown: str, go_on: Callable[[], None]) -> None:
+        try:
+            with contextlib.closing(pieces):
+                self._receive(pieces, offset, shown, go_on)
+        except (ChunkAbsentError, ChunkFailedError) as failure:
+            raise StepError(ErrorCode.DOWNLOAD_FAILED, str(failure)) from failure
 
     def _offset(self, response: http.client.HTTPResponse, offset: int, shown: str) -> int:
         """Return where what the server sends belongs, before anything that is there is touched."""
@@ -156,11 +174,16 @@ class _Wanted:
     def _span(self, offset: int, whole: int | str) -> str:
         return f"bytes {offset}-{self.size_bytes - 1}/{whole}"
 
-    def _receive(self, response: http.client.HTTPResponse, offset: int, shown: str, go_on: Callable[[], None]) -> None:
+    def _blocks(self, response: http.client.HTTPResponse, offset: int) -> Iterator[bytes]:
         # A server that has said how much it sends may keep the connection; beyond that nothing is waited for.
         beyond = 1 if response.length is None else 0
+        while block := response.read1(min(_CHUNK, self.size_bytes - offset + beyond)):
+            offset += len(block)
+            yield block
+
+    def _receive(self, blocks: Iterator[bytes], offset: int, shown: str, go_on: Callable[[], None]) -> None:
         with self.part.open("ab" if offset else "wb") as file:
-            while block := response.read1(min(_CHUNK, self.size_bytes - offset + beyond)):
+            for block in blocks:
                 offset += len(block)
                 if offset > self.size_bytes:
                     raise StepError(ErrorCode.SIZE_MISMATCH, f"{shown}: sends more than {self.size_bytes} bytes")

@@ -1,6 +1,6 @@
 """The device's connection to the broker. Callbacks only decode and enqueue; nothing is decided here.
 
-The session is clean and the six subscriptions are exact topics, made again on every connect. Those to what is retained
+The session is clean and its subscriptions are exact topics, at most eight, made again on every connect. Those to what is retained
 are made again in turn, one from time to time: the broker says it again then, also what it once dropped because too much
 was waiting. Nothing is published while there is no session: the client would keep it and send it later, when it is not
 true any more.
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import cycle
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -44,6 +44,9 @@ from schemas.codec import RETAINED, decode
 from schemas.errors import DecodeError, SignatureError, TrustError
 from schemas.messages import Desired, Grant, Hold, PeersDocument, Sync
 from schemas.topics import RULES, Kind, TopicTree
+
+if TYPE_CHECKING:
+    from device_client.adapters.pieces import Pieces
 
 KEEPALIVE_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
@@ -106,6 +109,7 @@ class Bus:
         clock: Seconds that never fall.
         post: Takes events; may block while the agent is busy.
         neighbours: Told who of this site has what, once they want to know.
+        pieces: Told what the piece server says, and whether there is a session to ask it on; None: it is not asked.
 
     Raises:
         OSError: A file for TLS cannot be read.
@@ -121,8 +125,11 @@ class Bus:
         clock: Callable[[], float],
         post: Callable[[Event], None],
         neighbours: Neighbours | None = None,
+        pieces: "Pieces | None" = None,
     ) -> None:
         self._neighbours = neighbours
+        self._pieces = pieces
+        self._subscriptions = SUBSCRIPTIONS if pieces is None else (*SUBSCRIPTIONS, Kind.PIECE)
         self._subscribed = 0
         self._hears_again_at = inf
         self._retained = cycle(RETAINED_SUBSCRIPTIONS)
@@ -219,7 +226,7 @@ class Bus:
         if reason.is_failure:
             self._complain("refused", "broker %s:%d: %s", self._broker.host, self._broker.port, reason)
             return
-        self._subscribed = self._subscribe(*SUBSCRIPTIONS)
+        self._subscribed = self._subscribe(*self._subscriptions)
         self._subscribe_to_peers()
 
     def _subscribe(self, *kinds: Kind) -> int:
@@ -243,16 +250,20 @@ class Bus:
     ) -> None:
         if mid != self._subscribed:
             return  # of peers; without them everything goes on
-        for kind, reason in zip(SUBSCRIPTIONS, reasons, strict=True):
+        for kind, reason in zip(self._subscriptions, reasons, strict=True):
             if reason.is_failure:
                 self._complain("subscribe", "broker: no subscription to %s: %s", kind, reason)
         _log.info("bus.connected broker=%s:%d", self._broker.host, self._broker.port)
+        if self._pieces is not None:
+            self._pieces.set_session(is_there=True)
         self._post(Connected())
 
     def _on_disconnect(
         self, _client: "paho.Client", _data: object, _flags: object, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         _log.info("bus.disconnected reason=%s", reason)
+        if self._pieces is not None:
+            self._pieces.set_session(is_there=False)
         self._post(Disconnected())
 
     def _on_message(self, _client: "paho.Client", _data: object, message: Any) -> None:  # noqa: ANN401 - paho's type
@@ -262,6 +273,9 @@ class Bus:
         try:
             if address.kind is Kind.PEERS:
                 self._learn(address.ids["key"], bytes(message.payload))
+                return
+            if address.kind is Kind.PIECE and self._pieces is not None:
+                self._pieces.hear(bytes(message.payload))
                 return
             event = self._decode(address.kind, bytes(message.payload), retained=message.retain)
         except (DecodeError, SignatureError, TrustError) as error:

@@ -307,7 +307,12 @@ class Connection(asyncio.Protocol):
             packet_id = self._free_id()
             self._in_flight[packet_id] = message
         return packets.publish(
-            message.topic, message.payload, packet_id, retain=message.retain, correlation=message.correlation
+            message.topic,
+            message.payload,
+            packet_id,
+            retain=message.retain,
+            correlation=message.correlation,
+            expiry_seconds=message.expiry_seconds,
         )
 
     def _free_id(self) -> int:

@@ -24,6 +24,7 @@ FAREWELL: Final = b"\xe0\x00"
 FAILURES_FROM: Final = 0x80
 """Reason codes from here on say that something was refused."""
 RECEIVE_MAXIMUM: Final = 0x21
+EXPIRY: Final = 0x02
 RESPONSE_TOPIC: Final = 0x08
 CORRELATION: Final = 0x09
 SERVER_KEEP_ALIVE: Final = 0x13
@@ -137,13 +138,17 @@ def publish(
     *,
     retain: bool,
     correlation: bytes | None = None,
+    expiry_seconds: int | None = None,
     has_properties: bool = True,
 ) -> bytes:
     """Return PUBLISH, with QoS 1 if there is a packet id and QoS 0 if that is 0; in 3.1.1 it has no properties."""
     name = topic.encode()
-    properties = b"\0" if has_properties else b""
+    said = b""
     if correlation is not None:
-        properties = _binary_varint(bytes((CORRELATION,)) + len(correlation).to_bytes(2, "big") + correlation)
+        said += bytes((CORRELATION,)) + len(correlation).to_bytes(2, "big") + correlation
+    if expiry_seconds is not None:
+        said += bytes((EXPIRY,)) + expiry_seconds.to_bytes(4, "big")
+    properties = _binary_varint(said) if has_properties else b""
     number = packet_id.to_bytes(2, "big") if packet_id else b""
     head = 0x30 | bool(packet_id) << 1 | retain
     return _framed(head, b"".join((len(name).to_bytes(2, "big"), name, number, properties, payload)))

@@ -14,6 +14,7 @@ from device_client.adapters.artifact import Artifacts, Identity
 from device_client.adapters.chunk_fetch import Receipt
 from device_client.adapters.chunked import Chunked, registries
 from device_client.adapters.slots import Slots
+from device_client.adapters.transports import Transports
 from device_client.adapters.trust import PinnedKeys
 from device_client.core.redirects import Redirects
 from orchestrator.adapters.object_registry import serve_objects
@@ -76,8 +77,9 @@ class ObjectWorld:
     @property
     def artifacts(self) -> Artifacts:
         identity = Identity("aarch64", "pi4", PinnedKeys((public(RELEASE_KEY),)))
-        chunked = Chunked(self.slots, partial(registries, redirects=self.redirects), HURRIED)
-        return Artifacts(self.slots, identity, unpack_here, chunked, redirects=self.redirects)
+        transports = Transports(redirects=self.redirects)
+        chunked = Chunked(self.slots, partial(registries, transports=transports), HURRIED)
+        return Artifacts(self.slots, identity, unpack_here, chunked, transports=transports)
 
     def fetch(self) -> Receipt | None:
         """Bring the release into staging and prove it there."""

@@ -1,6 +1,7 @@
 """What the device makes of messages, and when it connects again; without a broker."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device_client.adapters.mqtt import RECONNECT_SECONDS, RECONNECT_SECONDS_MAX, Broker, Bus
 from device_client.adapters.peers import Neighbours
+from device_client.adapters.pieces import Pieces
 from device_client.adapters.trust import PinnedKeys
 from device_client.core.events import DesiredReceived, Event, GrantReceived, HoldCleared, HoldReceived
 from schemas.codec import encode
@@ -31,13 +33,20 @@ ATTEMPTS = 12
 class Hearing(Bus):
     """A bus without a broker: messages are handed to it, and it sleeps without waiting."""
 
-    def __init__(self, neighbours: Neighbours | None = None) -> None:
+    def __init__(self, neighbours: Neighbours | None = None, pieces: Pieces | None = None) -> None:
         self.heard: list[Event] = []
         self.pauses: list[float] = []
         trust = PinnedKeys((), (KEY.public_key().public_bytes_raw(),))
         broker = Broker("127.0.0.1", 1, None, None)
         super().__init__(
-            broker, TOPICS, "pi-1", trust=trust, clock=lambda: 0.0, post=self.heard.append, neighbours=neighbours
+            broker,
+            TOPICS,
+            "pi-1",
+            trust=trust,
+            clock=lambda: 0.0,
+            post=self.heard.append,
+            neighbours=neighbours,
+            pieces=pieces,
         )
 
     def hear(self, kind: Kind, payload: bytes, *, retained: bool = False, device: str = "pi-1") -> list[Event]:
@@ -173,3 +182,24 @@ def pauses_of(bus: Hearing, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(bus._ended, "wait", sleep)
     bus._run()
     return found
+
+
+def test_pieces_are_subscribed_to_and_heard_by_a_device_that_takes_them_and_by_no_other() -> None:
+    pieces = Pieces(random.Random(1))
+    for bus, topics in ((Hearing(), 6), (Hearing(pieces=pieces), 7)):
+        asked: list[list[tuple[str, int]]] = []
+
+        def subscribe(filters: list[tuple[str, int]], *_: object, asked: list[Any] = asked) -> tuple[int, int]:
+            asked.append(filters)
+            return 0, len(asked)
+
+        bus._client = cast(
+            "Any", SimpleNamespace(subscribe=subscribe, is_connected=lambda: False, disconnect=lambda: 0)
+        )
+        bus._on_connect(bus._client, None, None, SimpleNamespace(is_failure=False), None)  # type: ignore[arg-type]  # all that it looks at
+        assert [len(filters) for filters in asked] == [topics]
+        assert ((TOPICS.build(Kind.PIECE, device="pi-1"), 0) in asked[0]) == (topics == 7)
+        for payload in (b"rubbish", b'{"code": "busy"}', b"tgpiece1"):
+            assert bus.hear(Kind.PIECE, payload) == []
+        bus.end()
+    assert pieces.unwanted == 1, "one could be read, and nobody had asked"

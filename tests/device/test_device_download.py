@@ -11,6 +11,7 @@ import pytest
 
 from device_client.adapters.download import Patience, download
 from device_client.adapters.failure import CancelledError, StepError
+from device_client.adapters.transports import Transports
 from device_client.core.redirects import NOWHERE_ELSE, Redirects
 from tests.device.device_world import free_port, sha256
 from tests.device.raw_http import (
@@ -54,7 +55,7 @@ def fetch(
             sha256=sha256(DATA),
             is_cancelled=lambda: False,
             patience=patience,
-            redirects=redirects,
+            transports=Transports(redirects=redirects),
         )
     except StepError as error:
         assert not path.exists()

@@ -120,6 +120,15 @@ def test_tls_takes_its_port_and_its_files(tmp_path: Path) -> None:
             ("\nrelease_keys", "\nhooks = {before_swich = ['h']}\nrelease_keys"),
             "key 'hooks.before_swich' is unknown; did you mean 'before_switch'?",
         ),
+        (("\nrelease_keys", "\ntransports = []\nrelease_keys"), "key 'transports': "),
+        (("\nrelease_keys", "\ntransports = ['ftp']\nrelease_keys"), "key 'transports.0': "),
+        (
+            (
+                "\nrelease_keys",
+                "\nsite = 's'\ntransports = ['mqtt']\npeers = {host = '10.0.0.1', port = 8090}\nrelease_keys",
+            ),
+            "peers are given over HTTP; add http to transports, or remove peers",
+        ),
         (("\nrelease_keys", "\nwindow = {start = '2:00', end = '05:00'}\nrelease_keys"), "key 'window.start': "),
         (("\nrelease_keys", "\nwindow = {start = '02:00', end = '02:00'}\nrelease_keys"), "starts and ends at 02:00"),
         (

@@ -1,6 +1,7 @@
 """Decoders of what stands on the bus: payloads, topics, signatures, samples."""
 
 import json
+import random
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
@@ -10,6 +11,7 @@ import msgpack
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from device_client.adapters.pieces import Pieces
 from orchestrator.core.inputs import Input
 from orchestrator.core.interpret import Received, Refused, interpret
 from orchestrator.intake import Intake, Located
@@ -25,7 +27,8 @@ from schemas.errors import DecodeError, SignatureError
 from schemas.ids import SHARD_COUNT, shard_of
 from schemas.manifest import Manifest
 from schemas.media import ORDER, MediaOrder
-from schemas.messages import MODELS, Grant, HealthSample, LatencySketch, Message
+from schemas.messages import MODELS, PIECE_BYTES_MAX, Grant, HealthSample, LatencySketch, Message, PieceRefusal
+from schemas.pieces import Piece, read_piece, write_piece
 from schemas.topics import RULES, Kind, TopicTree
 from tests.core.test_messages import DOCUMENTS
 from tests.device.hostile_archives import make_manifest
@@ -48,6 +51,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "Sync": {"spread_seconds": 10.0},
     "Reply": {"status": "error", "data": {"a": [1, None]}, "error": {"code": "busy", "message": "later",
     "allowed": ["a"]}},
+    "PieceRequest": {"folder": "chunks", "sha256": "ab" * 32, "offset_bytes": 32768, "length_bytes": 32768},
+    "PieceRefusal": {"code": "busy", "sha256": "ab" * 32, "offset_bytes": 0, "retry_after_seconds": 5.0},
     "ShardLease": {"term": "3-1", "shards": [0, 1, 63]},
     "DeviceEvent": {"generation": 7, "version": "2", "slot": "blue", "message": "m", "ts": "2026-11-23T10:57:04Z"},
     "RolloutEvent": {"rollout": "r-1", "wave": "w", "device": "pi-1", "detail": {"a": {"b": [1]}},
@@ -72,7 +77,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         }],
     },
 }  # fmt: skip
-_MODELS: Final[tuple[type[Message], ...]] = (*MODELS.values(), Grant)
+_MODELS: Final[tuple[type[Message], ...]] = (*MODELS.values(), Grant, PieceRefusal)
 _COMMANDS: Final[dict[str, dict[str, Any]]] = {
     **{verb: {"rollout": "r-1", "wave": "canary", "plan": "ab" * 32, "reason": "good",
     "transaction": "t"} for verb in VERBS},
@@ -197,6 +202,25 @@ def _open_media_order(payload: bytes) -> None:
     assert order.target_for("aarch64") is None or order.target_for("aarch64") in order.targets
 
 
+def _read_piece(payload: bytes) -> None:
+    """What a device hears is within what it asked for, or is nothing; and it is never an exception of another kind."""
+    said = read_piece(payload)
+    if isinstance(said, Piece):
+        assert 0 < len(said.data) <= PIECE_BYTES_MAX
+        assert said.offset_bytes + len(said.data) <= said.total_bytes
+        assert write_piece(said) == payload
+    _ASKING.hear(payload)
+
+
+_ASKING: Final = Pieces(random.Random(0))
+
+
+def _piece_seeds() -> list[bytes]:
+    whole = [Piece("ab" * 32, offset, 70_000, bytes(length)) for offset, length in ((0, 32768), (65_536, 4464))]
+    written = [*map(write_piece, whole), write_piece(Piece("00" * 32, 2**64 - 2, 2**64 - 1, b"x"))]
+    return [*written, written[0][:56], written[0] + b"x", written[0][:40], b"tgpiece1", *_documents("PieceRefusal")]
+
+
 def _decode_manifest(payload: bytes) -> None:
     manifest = decode(Manifest, payload, MANIFEST)
     assert all(not file.path.startswith("/") and ".." not in file.path.split("/") for file in manifest.files)
@@ -291,6 +315,7 @@ WIRE: Final[dict[str, Target]] = {
     "media_order": Target(
         _open_media_order, (DecodeError, SignatureError), lambda: _documents("MediaOrder"), _whole, cost=4
     ),
+    "piece": Target(_read_piece, (DecodeError,), _piece_seeds),
     "manifest": Target(_decode_manifest, (DecodeError,), lambda: _documents("Manifest"), _whole),
     "sample": Target(_decode_sample, (DecodeError,), _sample_seeds, _whole),
     "batch": Target(_DOOR.take, (), _batch_seeds, cost=8),
