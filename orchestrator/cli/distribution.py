@@ -20,6 +20,8 @@ class SiteShare(Answer):
     through: str = ""
     devices: int = 0
     giving: int = 0
+    over_bus: int = 0
+    bus_bytes: int = 0
     wan_bytes: int = 0
     direct_bytes: int = 0
     limits: FetchLimits | None = None
@@ -33,6 +35,7 @@ class Distribution(Answer):
     reason: str = ""
     wan_bytes: int = 0
     direct_bytes: int = 0
+    bus_bytes: int = 0
     sites: tuple[SiteShare, ...] = ()
     site_count: int = 0
 
@@ -53,7 +56,8 @@ def render_distribution(distribution: Distribution) -> list[RenderableType]:
         table.add_row("", "", words(f"and {more} more sites; --json shows more", "dim"))
     saved = distribution.direct_bytes > distribution.wan_bytes
     instead = f" instead of {size_text(distribution.direct_bytes)}" if saved else ""
-    in_all = f"    in all {size_text(distribution.wan_bytes)} from the registry{instead}, as archives"
+    carried = f", and {size_text(distribution.bus_bytes)} over the broker" if distribution.bus_bytes else ""
+    in_all = f"    in all {size_text(distribution.wan_bytes)} from the registry{instead}{carried}, as archives"
     return [*parts, table, words(in_all, "dim")]
 
 
@@ -72,6 +76,13 @@ def _limited(share: SiteShare, limits: FetchLimits) -> str:
 
 
 def _through(share: SiteShare) -> str:
+    if not share.over_bus:
+        return _over_http(share)
+    on_bus = f"{share.over_bus} over the broker: {size_text(share.bus_bytes)}"
+    return on_bus if share.over_bus == share.devices else f"{on_bus}; the others {_over_http(share)}"
+
+
+def _over_http(share: SiteShare) -> str:
     line = f"{size_text(share.wan_bytes)} over the WAN instead of {size_text(share.direct_bytes)}"
     if share.through == "cache":
         return f"through its cache: {line}"

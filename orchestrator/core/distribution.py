@@ -9,10 +9,11 @@ import numpy as np
 from orchestrator.core.inventory import Device
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.state import State
-from orchestrator.planning.distribution import Distribution, Size, plan_distribution
+from orchestrator.planning.distribution import Distribution, Size, Takers, plan_distribution
 from orchestrator.planning.plan import Plan
 from schemas.errors import FleetError
 from schemas.messages import FetchLimits
+from schemas.pieces import MQTT_BASE
 from schemas.policy import Policy
 
 Caches = Mapping[str, tuple[str, ...]]
@@ -42,10 +43,17 @@ def choose_distribution(
     gives = state.devices.column(Device.peer_url)[rows] != 0  # The empty text is the first.
     infos = state.devices.vocabularies["info"].values
     wanted: Counter[tuple[str, str]] = Counter()
+    taking: Counter[tuple[str, str]] = Counter()
+    without_http: Counter[tuple[str, str]] = Counter()
     for code, count in enumerate(np.bincount(codes).tolist()):
         stored = release.artifact_for(infos[code].arch) if count else None
-        if stored is not None:
-            wanted[infos[code].site or "", stored.artifact_sha256] += count
+        if stored is None:
+            continue
+        place, transports = (infos[code].site or "", stored.artifact_sha256), infos[code].transports
+        wanted[place] += count
+        if "mqtt" in transports:
+            taking[place] += count
+            without_http[place] += count * ("http" not in transports)
     giving: Counter[str] = Counter()
     for code, count in enumerate(np.bincount(codes[gives]).tolist()):
         if count and infos[code].site:
@@ -54,14 +62,24 @@ def choose_distribution(
         each.artifact_sha256: Size(each.artifact_size_bytes, each.manifest_size_bytes)
         for each in release.by_arch.values()
     }
-    return plan_distribution(policy.distribution, wanted, sizes, caches.keys(), giving, limits=limits)
+    return plan_distribution(
+        policy.distribution, wanted, sizes, caches.keys(), giving, limits=limits, takers=Takers(taking, without_http)
+    )
 
 
 def bases_by_site(distribution: Distribution, registry_url: str, caches: Caches) -> dict[str, tuple[str, ...]]:
     """Return the base addresses for devices of each site, in order; a site that is missing has the registry."""
-    if "cache" not in distribution.sources:
-        return {}
-    return {site: _bases(distribution.sources, registry_url, theirs) for site, theirs in caches.items()}
+    sources = distribution.sources
+    found: dict[str, tuple[str, ...]] = {}
+    if "cache" in sources:
+        found = {site: _bases(sources, registry_url, theirs) for site, theirs in caches.items()}
+    for each in distribution.sites:
+        if each.taking:
+            bases = _bases(sources, registry_url, caches.get(each.site, ()), MQTT_BASE)
+            # Whoever takes nothing over the broker is not left without a source.
+            has_all = each.taking == each.devices or bases != (MQTT_BASE,)
+            found[each.site] = bases if has_all else (*bases, registry_url)
+    return found
 
 
 def peer_ranks(distribution: Distribution, registry_url: str, caches: Caches) -> dict[str, int]:
@@ -71,12 +89,12 @@ def peer_ranks(distribution: Distribution, registry_url: str, caches: Caches) ->
         return {}
     before = sources[: sources.index("peers")]
     return {
-        each.site: len(_bases(before, registry_url, caches.get(each.site, ())))
+        each.site: len(_bases(before, registry_url, caches.get(each.site, ()), *((MQTT_BASE,) if each.taking else ())))
         for each in distribution.sites
         if each.giving
     }
 
 
-def _bases(sources: Iterable[str], registry_url: str, caches: tuple[str, ...]) -> tuple[str, ...]:
-    bases = {"registry": (registry_url,), "cache": caches}
+def _bases(sources: Iterable[str], registry_url: str, caches: tuple[str, ...], *over_the_bus: str) -> tuple[str, ...]:
+    bases = {"registry": (registry_url,), "cache": caches, "mqtt": over_the_bus}
     return tuple(base for name in sources for base in bases.get(name, ()))

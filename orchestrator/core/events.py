@@ -218,8 +218,8 @@ class DeviceCommitted(Event):
     """A device runs the new version and has proven its health.
 
     Attributes:
-        fetched: What bringing it there took, in bytes by origin (``slots``, ``peers``, ``cache``, ``registry``), as far
-            as the device said.
+        fetched: What bringing it there took, in bytes by origin (``slots``, ``peers``, ``cache``, ``registry``,
+            ``mqtt``), as far as the device said.
     """
 
     kind: Literal["device_committed"] = "device_committed"

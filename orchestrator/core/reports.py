@@ -17,6 +17,7 @@ from orchestrator.core.overdue import retry
 from orchestrator.core.rollout import TERMINAL, WATCHING, Phase, Rollout
 from orchestrator.core.state import State
 from schemas.messages import Fetched, Info, Ready, Reported
+from schemas.pieces import MQTT_BASE
 
 _BEFORE_ASKING: Final = frozenset({"fetch", "before_install"})
 """Steps at which a device may wait that has nothing ready yet: for its hours to fetch, or for a hook."""
@@ -152,9 +153,10 @@ def _fetched(device: Device, rollout: Rollout, reported: Reported) -> dict[str, 
 
 def _by_origin(rollout: Rollout, device: Device, fetched: Fetched) -> dict[str, int]:
     """Sum up what a device fetched by what its sources are."""
-    found = {"slots": fetched.slots, "peers": fetched.peers, "cache": 0, "registry": 0}
+    found = {"slots": fetched.slots, "peers": fetched.peers, "cache": 0, "registry": 0, "mqtt": 0}
+    origins = {rollout.registry_url: "registry", MQTT_BASE: "mqtt"}
     for base, count in zip(rollout.bases(rollout.members[device.id].site), fetched.sources, strict=False):
-        found["registry" if base == rollout.registry_url else "cache"] += count
+        found[origins.get(base, "cache")] += count
     return {origin: count for origin, count in found.items() if count}
 
 

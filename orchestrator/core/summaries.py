@@ -53,6 +53,7 @@ def distribution_summary(distribution: Distribution) -> dict[str, Any]:
         "reason": distribution.reason,
         "wan_bytes": distribution.wan_bytes,
         "direct_bytes": distribution.direct_bytes,
+        "bus_bytes": distribution.bus_bytes,
         "sites": [each.model_dump(mode="json") for each in distribution.sites[:_SITES_MAX]],
         "site_count": len(distribution.sites),
     }

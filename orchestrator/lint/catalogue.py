@@ -13,6 +13,7 @@ from orchestrator.lint.finding import Finding
 from orchestrator.lint.fleet import coverage_unreachable, development_settings, no_space, rounds_to_zero
 from orchestrator.lint.idle import hidden_limits, never_trips
 from orchestrator.lint.lines import slow_lines
+from orchestrator.lint.over_bus import over_bus
 from orchestrator.lint.scene import Scene
 from orchestrator.lint.signals import never_reported
 from orchestrator.lint.silence import unknown_silence
@@ -39,6 +40,7 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Finding]]]] = {
     "L015": development_settings,
     "L016": lambda scene: unknown_silence(scene, RULES),
     "L017": slow_lines,
+    "L018": over_bus,
 }
 
 _ORDER: Final = ("error", "warning", "note")

@@ -26,6 +26,10 @@ class SiteShare(BaseModel):
         through: What they ask first.
         devices: How many.
         giving: How many of them give the others what they have, where the plan makes use of that.
+        taking: How many of them take pieces over the broker, where the plan makes use of that.
+        without_http: How many of them take nothing else, whatever the plan makes use of.
+        over_bus: How many of them fetch over the broker, if nothing fails.
+        bus_bytes: What comes there for those.
         wan_bytes: What comes from the registry for them, if nothing fails.
         direct_bytes: What would come if each fetched from there.
         limits: What one of them may take of the line.
@@ -38,6 +42,10 @@ class SiteShare(BaseModel):
     through: SourceName
     devices: int
     giving: int = 0
+    taking: Annotated[int, Field(exclude_if=lambda taking: not taking)] = 0
+    without_http: Annotated[int, Field(exclude_if=lambda without: not without)] = 0
+    over_bus: Annotated[int, Field(exclude_if=lambda over_bus: not over_bus)] = 0
+    bus_bytes: Annotated[int, Field(exclude_if=lambda size: not size)] = 0
     wan_bytes: int
     direct_bytes: int
     limits: Annotated[FetchLimits | None, Field(exclude_if=lambda limits: limits is None)] = None
@@ -65,6 +73,11 @@ class Distribution(BaseModel):
         return sum(each.wan_bytes for each in self.sites)
 
     @property
+    def bus_bytes(self) -> int:
+        """What comes over the broker in all."""
+        return sum(each.bus_bytes for each in self.sites)
+
+    @property
     def direct_bytes(self) -> int:
         """What would come if each device fetched from there."""
         return sum(each.direct_bytes for each in self.sites)
@@ -72,6 +85,21 @@ class Distribution(BaseModel):
 
 Wanted = Mapping[tuple[str, str], int]
 """How many devices of a site want an artifact, by the site's name and the artifact's digest."""
+
+
+class Takers(NamedTuple):
+    """The targets that take pieces over the broker, among those that want an artifact.
+
+    Attributes:
+        all: Those that do.
+        without_http: Those of them that take nothing else.
+    """
+
+    all: Wanted
+    without_http: Wanted
+
+
+NO_TAKERS: Final = Takers({}, {})
 
 
 class Size(NamedTuple):
@@ -89,6 +117,7 @@ def plan_distribution(
     giving: Mapping[str, int] | None = None,
     *,
     limits: Mapping[str, FetchLimits] | None = None,
+    takers: Takers = NO_TAKERS,
 ) -> Distribution:
     """Choose the sources for a plan's targets and say what each site's line carries.
 
@@ -99,27 +128,41 @@ def plan_distribution(
         cached_sites: Sites that have a cache.
         giving: How many targets of a site would give the others of it what they have; sites that are missing have none.
         limits: What one device of a site may take of its line.
+        takers: Which targets take pieces over the broker.
     """
     giving, limits = giving or {}, limits or {}
     devices = sum(wanted.values())
     behind = sum(count for (site, _), count in wanted.items() if site in cached_sites)
-    sources, reason = _choice(policy, devices, behind, sum(giving.values()))
+    sources, reason = _choice(policy, devices, behind, sum(giving.values()), sum(takers.without_http.values()))
     by_site: dict[str, dict[str, int]] = defaultdict(dict)
     for (site, digest), count in wanted.items():
         by_site[site][digest] = count
     shares = []
     for site, counts in by_site.items():
-        has = {"cache": site in cached_sites, "peers": bool(giving.get(site)), "registry": True}
+        alone, taking = (
+            {it: of[site, it] for it in counts if of.get((site, it))} for of in (takers.without_http, takers.all)
+        )
+        without = sum(alone.values())
+        if "mqtt" not in sources:
+            alone, taking = {}, {}
+        has = {"cache": site in cached_sites, "peers": bool(giving.get(site)), "registry": True, "mqtt": bool(taking)}
         order = [name for name in sources if has[name]] or ["registry"]
-        first = policy.peers.first if order[0] == "peers" else None
-        once = "cache" in order[:2] if first is not None else order[0] == "cache"
+        over_http = [name for name in order if name != "mqtt"] or ["registry"]
+        on_bus = taking if order[0] == "mqtt" else alone
+        first = policy.peers.first if over_http[0] == "peers" else None
+        once = "cache" in over_http[:2] if first is not None else over_http[0] == "cache"
+        fetching = {it: count - on_bus.get(it, 0) for it, count in counts.items() if count > on_bus.get(it, 0)}
         shares.append(
             SiteShare(
                 site=site,
-                through=order[0],
+                through=order[0] if fetching else "mqtt",
                 devices=sum(counts.values()),
                 giving=giving.get(site, 0) if "peers" in sources else 0,
-                wan_bytes=sum(_wan_bytes(sizes[it], count, first=first, once=once) for it, count in counts.items()),
+                taking=sum(taking.values()),
+                without_http=without,
+                over_bus=sum(on_bus.values()),
+                bus_bytes=sum(sum(sizes[it]) * count for it, count in on_bus.items()),
+                wan_bytes=sum(_wan_bytes(sizes[it], count, first=first, once=once) for it, count in fetching.items()),
                 direct_bytes=sum(sum(sizes[it]) * count for it, count in counts.items()),
                 limits=limits.get(site),
                 fetch_seconds=fetch_seconds(limits.get(site), max(sizes[it].artifact_bytes for it in counts)),
@@ -152,7 +195,21 @@ def _wan_bytes(size: Size, count: int, *, first: int | None, once: bool) -> int:
     return size.artifact_bytes * min(count, count if first is None else first) + size.manifest_bytes * count
 
 
-def _choice(policy: DistributionPolicy, devices: int, behind: int, giving: int) -> tuple[tuple[SourceName, ...], str]:
+def _choice(
+    policy: DistributionPolicy, devices: int, behind: int, giving: int, without_http: int
+) -> tuple[tuple[SourceName, ...], str]:
+    sources, reason = _choice_over_http(policy, devices, behind, giving)
+    if not without_http:
+        return sources, reason
+    told = f"{reason}; {without_http} of {devices} devices have no HTTP"
+    if policy.sources == "auto":
+        return (*sources, "mqtt"), f"{told}, only mqtt"
+    return sources, told if "mqtt" in sources else f"{told}, and the policy names no mqtt"
+
+
+def _choice_over_http(
+    policy: DistributionPolicy, devices: int, behind: int, giving: int
+) -> tuple[tuple[SourceName, ...], str]:
     give = f"{giving} of {devices} devices give the others of their site what they have"
     if policy.sources != "auto":
         reason = f"the policy says so; {give}" if "peers" in policy.sources else "the policy says so"

@@ -36,7 +36,7 @@ Progress = Literal[
 """Where a device is; ``stranded``: ordered back and could not, a person must look."""
 
 
-ORIGINS: Final = ("slots", "peers", "cache", "registry")
+ORIGINS: Final = ("slots", "peers", "cache", "registry", "mqtt")
 """Where a release can come from on its way to a device; ``slots``: it had that already."""
 
 
@@ -274,6 +274,7 @@ class DeviceRow(_Part):
     from_peers_bytes: int | None = None
     from_cache_bytes: int | None = None
     from_registry_bytes: int | None = None
+    from_mqtt_bytes: int | None = None
 
 
 class Excluded(_Part):

@@ -36,12 +36,15 @@ def make_group(targets: int = 100, canary: int = 3, **changes: Any) -> GroupFact
     return GroupFacts(**{"targets": targets, "canary": canary, "error_rate": 0.003, **changes})
 
 
-def make_line(**limits: Any) -> SiteShare:  # noqa: ANN401 - any field of the limits
-    """Return a site of ten devices that may take so much of its line."""
+def make_line(*, without_http: int = 0, over_bus: int = 0, bus_bytes: int = 0, **limits: Any) -> SiteShare:  # noqa: ANN401 - any field of the limits
+    """Return a site of ten devices that may take so much of its line, or have what they have from the broker."""
     return SiteShare(
         site="plant-7",
         through="registry",
         devices=10,
+        without_http=without_http,
+        over_bus=over_bus,
+        bus_bytes=bus_bytes,
         wan_bytes=0,
         direct_bytes=0,
         limits=FetchLimits(**limits) if limits else None,

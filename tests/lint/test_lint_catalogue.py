@@ -26,7 +26,7 @@ EVERYTHING = make_facts(
     single_points={"wave-3": ("d-3",)},
     signals={"pi": {}},
     is_signed=False,
-    lines=(make_line(bytes_per_second=20_000),),
+    lines=(make_line(bytes_per_second=20_000), make_line(over_bus=300, bus_bytes=30_000_000_000)),
     artifact_bytes=100_000_000,
 )
 
