@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm site mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape lock clean
+.PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm site mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape bench-pieces lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -113,6 +113,11 @@ bench-nab: $(VENV)/demo ## What triggers and checks make of the Numenta Anomaly 
 
 bench-agent: $(VENV)/demo ## What an idle agent takes of its device: memory, processor, disk.
 	$(BIN)/python benchmarks/agent.py
+
+bench-pieces: $(VENV)/demo ## What an artifact of 20 MB over the broker takes, and what others on it notice; needs mosquitto.
+	$(BIN)/python benchmarks/pieces.py --broker embedded
+	$(BIN)/python benchmarks/pieces.py --broker mosquitto
+	$(BIN)/python benchmarks/pieces.py --broker mosquitto --rate 2MB
 
 bench-delta: $(VENV)/demo ## What an update takes when a part has changed, on public packages; needs zstd and a package registry.
 	$(BIN)/python benchmarks/delta.py

@@ -12,7 +12,18 @@ from orchestrator.conformance.clauses import CLAUSES
 from schemas.codec import decode
 from schemas.dsse import GRANT_TYPE, unseal
 from schemas.ids import shard_of
-from schemas.messages import Desired, ErrorReport, Grant, HealthSample, Info, MediaReport, Ready, Reported
+from schemas.messages import (
+    Desired,
+    ErrorReport,
+    Grant,
+    HealthSample,
+    Info,
+    MediaReport,
+    PieceRefusal,
+    PieceRequest,
+    Ready,
+    Reported,
+)
 from tests.conformance.conformance_bench import verification
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "writing-a-device.md").read_text()
@@ -26,6 +37,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "grant": Grant,
     "error": ErrorReport,
     "media": MediaReport,
+    "fetch": PieceRequest,
+    "piece": PieceRefusal,
 }
 
 

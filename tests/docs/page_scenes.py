@@ -149,6 +149,8 @@ def site_cache(reader: Reader) -> None:
         r"\b8080\b": port, "vision-app-2.4.0": "sensor-app-1.2.0", "vision-app-2.3.0": "sensor-app-1.1.0",
     }  # fmt: skip
     (plant.folder / "sites.yaml").write_text(reader.read(block("docs/site-cache.md", "yaml")))
+    reader.replace["mqtt://pieces:PASSWORD@broker:1884"] = address(plant.broker.url_for("pieces"))
+    reader.serving = ("TIDEGATE_BROKER=mqtt://pieces",)
     reader.loosely = True
 
 

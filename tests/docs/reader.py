@@ -30,6 +30,7 @@ _SERVING: Final = (
     "tidegate evaluator --",
     "tidegate cache",
     "tidegate registry",
+    "tidegate pieces",
     "tidegate health tail",
     "tidegate-agent run",
     "tidegate-guardian",

@@ -286,4 +286,20 @@ IN_DEVICES_HANDS: Final = (
         "seen = folder.stat()",
         ("tests/device/test_peers.py",),
     ),
+    Mutant(
+        "more-pieces-than-there-is-room-for",
+        "every device asks the broker for a whole release at once, and orders wait behind it",
+        "device_client/core/pieces.py",
+        "while self._waiting and len(self._asked) < self._room:",
+        "while self._waiting:",
+        ("tests/device/test_piece_window.py",),
+    ),
+    Mutant(
+        "pieces-of-any-length",
+        "a server that answers with less than it was asked for is waited for in vain and never named",
+        "device_client/adapters/pieces.py",
+        "elif len(piece.data) != min(wanted.length_bytes, total - piece.offset_bytes):",
+        "elif not piece.data:",
+        ("tests/device/test_pieces_fetch.py",),
+    ),
 )

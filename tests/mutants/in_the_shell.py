@@ -243,4 +243,12 @@ IN_THE_SHELL: Final = (
         "release_counter + 1 < self.release_counter_min",
         ("tests/core/test_trust.py",),
     ),
+    Mutant(
+        "greedy-device-first",
+        "one device that asks for everything keeps all others from their release",
+        "orchestrator/adapters/piece_queue.py",
+        "            self._asks[device] = asks  # behind all others",
+        "            self._asks[device] = asks\n            self._asks.move_to_end(device, last=False)",
+        ("tests/shell/test_piece_queue.py",),
+    ),
 )
