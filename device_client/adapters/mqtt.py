@@ -1,9 +1,9 @@
 """The device's connection to the broker. Callbacks only decode and enqueue; nothing is decided here.
 
-The session is clean and its subscriptions are exact topics, at most eight, made again on every connect. Those to what is retained
-are made again in turn, one from time to time: the broker says it again then, also what it once dropped because too much
-was waiting. Nothing is published while there is no session: the client would keep it and send it later, when it is not
-true any more.
+The session is clean and its subscriptions are exact topics, at most eight, made again on every connect. Those to what
+is retained are made again in turn, one from time to time: the broker says it again then, also what it once dropped
+because too much was waiting. Nothing is published while there is no session: the client would keep it and send it
+later, when it is not true any more.
 
 paho acknowledges a message when the callback returns; what is lost by that is asked for again, because orders are
 retained and questions are repeated.
