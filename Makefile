@@ -9,7 +9,7 @@ SEEDS ?= 2000
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm site mutants fuzz fuzz-guided bench-simulation bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape bench-pieces lock clean
+.PHONY: help demo test test-installed test-pages test-install check sbom asyncapi asyncapi-html audit format sim power-cut crash-states crash storm site mutants fuzz fuzz-guided bench-simulation bench-crowd bench-planning bench-agent bench-rollback bench-restart bench-brake bench-ingest bench-evaluators bench-judging bench-nab bench-delta bench-scrape bench-pieces lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -86,6 +86,9 @@ fuzz-guided: $(VENV)/fuzz ## The same, led by what the payloads reach in our cod
 
 bench-simulation: $(VENV)/demo ## How long a whole rollout takes in the simulator.
 	$(BIN)/python benchmarks/simulation.py
+
+bench-crowd: $(VENV)/demo ## How long a rehearsal of a rollout to a million devices takes.
+	$(BIN)/python benchmarks/crowd.py
 
 bench-rollback: $(VENV)/demo ## How long a rollback takes until the last of 10,000 connected devices has its order.
 	$(BIN)/python benchmarks/rollback.py

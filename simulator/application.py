@@ -14,16 +14,16 @@ import msgpack
 from orchestrator.telemetry.sketch import GAMMA
 
 REQUESTS_PER_SECOND: Final = 10.0
-_ERROR_RATIO: Final = 0.004
+ERROR_RATIO: Final = 0.004
 _LATENCY_SECONDS: Final = 0.08
-_LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
+LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
 """Latencies of one sample, in buckets around the usual one."""
 MEMORY_BYTES: Final = 180_000_000
 """What it usually takes."""
-_DISK_FREE_BYTES: Final = 5_000_000_000
-_CPU_RATIO: Final = 0.25
-_CELSIUS: Final = 50.0
-_CONFIDENCE: Final = 0.9
+DISK_FREE_BYTES: Final = 5_000_000_000
+CPU_RATIO: Final = 0.25
+CELSIUS: Final = 50.0
+CONFIDENCE: Final = 0.9
 _PACKER: Final = msgpack.Packer()
 
 
@@ -136,7 +136,7 @@ class Application:
         behavior, seconds = self.behavior, now - max(counters.since, self.started_at)
         counters.since = now
         requests = int(seconds * REQUESTS_PER_SECOND)
-        ratio = _ERROR_RATIO
+        ratio = ERROR_RATIO
         if self.misbehaves(now):
             minutes = (now - self.started_at - behavior.begins_after_seconds) / 60
             ratio += (behavior.error_ratio + behavior.error_ratio_per_minute * minutes) * _noise(behavior, rng)
@@ -151,18 +151,18 @@ class Application:
         behavior = self.behavior if self.misbehaves(now) else GOOD
         ill_seconds = seconds - behavior.begins_after_seconds
         memory = MEMORY_BYTES + behavior.leak_bytes_per_second * ill_seconds
-        celsius = _CELSIUS + behavior.celsius_per_minute * ill_seconds / 60
+        celsius = CELSIUS + behavior.celsius_per_minute * ill_seconds / 60
         return {
             "uptime_seconds": seconds,
             "memory_bytes": int(memory * _noise(behavior, rng)),
-            "cpu_ratio": (_CPU_RATIO + behavior.cpu_ratio) * _noise(behavior, rng),
-            "disk_free_bytes": max(int(_DISK_FREE_BYTES - behavior.disk_bytes_per_second * ill_seconds), 0),
+            "cpu_ratio": (CPU_RATIO + behavior.cpu_ratio) * _noise(behavior, rng),
+            "disk_free_bytes": max(int(DISK_FREE_BYTES - behavior.disk_bytes_per_second * ill_seconds), 0),
             "temperature_celsius": celsius * _noise(behavior, rng),
-            "quality": {"confidence": _CONFIDENCE * behavior.quality_factor * _noise(behavior, rng)},
+            "quality": {"confidence": CONFIDENCE * behavior.quality_factor * _noise(behavior, rng)},
             "latency": {
                 "gamma": GAMMA,
-                "offset": _latency_offset(behavior.latency_factor),
-                "counts": _LATENCY_SHAPE,
+                "offset": latency_offset(behavior.latency_factor),
+                "counts": LATENCY_SHAPE,
             },
         }
 
@@ -215,6 +215,6 @@ def _noise(behavior: Behavior, rng: random.Random) -> float:
 
 
 @cache
-def _latency_offset(factor: float) -> int:
+def latency_offset(factor: float) -> int:
     """Return the lowest bucket of latencies that are ``factor`` times the usual ones."""
-    return math.ceil(math.log(_LATENCY_SECONDS * factor) / math.log(GAMMA)) - len(_LATENCY_SHAPE) // 2
+    return math.ceil(math.log(_LATENCY_SECONDS * factor) / math.log(GAMMA)) - len(LATENCY_SHAPE) // 2

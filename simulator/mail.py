@@ -115,7 +115,7 @@ class Mail:
             case PublishReady(ready=ready):
                 return self._letter(Kind.READY, ready)
             case PublishInfo(session=session, version=version):
-                return self._letter(Kind.INFO, self._info(session, version, boot_id))
+                return self._letter(Kind.INFO, info_of(self._spec, session, version, boot_id))
             case PublishEvent(kind=kind, event=event):
                 topic = self._tree.build(Kind.DEVICE_EVENT, device=self._spec.id, kind=kind.value)
                 return Letter(topic, encode(event), 1, retain=False)
@@ -131,23 +131,24 @@ class Mail:
     def _letter(self, kind: Kind, message: Message) -> Letter:
         return Letter(self._topics[kind], encode(message), 1, RULES[kind].retained)
 
-    def _info(self, session: int, version: str | None, boot_id: str) -> Info:
-        spec = self._spec
-        return Info(
-            session=session,
-            boot_id=boot_id,
-            agent="tidegate-simulator",
-            device_type=spec.device_type,
-            arch=spec.arch,
-            region=spec.region,
-            group=spec.group,
-            site=spec.site,
-            tags=spec.tags,
-            single_point_of_failure=spec.single_point_of_failure,
-            maintenance=spec.maintenance,
-            known_issues=spec.known_issues,
-            disk_free_bytes=5_000_000_000,
-            signals=_SIGNALS,
-            version=version,
-            time_zone=spec.time_zone,
-        )
+
+def info_of(spec: DeviceSpec, session: int, version: str | None, boot_id: str) -> Info:
+    """Return how a device introduces itself."""
+    return Info(
+        session=session,
+        boot_id=boot_id,
+        agent="tidegate-simulator",
+        device_type=spec.device_type,
+        arch=spec.arch,
+        region=spec.region,
+        group=spec.group,
+        site=spec.site,
+        tags=spec.tags,
+        single_point_of_failure=spec.single_point_of_failure,
+        maintenance=spec.maintenance,
+        known_issues=spec.known_issues,
+        disk_free_bytes=5_000_000_000,
+        signals=_SIGNALS,
+        version=version,
+        time_zone=spec.time_zone,
+    )

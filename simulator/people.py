@@ -22,8 +22,8 @@ from simulator.witness import Witness
 
 ALICE: Final = "alice"
 BOB: Final = "bob"
-_AGAIN_SECONDS: Final = 60.0
-_SENT_MAX: Final = 100
+AGAIN_SECONDS: Final = 60.0
+SENT_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,9 @@ class Person:
         code = reply.error.code if reply.error else "ok"
         self._trace.add(self.name, f"{verb} is answered: {code}")
         fields = {name: value for name, value in waiting[1].items() if name != "transaction"}
-        if code == "conflict" and self._is_too_early(verb, fields) and self._count < _SENT_MAX:
+        if code == "conflict" and self._is_too_early(verb, fields) and self._count < SENT_MAX:
             self._later_again += 1
-            self._clock.after(_AGAIN_SECONDS, lambda: self._again(verb, fields))
+            self._clock.after(AGAIN_SECONDS, lambda: self._again(verb, fields))
 
     def _is_too_early(self, verb: str, fields: dict[str, Any]) -> bool:
         """Say whether the same command may be taken in a minute: the evidence is not there yet."""
@@ -195,4 +195,4 @@ class Person:
         verb, payload = waiting
         topic = self._tree.build(Kind.COMMAND, actor=self.name, verb=verb)
         self.client.publish(topic, json.dumps(payload).encode(), qos=1, retain=False)
-        self._clock.after(_AGAIN_SECONDS, lambda: self._send(transaction))
+        self._clock.after(AGAIN_SECONDS, lambda: self._send(transaction))

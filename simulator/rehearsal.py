@@ -1,95 +1,47 @@
 """A policy tried out: the product's own cores roll a version with a chosen fault out to a virtual fleet.
 
-Nothing is approximated but the world: requests, latencies and memory are those of ``application``, the network is
-perfect, and a person approves a minute after being asked. What the rollout did is read from its journal, what the
-devices suffered from the simulation's ground truth.
+In a fleet of some thousand devices nothing is approximated but the world: requests, latencies and memory are those of
+``application``, the network is perfect, and a person approves a minute after being asked. What the rollout did is read
+from its journal, what the devices suffered from the simulation's ground truth. The devices of a larger fleet are played
+in bulk, see ``crowd``; the orchestrator decides as ever.
 """
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+from typing import Final
+
+import numpy as np
 
 from orchestrator.reporting.build import build_report
-from orchestrator.reporting.model import Evaluation, Report, Rollback, Stop
 from schemas.errors import FleetError
 from schemas.inventory import DeviceEntry
 from schemas.policy import Policy
 from simulator.application import GOOD
 from simulator.clock import stream
+from simulator.crowd_rehearsal import tell_rehearsal
+from simulator.crowd_world import CrowdWorld
 from simulator.fault_text import Fault
 from simulator.materials import NEW_VERSION, DeviceSpec
+from simulator.rehearsal_result import Devices, Rehearsal, see
 from simulator.scenario import ROLLOUT, Scenario, make_scenario
 from simulator.world import World
 
-DEVICES_MAX: Final = 3_000
-"""Each is simulated whole; a larger fleet would take hours."""
+WHOLE_MAX: Final = 3_000
+"""So many devices are simulated whole, each with its disk and its messages; more would take hours."""
+DEVICES_MAX: Final = 2_000_000
+"""More would take more memory than a workstation has to spare."""
 _TIME_MAX_SECONDS: Final = 14 * 24 * 3600.0
 _UNKNOWN: Final = "device"
-_THROUGH: Final = frozenset({"completed", "finished"})
+
+Tell = Callable[[str, int], None]
+"""Told now and then where a rehearsal in bulk is: the rollout's phase, and how many devices have been let go."""
 
 
 class RehearsalError(FleetError):
     """The caller's fault: this fleet, policy and fault make no rollout. The text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class WaveSeen:
-    """What became of a wave; moments in seconds since the start, None where it was not reached.
-
-    Attributes:
-        verdict: The last verdict of its gate that was acted upon; empty if there was none.
-    """
-
-    name: str
-    devices: int
-    started_at: float | None
-    ended_at: float | None
-    exposed: int
-    verdict: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What would have happened.
-
-    Attributes:
-        outcome: The phase in which the rollout ended, or stands for good.
-        told: The same in words, with the numbers.
-        stopped_by: Name of the trigger or check, or what else it waits for; empty if it went through.
-        stopped_in: The wave it was in; empty if it went through.
-        seconds: Until it was stopped, or over.
-        targets: Devices that the plan has.
-        affected: Targets on which the fault shows once they run the version.
-        exposed: Devices that were let go to the new version.
-        harmed: Those of the affected ones that ran it.
-        exposure: When the count of exposed devices grew, and to what; seconds since the start.
-        violations: Invariants of the product that were broken; each is a bug of it.
-    """
-
-    seed: int
-    outcome: str
-    told: str
-    stopped_by: str
-    stopped_in: str
-    reached_last_wave: bool
-    seconds: float
-    targets: int
-    affected: int
-    exposed: int
-    harmed: int
-    waves: tuple[WaveSeen, ...]
-    exposure: tuple[tuple[float, int], ...]
-    violations: tuple[str, ...]
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it was stopped before the last wave began."""
-        return bool(self.stopped_by) and not self.reached_last_wave
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return asdict(self) | {"stopped_before_last_wave": self.is_stopped}
 
 
 def fleet_of(entries: Mapping[str, DeviceEntry]) -> tuple[DeviceSpec, ...]:
@@ -112,7 +64,15 @@ def fleet_of(entries: Mapping[str, DeviceEntry]) -> tuple[DeviceSpec, ...]:
     )
 
 
-def rehearse(policy: Policy, fleet: Sequence[DeviceSpec], fault: Fault, seed: int) -> Rehearsal:
+def rehearse(
+    policy: Policy,
+    fleet: Sequence[DeviceSpec],
+    fault: Fault,
+    seed: int,
+    *,
+    whole_max: int = WHOLE_MAX,
+    tell: Tell = lambda _where, _count: None,
+) -> Rehearsal:
     """Run one rollout to its end.
 
     Args:
@@ -120,19 +80,24 @@ def rehearse(policy: Policy, fleet: Sequence[DeviceSpec], fault: Fault, seed: in
         fleet: At most ``DEVICES_MAX`` devices.
         fault: What the new version does; which devices have it follows from the seed.
         seed: Also draws the canary, the waves and every moment.
+        whole_max: In a larger fleet devices are played in bulk.
+        tell: See ``Tell``.
 
     Raises:
         RehearsalError: The fleet is empty or too large, the fault hits no device, or the rollout does not start.
     """
-    if not 0 < len(fleet) <= DEVICES_MAX:
-        raise RehearsalError(f"{len(fleet):,} devices: from 1 to {DEVICES_MAX:,} can be simulated; take a part of them")
+    check_size(len(fleet))
     hit = _hit(fleet, fault, stream(seed, "fault"))
-    world = World(_scenario(policy, tuple(fleet), fault, hit, seed))
-    result = world.run()
-    refused = next((reply.error for verb, reply in world.person.replies if verb == "start" and reply.error), None)
-    if not result.outcomes:
-        raise RehearsalError(f"the rollout does not start: {refused.message if refused else 'it is not answered'}")
-    return _seen(world, hit, result.violations)
+    scenario = _scenario(policy, tuple(fleet), fault, hit, seed)
+    if len(fleet) <= whole_max:
+        return _rehearse_whole(scenario, hit)
+    return _rehearse_in_bulk(scenario, hit, tell)
+
+
+def check_size(count: int) -> None:
+    """Raise ``RehearsalError`` for a fleet that is empty or too large."""
+    if not 0 < count <= DEVICES_MAX:
+        raise RehearsalError(f"{count:,} devices: from 1 to {DEVICES_MAX:,} can be simulated; take a part of them")
 
 
 def _hit(fleet: Sequence[DeviceSpec], fault: Fault, rng: random.Random) -> frozenset[str]:
@@ -159,64 +124,37 @@ def _scenario(policy: Policy, fleet: tuple[DeviceSpec, ...], fault: Fault, hit: 
     )
 
 
-def _seen(world: World, hit: frozenset[str], violations: tuple[str, ...]) -> Rehearsal:
+def _rehearse_whole(scenario: Scenario, hit: frozenset[str]) -> Rehearsal:
+    """Simulate each device as a whole one."""
+    world = World(scenario)
+    result = world.run()
+    if not result.outcomes:
+        refused = next((reply.error for verb, reply in world.person.replies if verb == "start" and reply.error), None)
+        raise _not_started(refused.message if refused else None)
     report = build_report(world.orchestrator.journal.read(), ROLLOUT, world.clock.now)
-    header, start = report.header, report.header.started_at
-    stop = _stop(report)
-    granted = sorted(each.granted_at - start for each in report.devices if each.granted_at is not None)
+    granted = sorted(each.granted_at for each in report.devices if each.granted_at is not None)
     ran = {name for name, truth in world.witness.truths.items() if NEW_VERSION in truth.ran}
-    ended_at = stop.at if stop is not None else header.ended_at or world.clock.now
-    return Rehearsal(
-        seed=world.scenario.seed,
-        outcome=header.outcome,
-        told=header.verdict,
-        stopped_by=_cause(report, stop),
-        stopped_in="" if stop is None else report.wave_name(stop.wave),
-        reached_last_wave=report.waves[-1].started_at is not None,
-        seconds=round(ended_at - start, 1),
-        targets=header.targets,
+    in_waves = Counter(each.wave for each in report.devices if each.granted_at is not None)
+    devices = Devices(
         affected=len(hit & {each.device for each in report.devices}),
-        exposed=len(granted),
-        harmed=0 if world.scenario.release == GOOD else len(hit & ran),
-        waves=tuple(_wave(report, number) for number in range(len(report.waves))),
-        exposure=tuple((round(at, 1), count) for count, at in enumerate(granted, start=1)),
-        violations=violations,
+        harmed=0 if scenario.release == GOOD else len(hit & ran),
+        exposure=[(at, count) for count, at in enumerate(granted, start=1)],
+        planned=[wave.devices for wave in report.waves],
+        exposed=[in_waves[number] for number in range(len(report.waves))],
     )
+    return see(report, devices, seed=scenario.seed, now=world.clock.now, violations=result.violations)
 
 
-def _stop(report: Report) -> Rollback | Stop | None:
-    """Return what ended the rollout's way forward: the first of what concerns more than one device."""
-    if report.header.outcome in _THROUGH:
-        return None
-    stops: list[Rollback | Stop] = [*(each for each in report.rollbacks if each.scope != "device"), *report.stops]
-    return min(stops, key=lambda each: each.seq, default=None)
+def _rehearse_in_bulk(scenario: Scenario, hit: frozenset[str], tell: Tell) -> Rehearsal:
+    """Play the devices together."""
+    scenario = replace(scenario, fleet=tuple(sorted(scenario.fleet, key=attrgetter("id"))))
+    has_fault = np.fromiter((spec.id in hit for spec in scenario.fleet), np.bool_, len(scenario.fleet))
+    world = CrowdWorld(scenario, has_fault, tell)
+    rollout = world.run()
+    if rollout is None:
+        raise _not_started(world.refused)
+    return tell_rehearsal(world, rollout, scenario.seed)
 
 
-def _cause(report: Report, stop: Rollback | Stop | None) -> str:
-    match stop:
-        case Rollback(evidence=evidence, trigger=trigger):
-            failing = [check.check for check in evidence if check.verdict == "fail"]
-            return ", ".join(failing) or trigger
-        case Stop(seq=seq):
-            before = [each for each in report.evaluations if each.seq <= seq]
-            return _not_passed(before[-1]) if before and before[-1].verdict != "pass" else stop.reason
-        case _:
-            return "" if report.header.outcome in _THROUGH else report.header.outcome
-
-
-def _not_passed(evaluation: Evaluation) -> str:
-    which = [check.check for check in evaluation.checks if check.verdict != "pass" and not check.dry_run]
-    return f"{', '.join(which)} ({evaluation.verdict})"
-
-
-def _wave(report: Report, number: int) -> WaveSeen:
-    wave, start = report.waves[number], report.header.started_at
-    judged = [each.verdict for each in report.evaluations if each.wave == number and each.decision != "watch"]
-    return WaveSeen(
-        name=wave.name,
-        devices=wave.devices,
-        started_at=None if wave.started_at is None else round(wave.started_at - start, 1),
-        ended_at=None if wave.ended_at is None else round(wave.ended_at - start, 1),
-        exposed=sum(each.wave == number and each.granted_at is not None for each in report.devices),
-        verdict=judged[-1] if judged else "",
-    )
+def _not_started(why: str | None) -> RehearsalError:
+    return RehearsalError(f"the rollout does not start: {why or 'it is not answered'}")

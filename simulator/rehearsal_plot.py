@@ -5,7 +5,7 @@ from typing import Final
 
 from orchestrator.reporting.markup import Html, el, join
 from orchestrator.reporting.words import count_text
-from simulator.rehearsal import Rehearsal
+from simulator.rehearsal_result import Rehearsal
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 360
@@ -23,7 +23,7 @@ def plot_svg(title: str, seen: Sequence[Rehearsal]) -> str:
     most = max(each.targets for each in seen)
     parts = [
         _STYLE, el("rect", width=_WIDTH, height=_HEIGHT, fill="#fff"), el("text", title, x=_LEFT, y=22, class_="title"),
-        *(_run(each, hours, most) for each in seen), *_axes(hours, most),
+        *(_run(each, hours, most) for each in seen), *_axes(hours, most, in_bulk=any(each.in_bulk for each in seen)),
     ]  # fmt: skip
     svg = el("svg", join(parts), xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {_WIDTH} {_HEIGHT}")
     return f"{svg}\n"
@@ -45,7 +45,8 @@ def _run(seen: Rehearsal, hours: float, most: int) -> Html:
     return el("g", el("title", f"seed {seen.seed}: {seen.told}"), el("path", d="".join(steps), class_="run"), end)
 
 
-def _axes(hours: float, most: int) -> list[Html]:
+def _axes(hours: float, most: int, *, in_bulk: bool) -> list[Html]:
+    legend = "let go to the new version; ✕ stopped, ● went through"
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     return [
         el("line", x1=_LEFT, x2=right, y1=bottom, y2=bottom, class_="axis"),
@@ -53,7 +54,7 @@ def _axes(hours: float, most: int) -> list[Html]:
         el("text", "0", x=_LEFT, y=bottom + 18),
         el("text", f"{hours:.1f} hours", x=right, y=bottom + 18, text_anchor="end"),
         el("text", count_text(most, "device"), x=_LEFT, y=_TOP - 6),
-        el("text", "let go to the new version; ✕ stopped, ● went through", x=right, y=_TOP - 6, text_anchor="end"),
+        el("text", f"{legend}{', played in bulk' if in_bulk else ''}", x=right, y=_TOP - 6, text_anchor="end"),
     ]
 
 

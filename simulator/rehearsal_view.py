@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,8 +10,12 @@ from rich.text import Text
 
 from orchestrator.cli.terminal import words
 from orchestrator.reporting.words import count_text, seconds_text
-from simulator.rehearsal import Rehearsal
+from simulator.rehearsal_result import Rehearsal
 
+IN_BULK: Final = (
+    "So many devices were played in bulk: planner, limits, gates, triggers and telemetry are tidegate's own, and each "
+    "device prepares, switches, proves itself and returns at moments of its own. Left out: messages, network, disks."
+)
 _VERDICTS = {"pass": "green", "fail": "bold red", "caution": "yellow", "inconclusive": "yellow"}
 
 
@@ -33,7 +37,7 @@ def render_one(seen: Rehearsal) -> RenderableType:
     exposed = f"{seen.exposed:,} of {count_text(seen.targets, 'device')} were let go to the new version"
     return Group(
         _headline(seen), words(seen.told), Text(""), table, Text(""),
-        words(f"{exposed}{f'; {harm}' if harm else ''}."), *_violations((seen,)),
+        words(f"{exposed}{f'; {harm}' if harm else ''}."), *_left_out((seen,)), *_violations((seen,)),
     )  # fmt: skip
 
 
@@ -88,7 +92,14 @@ def render_many(seen: Sequence[Rehearsal]) -> RenderableType:
         f"{told['stopped_before_last_wave']:,} of {count_text(len(seen), 'run')} stopped before the last wave began"
     )
     about = f"{count_text(seen[0].targets, 'device')} in {count_text(len(seen[0].waves), 'wave')}"
-    return Group(words(chance, "bold"), words(about), Text(""), table, Text(""), stops, *_violations(seen))
+    return Group(
+        words(chance, "bold"), words(about), Text(""), table, Text(""), stops, *_left_out(seen), *_violations(seen)
+    )  # fmt: skip
+
+
+def _left_out(seen: Sequence[Rehearsal]) -> list[RenderableType]:
+    """Say what a rehearsal in bulk does not show."""
+    return [Text(""), words(IN_BULK, "dim")] if any(each.in_bulk for each in seen) else []
 
 
 def _violations(seen: Sequence[Rehearsal]) -> list[RenderableType]:

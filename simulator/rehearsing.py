@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,14 @@ from orchestrator.shelf import load_policy
 from schemas.errors import FleetError
 from simulator.fault_text import parse_fault
 from simulator.materials import DEVICE_TYPES, DeviceSpec, make_fleet
-from simulator.rehearsal import DEVICES_MAX, Rehearsal, fleet_of, rehearse
+from simulator.rehearsal import WHOLE_MAX, check_size, fleet_of, rehearse
 from simulator.rehearsal_plot import plot_svg
-from simulator.rehearsal_view import render_many, render_one, summary
+from simulator.rehearsal_result import Rehearsal
+from simulator.rehearsal_view import IN_BULK, render_many, render_one, summary
 
 _DEVICES: Final = 100
 _WRONG: Final = 2
+_AGAIN_SECONDS: Final = 0.2
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +46,8 @@ def rehearse_policy(options: argparse.Namespace) -> int:
         return _WRONG
     if options.json:
         data = {"policy": str(options.policy), "fault": options.fault, "devices": seen[0].targets}
+        if any(each.in_bulk for each in seen):
+            data["in_bulk"] = IN_BULK
         print(json.dumps({**data, "summary": summary(seen), "runs": [each.as_data() for each in seen]}))
     else:
         show(render_one(seen[0]) if len(seen) == 1 else render_many(seen))
@@ -51,20 +56,56 @@ def rehearse_policy(options: argparse.Namespace) -> int:
 
 def _runs(options: argparse.Namespace) -> Iterator[Rehearsal]:
     policy, fleet, fault = load_policy(options.policy), _fleet(options), parse_fault(options.fault)
-    first = options.seed or 0
-    for seed in range(first, first + max(1, options.runs)):
-        yield rehearse(policy, fleet, fault, seed)
-        if sys.stderr.isatty() and options.runs > 1:
-            print(f"\r{seed - first + 1} of {options.runs} runs", end="", file=sys.stderr)
-    if sys.stderr.isatty() and options.runs > 1:
-        print(file=sys.stderr)
+    first, count = options.seed or 0, max(1, options.runs)
+    progress = _Progress(len(fleet), count)
+    try:
+        for seed in range(first, first + count):
+            yield rehearse(policy, fleet, fault, seed, whole_max=WHOLE_MAX, tell=progress.tell)
+            progress.next()
+    finally:
+        progress.end()
+
+
+class _Progress:
+    """Tells on a terminal how far it is, in one line that changes; elsewhere nothing."""
+
+    def __init__(self, devices: int, runs: int) -> None:
+        self._devices, self._runs = devices, runs
+        self._done = 0
+        self._told_at = time.monotonic()
+        self._is_open = False
+
+    def tell(self, phase: str, let_go: int) -> None:
+        """Say where a run in bulk is, unless something was just said."""
+        if time.monotonic() - self._told_at >= _AGAIN_SECONDS:
+            words = phase.replace("_", " ")
+            self._write(f"run {self._done + 1} of {self._runs}: {words}, {let_go:,} of {self._devices:,} let go")
+
+    def next(self) -> None:
+        """Say that another run is done."""
+        self._done += 1
+        if self._runs > 1:
+            self._write(f"{self._done} of {self._runs} runs")
+
+    def end(self) -> None:
+        """Go on in a new line."""
+        if self._is_open:
+            print(file=sys.stderr)
+
+    def _write(self, text: str) -> None:
+        self._told_at = time.monotonic()
+        if sys.stderr.isatty():
+            self._is_open = True
+            print(f"\r{text:<72}", end="", file=sys.stderr, flush=True)
 
 
 def _fleet(options: argparse.Namespace) -> tuple[DeviceSpec, ...]:
     if options.inventory is not None:
         return fleet_of(read_inventory(options.inventory))
     types = tuple(filter(None, (each.strip() for each in options.types.split(","))))
-    return make_fleet(min(options.devices or _DEVICES, DEVICES_MAX + 1), types or DEVICE_TYPES)
+    count = options.devices or _DEVICES
+    check_size(count)
+    return make_fleet(count, types or DEVICE_TYPES)
 
 
 class _PlotError(FleetError):

@@ -61,7 +61,7 @@ class Member(Row):
 
     __slots__ = ()
 
-    device_row: Field[int] = Field(0, "i4")
+    device_row: Field[int] = Field(0, "i8")  # as numpy takes it for an index, without a copy
     wave: Field[int] = Field(0, "i2")
     arch: Field[str] = Field("")
     site: Field[str] = Field("")
@@ -140,7 +140,11 @@ class Members(Table[Member]):
 
     def rows(self, names: Iterable[str]) -> NDArray[np.intp]:
         """Return the numbers of rows by name; raises ``KeyError`` for a device that is no member."""
-        rows = self._row_at_home()[self.inventory.rows(names)]
+        return self.at(self.inventory.rows(names))
+
+    def at(self, device_rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the numbers of rows by the inventory's; raises ``KeyError`` for a device that is no member."""
+        rows = self._row_at_home()[device_rows]
         if (rows == _NO_MEMBER).any():
             raise KeyError("a device that is no member")
         return rows

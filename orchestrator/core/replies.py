@@ -10,6 +10,7 @@ from orchestrator.core.grants import Wait, WaitReason
 from orchestrator.core.inputs import CommandRefused
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member, Progress
+from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from schemas.messages import Grant, Ready, Reply
 from schemas.times import format_timestamp
@@ -36,25 +37,29 @@ def make_grant(state: State, device: Device, ready: Ready, issued: GrantIssued, 
 
 
 def make_wait(state: State, device: Device, ready: Ready, wait: Wait, now: float) -> Grant:
-    """Write a refusal; it changes nothing on the device but when it asks again.
+    """Write a refusal; it changes nothing on the device but when it asks again."""
+    assert device.rollout is not None, "only an ordered device is answered"
+    retry, spread_seconds = pause(state.rollouts[device.rollout], wait)
+    share = crc32(f"{device.id}:{state.grant_seq}".encode()) / 2**32
+    retry = min(retry + round(share * spread_seconds, 1), RETRY_SECONDS_MAX)
+    update = {"retry_after_seconds": retry, "reason": wait.reason.value}
+    return _answer(state, device, ready, state.grant_seq, now).model_copy(update=update)
+
+
+def pause(rollout: Rollout, wait: Wait) -> tuple[float, float]:
+    """Return how long a device that is refused waits at least before it asks again, and how much longer at most.
 
     The more of a rollout's devices are under way, the longer it takes, never in step, so that together they ask as
     often as can be answered: a question that is asked again before its answer came was answered for nothing.
     """
-    assert device.rollout is not None, "only an ordered device is answered"
-    rollout = state.rollouts[device.rollout]
     retry = rollout.policy.rolling_update.health_check.interval_seconds
     if wait.seconds is not None:
         retry = max(retry, wait.seconds)
     if wait.reason in _UNTIL_ORDERED:
         retry = RETRY_SECONDS_MAX
-    share = crc32(f"{device.id}:{state.grant_seq}".encode()) / 2**32
     members = rollout.members
     asking = members.where(Member.progress, *_UNDER_WAY) & members.online
-    spread_seconds = int(asking.sum()) / QUESTIONS_PER_SECOND
-    retry = min(retry + round(share * spread_seconds, 1), RETRY_SECONDS_MAX)
-    update = {"retry_after_seconds": retry, "reason": wait.reason.value}
-    return _answer(state, device, ready, state.grant_seq, now).model_copy(update=update)
+    return retry, int(asking.sum()) / QUESTIONS_PER_SECOND
 
 
 def _answer(state: State, device: Device, ready: Ready, seq: int, now: float) -> Grant:

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from pydantic import TypeAdapter
@@ -43,13 +44,27 @@ class RolloutNotFoundError(FleetError):
     """The caller's fault: the journal has no such rollout. The text names the ones that are alike."""
 
 
-def build_report(entries: Iterable[Entry], rollout: str, now: float) -> Report:
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What became of targets that no entry names, because there are too many: a simulation plays them in bulk.
+
+    Attributes:
+        counts: Of all targets, by progress.
+        returned_at: When those that were ordered back said that they are back.
+    """
+
+    counts: Mapping[str, int]
+    returned_at: Mapping[str, float]
+
+
+def build_report(entries: Iterable[Entry], rollout: str, now: float, crowd: Crowd | None = None) -> Report:
     """Return the report of one rollout.
 
     Args:
         entries: Of the whole journal, in order; read once.
         rollout: Its id.
         now: Seconds since the epoch; where a rollout that has not ended is cut off.
+        crowd: The targets, where the entries name none; then the report has no row for a device.
 
     Raises:
         RolloutNotFoundError: There is no such rollout.
@@ -69,7 +84,10 @@ def build_report(entries: Iterable[Entry], rollout: str, now: float) -> Report:
         raise RolloutNotFoundError(_not_found(rollout, others))
     if fold.ended_at is None:
         fold.end_span(max(now, fold.span_since), fold.shown_phase, fold.wave)
-    return _report(fold, fold.started, rollout, tuple(audit), unread=unread, now=now)
+    if crowd is not None:
+        for back in fold.rollbacks:
+            back.back = {name: crowd.returned_at[name] for name in back.devices if name in crowd.returned_at}
+    return _report(fold, fold.started, rollout, tuple(audit), unread=unread, now=now, crowd=crowd)
 
 
 def _not_found(rollout: str, others: list[str]) -> str:
@@ -115,14 +133,22 @@ def _concerns(fold: Folded, entry: Entry, body: Body, rollout: str) -> bool:
 
 
 def _report(
-    fold: Folded, started: Body, rollout: str, audit: tuple[AuditRow, ...], *, unread: int, now: float
+    fold: Folded,
+    started: Body,
+    rollout: str,
+    audit: tuple[AuditRow, ...],
+    *,
+    unread: int,
+    now: float,
+    crowd: Crowd | None,
 ) -> Report:
     devices = tuple(DeviceRow.model_validate(row) for row in fold.devices.values())
     rollbacks = tuple(each.finished() for each in fold.rollbacks)
     plan = started.mapping("plan")
     baselines = [each for each in started.mapping("baselines").values() if isinstance(each, dict)]
+    counts: Mapping[str, int] = Counter[str](row.progress for row in devices) if crowd is None else crowd.counts
     return Report(
-        header=_header(fold, started, rollout, devices, rollbacks, unread=unread, now=now),
+        header=_header(fold, started, rollout, devices, rollbacks, counts=counts, unread=unread, now=now),
         waves=_waves(fold, devices),
         spans=tuple(fold.spans),
         evaluations=tuple(fold.evaluations),
@@ -146,11 +172,11 @@ def _header(
     devices: tuple[DeviceRow, ...],
     rollbacks: tuple[Rollback, ...],
     *,
+    counts: Mapping[str, int],
     unread: int,
     now: float,
 ) -> Header:
     release = Body.of(started.mapping("release"))
-    counts: Counter[str] = Counter(row.progress for row in devices)
     version = release.text("version")
     seed = started.mapping("plan").get("seed")
     return Header(
@@ -168,7 +194,7 @@ def _header(
         ended_reason=fold.ended_reason,
         generated_at=now,
         durations=_durations(fold, now),
-        targets=len(devices),
+        targets=sum(counts.values()),
         counts=dict(counts),
         failed_ever=sum(row.failed for row in devices),
         plan_digest=_plan_digest(started),

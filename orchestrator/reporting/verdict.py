@@ -12,8 +12,9 @@ _UPDATED = ("committed", "proven")
 def verdict_sentence(fold: Folded, version: str, counts: Mapping[str, int], rollbacks: tuple[Rollback, ...]) -> str:
     """Say how the rollout ended or where it is, why, and what runs where."""
     place = _place(fold.waves[fold.wave].name)
+    targets = sum(counts.values())
     updated = sum(counts.get(progress, 0) for progress in _UPDATED)
-    runs = f"{_share(updated, len(fold.devices))} {'run' if updated != 1 else 'runs'} {visible(version, 80)}"
+    runs = f"{_share(updated, targets)} {'run' if updated != 1 else 'runs'} {visible(version, 80)}"
     stops = [each for each in rollbacks if each.scope != "device"]
     stop = stops[-1] if stops else None
     began = moment_text(fold.span_since)
@@ -30,7 +31,7 @@ def verdict_sentence(fold: Folded, version: str, counts: Mapping[str, int], roll
         case "aborted":
             return f"Aborted {place} by {visible(fold.ended_by, 80)}: {_sentence(fold.ended_reason)} {runs}."
         case "staging":
-            return f"Fetched and installed ahead on {_share(len(fold.staged or ()), len(fold.devices))}; not activated."
+            return f"Fetched and installed ahead on {_share(len(fold.staged or ()), targets)}; not activated."
         case "awaiting_approval":
             return f"Waits for approval {place} since {began}; {runs}."
         case "paused" | "frozen" as phase:

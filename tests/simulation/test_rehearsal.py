@@ -146,8 +146,8 @@ def test_a_fault_that_cannot_be_read_is_refused_with_examples(text: str, says: s
 def test_a_fault_that_hits_nobody_and_a_fleet_that_is_too_large_are_refused() -> None:
     with pytest.raises(RehearsalError, match="the fault is about pi, and the fleet has none; there are jetson"):
         rehearse(careful(), make_fleet(4), parse_fault("5% of pi crash"), seed=1)
-    with pytest.raises(RehearsalError, match="from 1 to 3,000 can be simulated"):
-        rehearse(careful(), make_fleet(DEVICES_MAX + 1), parse_fault("none"), seed=1)
+    with pytest.raises(RehearsalError, match="2,000,001 devices: from 1 to 2,000,000 can be simulated"):
+        rehearse(careful(), make_fleet(1) * (DEVICES_MAX + 1), parse_fault("none"), seed=1)
 
 
 def simulate(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
