@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.core import events as e
-from orchestrator.core.grants import Wait, capacity, decide_grant, unavailable_max
+from orchestrator.core.grants import Wait, decide_grant, unavailable_max
 from orchestrator.core.inputs import DeviceReady, DeviceReported
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member, Progress
@@ -86,7 +86,7 @@ class Desk:
                     seconds = least + self._rng.random(len(left)) * spread
                     again_at[left] = now + np.minimum(seconds, RETRY_SECONDS_MAX)
                     break
-                count = len(left) if step == "commit" else min(len(left), max(self._room(left, rows), 1))
+                count = len(left) if step == "commit" else min(len(left), max(self._room(decision), 1))
                 apply_to_each(self._state, decision, rows[left[:count]], now)
                 goes[left[:count]] = True
                 left = left[count:]
@@ -108,16 +108,16 @@ class Desk:
                 apply_to_each(state, fact, rows, now)
         return decision
 
-    def _room(self, left: Rows, rows: Rows) -> int:
-        """Return how many devices like the first may go one after the other before one is refused."""
+    def _room(self, issued: e.GrantIssued) -> int:
+        """Return how many devices may go one after the other, the one that was let go included, before one may not."""
         members = self.rollout.members
         limit = self.rollout.policy.rollout.global_.max_parallel_deploys
-        if self._state.devices[self._state.devices.names[rows[left[0]]]].action == "rollback":
+        if self._state.devices[issued.device].action == "rollback":
             returning = members.where(Member.progress, Progress.RETURNING) & members.was_granted
             return limit - int(returning.sum())
-        there = capacity(self.rollout)
-        most = unavailable_max(self.rollout, there.unavailable + there.serving)
-        return min(limit - there.in_flight, most - there.unavailable)
+        in_flight, unavailable, serving = issued.in_flight or 0, issued.unavailable or 0, issued.serving or 0
+        most = unavailable_max(self.rollout, unavailable + serving)
+        return min(limit - in_flight, most - unavailable)
 
     def _alike(self, rows: Rows, places: Rows | None = None) -> Iterator[Rows]:
         """Yield rows, or their places, of devices that differ in nothing a rule looks at, in their order."""

@@ -40,9 +40,9 @@ from simulator.scenario import POLICY, ROLLOUT, WARM_UP_SECONDS, Scenario
 
 _FINE_MAX: Final = 100_000
 """So many devices are looked at as often as whole ones are, twice for each sample; of more only once."""
-_PLAYS_EACH_BEAT: Final = ((10_000, 30), (_FINE_MAX, 6), (math.inf, 3))
+_PLAYS_EACH_BEAT: Final = ((10_000, 30), (_FINE_MAX, 6), (math.inf, 2))
 """How often devices get on between two questions to their applications, by how many there are at most."""
-_PLAY_SECONDS: Final = 10.0
+_PLAY_SECONDS: Final = 15.0
 """The longest time between two."""
 _WAITS: Final = frozenset({Phase.HALTED, Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES, Phase.STAGING})
 _OF_ONE: Final = (
