@@ -52,7 +52,7 @@ class Health:
         crowd: Whose they are.
         seconds: Between two samples of a device, if the fleet is not too large for that.
         seconds_max: Between two in a fleet of any size.
-        turns: So often somebody is heard in ``seconds``.
+        tick_seconds: How often somebody is heard.
         tells_quality: Whether anybody looks at it in waves; canaries always tell it, and so do devices before.
         rng: Rounds errors.
         now: Seconds since the epoch; all devices have started.
@@ -60,7 +60,7 @@ class Health:
 
     def __init__(
         self, state: State, monitor: Monitor, crowd: Crowd, *, seconds: float, seconds_max: float,
-        turns: int, tells_quality: bool,
+        tick_seconds: float, tells_quality: bool,
         rng: np.random.Generator, now: float,
     ) -> None:  # fmt: skip
         count = len(state.devices)
@@ -70,7 +70,8 @@ class Health:
         self._tells_quality = tells_quality
         self._rng = rng
         self._turn = 0
-        self._turns_min, self._turns_max = turns, max(turns, int(seconds_max * turns / seconds))
+        self._turns_min = max(1, round(seconds / tick_seconds))
+        self._turns_max = max(self._turns_min, int(seconds_max / tick_seconds))
         self._silent = np.zeros(0, dtype=np.intp)
         self._requests, self._errors = np.zeros(count), np.zeros(count)
         self._seq = np.zeros(count, dtype=np.int32)
@@ -84,7 +85,7 @@ class Health:
         self._group = numbers[state.devices.column(Device.info)]
         self._speakers = self._normal()
         self._targets: Rows | None = None
-        self._devices.column(Device.interval_seconds)[:] = seconds
+        self._devices.column(Device.interval_seconds)[:] = max(seconds, tick_seconds)
         self._admit(self._speakers, [Place(group) for group in self._groups])
 
     def _normal(self) -> Rows:

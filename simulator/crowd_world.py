@@ -38,10 +38,9 @@ from simulator.materials import NEW_RELEASE, NEW_VERSION, OLD_VERSION, DeviceSpe
 from simulator.people import AGAIN_SECONDS, ALICE, SENT_MAX
 from simulator.scenario import POLICY, ROLLOUT, WARM_UP_SECONDS, Scenario
 
-_FINE_MAX: Final = 100_000
-"""So many devices are looked at as often as whole ones are, twice for each sample; of more only once."""
-_PLAYS_EACH_BEAT: Final = ((10_000, 30), (_FINE_MAX, 6), (math.inf, 2))
-"""How often devices get on between two questions to their applications, by how many there are at most."""
+_PACES: Final = ((10_000, 2.0, 30), (100_000, 2.0, 6), (300_000, 1.0, 2), (math.inf, 0.5, 2))
+"""For so many devices at most: how often the orchestrator looks at everything while each sends a sample, which is twice
+with whole ones, and how often devices get on between two questions to their applications."""
 _PLAY_SECONDS: Final = 15.0
 """The longest time between two."""
 _WAITS: Final = frozenset({Phase.HALTED, Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES, Phase.STAGING})
@@ -100,7 +99,8 @@ class CrowdWorld:
         self.refused: str | None = "it is not answered"
         self.now = START_SECONDS
         self._scenario = scenario
-        self._ticks = scenario.ticks_each_sample if len(scenario.fleet) <= _FINE_MAX else 1
+        _, looks, self._plays_each_beat = next(pace for pace in _PACES if len(scenario.fleet) <= pace[0])
+        self._tick_seconds = scenario.sample_seconds / looks
         self._tell = tell
         self._orders: list[e.DevicesOrdered] = []
         self._due_at: dict[str, float] = {"start": START_SECONDS + WARM_UP_SECONDS}
@@ -122,7 +122,8 @@ class CrowdWorld:
         self._health = Health(
             self.state, monitor, self.crowd,
             seconds=scenario.sample_seconds, seconds_max=_silence_seconds(scenario.policy),
-            turns=self._ticks, tells_quality=_judges_quality(scenario.policy), rng=health_rng, now=self.now,
+            tick_seconds=self._tick_seconds, tells_quality=_judges_quality(scenario.policy), rng=health_rng,
+            now=self.now,
         )  # fmt: skip
 
     @property
@@ -133,10 +134,8 @@ class CrowdWorld:
     def run(self) -> Rollout | None:
         """Run until nobody is about anything any more, or the time is over; None if the rollout never began."""
         beat_seconds = self._scenario.policy.rolling_update.health_check.interval_seconds
-        tick_seconds = self._scenario.sample_seconds / self._ticks
-        count = len(self._scenario.fleet)
-        plays_each_beat = next(plays for most, plays in _PLAYS_EACH_BEAT if count <= most)
-        plays = int(np.ceil(tick_seconds / min(_PLAY_SECONDS, beat_seconds / plays_each_beat)))
+        tick_seconds = self._tick_seconds
+        plays = math.ceil(tick_seconds / min(_PLAY_SECONDS, beat_seconds / self._plays_each_beat))
         end = self.now + WARM_UP_SECONDS + self._scenario.at_rest_within_seconds
         while self.now < end and not self._is_at_rest():
             began = self.now

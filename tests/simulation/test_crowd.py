@@ -26,7 +26,7 @@ from schemas.messages import Ready, Reported
 from schemas.policy import Policy
 from schemas.policy_text import parse_policy
 from schemas.topics import TopicTree
-from simulator import rehearsing
+from simulator import crowd_health, crowd_world, rehearsing
 from simulator.crowd_desk import Desk
 from simulator.crowd_facts import apply_to_each
 from simulator.crowd_world import CrowdWorld
@@ -227,6 +227,25 @@ def test_what_goes_on_to_the_waves_goes_as_far_in_bulk_and_takes_as_long(text: s
     assert bulk.harmed == pytest.approx(whole.harmed, abs=1)
     assert bulk.seconds == pytest.approx(whole.seconds, rel=0.05, abs=60)
     assert [wave.verdict for wave in bulk.waves] == [wave.verdict for wave in whole.waves]
+
+
+@pytest.mark.parametrize(("fault", "stopped_in"), [("p95 +40%", "canary"), ("none", "")])
+def test_a_crowd_at_the_pace_of_a_million_devices_ends_as_one_that_is_looked_at_closely(
+    fault: str, stopped_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet, found = make_fleet(200), parse_fault(fault)
+    closely = rehearse(careful(), fleet, found, 3, whole_max=0)
+    monkeypatch.setattr(crowd_world, "_PACES", crowd_world._PACES[-1:])
+    monkeypatch.setattr(crowd_health, "HEARD_MAX", 20)
+    coarsely = rehearse(careful(), fleet, found, 3, whole_max=0)
+
+    assert (closely.outcome, closely.stopped_in, closely.stopped_by) == (
+        coarsely.outcome, coarsely.stopped_in, coarsely.stopped_by
+    )  # fmt: skip
+    assert closely.stopped_in == stopped_in
+    assert coarsely.exposed == pytest.approx(closely.exposed, rel=0.1)
+    assert coarsely.seconds == pytest.approx(closely.seconds, rel=0.15, abs=180)
+    assert [wave.verdict for wave in coarsely.waves] == [wave.verdict for wave in closely.waves]
 
 
 def test_the_same_seed_gives_the_same_rehearsal_in_bulk() -> None:
