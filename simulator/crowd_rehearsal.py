@@ -9,7 +9,7 @@ from orchestrator.core import events as e
 from orchestrator.core.members import Member, Progress
 from orchestrator.core.rollout import Rollout
 from orchestrator.planning.names import Names
-from orchestrator.reporting.build import Crowd, build_report
+from orchestrator.reporting.build import Unnamed, build_report
 from simulator.application import GOOD
 from simulator.crowd_world import CrowdWorld
 from simulator.rehearsal_result import Devices, Rehearsal, see
@@ -34,11 +34,11 @@ def tell_rehearsal(world: CrowdWorld, rollout: Rollout, seed: int) -> Rehearsal:
     names = members.vocabularies["progress"].values
     returned = np.flatnonzero(members.where(Member.progress, Progress.RETURNED))
     returned_at = members.column(Member.settled_at)[returned].tolist()
-    told = Crowd(
+    unnamed = Unnamed(
         {str(names[code].value): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)},
         dict(zip((members.names[row] for row in returned.tolist()), returned_at, strict=True)),
     )
-    report = build_report(_entries(world), ROLLOUT, world.now, told)
+    report = build_report(_entries(world), ROLLOUT, world.now, unnamed)
     at_home = members.column(Member.device_row)
     granted_at = crowd.granted_at[at_home]
     was_granted = ~np.isnan(granted_at)

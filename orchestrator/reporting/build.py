@@ -45,7 +45,7 @@ class RolloutNotFoundError(FleetError):
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class Unnamed:
     """What became of targets that no entry names, because there are too many: a simulation plays them in bulk.
 
     Attributes:
@@ -57,14 +57,14 @@ class Crowd:
     returned_at: Mapping[str, float]
 
 
-def build_report(entries: Iterable[Entry], rollout: str, now: float, crowd: Crowd | None = None) -> Report:
+def build_report(entries: Iterable[Entry], rollout: str, now: float, unnamed: Unnamed | None = None) -> Report:
     """Return the report of one rollout.
 
     Args:
         entries: Of the whole journal, in order; read once.
         rollout: Its id.
         now: Seconds since the epoch; where a rollout that has not ended is cut off.
-        crowd: The targets, where the entries name none; then the report has no row for a device.
+        unnamed: The targets, where the entries name none; then the report has no row for a device.
 
     Raises:
         RolloutNotFoundError: There is no such rollout.
@@ -84,10 +84,10 @@ def build_report(entries: Iterable[Entry], rollout: str, now: float, crowd: Crow
         raise RolloutNotFoundError(_not_found(rollout, others))
     if fold.ended_at is None:
         fold.end_span(max(now, fold.span_since), fold.shown_phase, fold.wave)
-    if crowd is not None:
+    if unnamed is not None:
         for back in fold.rollbacks:
-            back.back = {name: crowd.returned_at[name] for name in back.devices if name in crowd.returned_at}
-    return _report(fold, fold.started, rollout, tuple(audit), unread=unread, now=now, crowd=crowd)
+            back.back = {name: unnamed.returned_at[name] for name in back.devices if name in unnamed.returned_at}
+    return _report(fold, fold.started, rollout, tuple(audit), unread=unread, now=now, unnamed=unnamed)
 
 
 def _not_found(rollout: str, others: list[str]) -> str:
@@ -140,13 +140,13 @@ def _report(
     *,
     unread: int,
     now: float,
-    crowd: Crowd | None,
+    unnamed: Unnamed | None,
 ) -> Report:
     devices = tuple(DeviceRow.model_validate(row) for row in fold.devices.values())
     rollbacks = tuple(each.finished() for each in fold.rollbacks)
     plan = started.mapping("plan")
     baselines = [each for each in started.mapping("baselines").values() if isinstance(each, dict)]
-    counts: Mapping[str, int] = Counter[str](row.progress for row in devices) if crowd is None else crowd.counts
+    counts: Mapping[str, int] = Counter[str](row.progress for row in devices) if unnamed is None else unnamed.counts
     return Report(
         header=_header(fold, started, rollout, devices, rollbacks, counts=counts, unread=unread, now=now),
         waves=_waves(fold, devices),
