@@ -43,7 +43,7 @@ def test_device_gets_up_from_a_power_cut_after_its_disk_failed(bench: Bench) -> 
 
 def test_record_that_is_tried_again_to_be_made_durable_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     planted.try_again_to_sync(monkeypatch)
-    seen = judge_failures(bench, "rollback", Counter(), failures=99, limit=1, seed=SEED)
+    seen = judge_failures(bench, "rollback", Counter(), failures=99, limit=1, each=3, seed=SEED)
     assert next((wrong for wrong in seen if "the record was never saved" in wrong), None), "nobody has seen it"
 
 

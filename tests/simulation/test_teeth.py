@@ -25,7 +25,7 @@ _RETAKEN = "INV-26"
         (planted.accept_every_grant, "INV-14", Faults(duplicate=0.1, delay_seconds=20.0, power_cut=0.005)),
         (planted.pass_without_evidence, "INV-11 gate", None),
         (planted.order_every_wave, "INV-10", None),
-        (planted.switch_before_persisting, "INV-1 ", Faults(power_cut=0.02)),
+        (planted.switch_before_persisting, "INV-1 ", Faults(power_cut=0.05)),
         (planted.lose_audit_rows, "INV-15", None),
         (planted.skip_approval, "INV-7", None),
         (planted.let_the_staged_go, "INV-10 staging", Faults()),
