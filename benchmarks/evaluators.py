@@ -26,8 +26,8 @@ from orchestrator.evaluator import Evaluator
 from orchestrator.publishing import Outgoing
 from orchestrator.service import Engine
 from schemas.codec import decode
+from schemas.documents import ShardLease
 from schemas.ids import shard_of
-from schemas.messages import ShardLease
 
 BATCH: Final = 2_000
 """Messages that come together in a turn of the stream."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.version import VERSION
-from schemas.messages import StatusDocument
+from schemas.documents import StatusDocument
 from schemas.topics import Kind, TopicTree
 
 OURS: Final = "tidegate_"

@@ -12,8 +12,8 @@ from orchestrator.intake import Intake
 from orchestrator.publishing import Outgoing
 from orchestrator.telemetry.bundle import decode_bundle
 from schemas.codec import encode
+from schemas.documents import ShardLease
 from schemas.errors import DecodeError
-from schemas.messages import ShardLease
 from schemas.topics import Kind, TopicTree
 
 _NOBODY: NDArray[np.int32] = np.zeros(0, dtype=np.int32)

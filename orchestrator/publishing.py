@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from pydantic import BaseModel
@@ -30,8 +30,11 @@ from orchestrator.core.state import State
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.summary import summarize, summarize_waves
 from schemas.codec import encode
-from schemas.messages import AuditRecord, PeersDocument, WaveDocument
+from schemas.documents import AuditRecord, WaveDocument
 from schemas.topics import RULES, Kind, TopicTree
+
+if TYPE_CHECKING:
+    from schemas.messages import PeersDocument
 
 AUDIT_BYTES_MAX: Final = 60 * 1024
 _LONG: Final = frozenset({"plan", "policy", "baselines", "devices"})

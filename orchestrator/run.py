@@ -34,9 +34,9 @@ from orchestrator.shelf import Policies, Releases
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.version import VERSION
 from schemas.codec import decode, encode
+from schemas.documents import OrchestratorInfo
 from schemas.dsse import GRANT_TYPE, seal
 from schemas.errors import DecodeError
-from schemas.messages import OrchestratorInfo
 from schemas.times import format_timestamp
 from schemas.topics import TOPIC_ROOT, TopicTree
 

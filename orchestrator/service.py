@@ -63,7 +63,8 @@ from orchestrator.publishing import REASSERTED_MAX, Outgoing, Publisher, publish
 from orchestrator.tally import OTHER, Tally
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
 from orchestrator.telemetry.places import Place
-from schemas.messages import AuditRecord, Grant, Reply, Reported, Sync
+from schemas.documents import AuditRecord, Reply
+from schemas.messages import Grant, Reported, Sync
 from schemas.topics import Kind, TopicTree
 
 _TOPIC_NAME: Final = re.compile(r"(?!\$)[^+#\x00-\x1f\x7f]{1,512}")

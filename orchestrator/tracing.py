@@ -20,7 +20,8 @@ from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.core.trace_ids import span_id, trace_id, wave_span_id
-from schemas.messages import CheckResult, Reported
+from schemas.documents import CheckResult
+from schemas.messages import Reported
 
 MEMBERS_MAX: Final = 1000
 """So many members of a wave, the first in the plan's order, are followed step by step; of others, only failures."""

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas.commands import VERBS
-from schemas.messages import MODELS, PIECE_BYTES_MAX, Grant, PieceRefusal
+from schemas.documents import MODELS
+from schemas.messages import PIECE_BYTES_MAX, Grant, PieceRefusal
 from schemas.pieces import HEAD_BYTES
 from schemas.topics import RULES, TOPIC_ROOT, Kind, Rule, Sender
 

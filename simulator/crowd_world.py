@@ -25,7 +25,7 @@ from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import LONGEST_SECONDS, Monitor
 from schemas.commands import Command, RolloutCommand, StartCommand
 from schemas.conditions import Metric
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.policy import CHECK_METRICS, Check, Policy
 from schemas.topics import TopicTree
 from simulator.clock import START_SECONDS

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from embedded_broker.packets import Publish, Subscription
 from schemas.codec import decode
+from schemas.documents import Reply, StatusDocument
 from schemas.errors import DecodeError
-from schemas.messages import Reply, StatusDocument
 from schemas.topics import Kind, TopicTree
 from simulator.client import Client, Login
 from simulator.clock import Clock

@@ -11,7 +11,7 @@ from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received
 from orchestrator.publishing import Outgoing
 from orchestrator.service import Engine
-from schemas.messages import AuditRecord
+from schemas.documents import AuditRecord
 
 if TYPE_CHECKING:
     from simulator.orchestrator import SimulatedOrchestrator

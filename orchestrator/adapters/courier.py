@@ -11,8 +11,8 @@ from orchestrator.adapters.outbox import Delivery, Outbox
 from orchestrator.notifications.confirming import Decision, decision_of, is_settled, read_answer
 from orchestrator.notifications.notification import Notification, RolloutFacts
 from orchestrator.notifications.retrying import Delivered, Later, Outcome, Refused, wait_seconds
+from schemas.documents import Reply
 from schemas.errors import DecodeError, FleetError
-from schemas.messages import Reply
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from orchestrator.core.leases import HEARTBEAT_SECONDS
 from orchestrator.evaluator import Evaluator
 from orchestrator.publishing import Outgoing
 from schemas.codec import decode
+from schemas.documents import ShardLease
 from schemas.errors import DecodeError
-from schemas.messages import ShardLease
 from schemas.shards import format_shards
 from schemas.topics import Kind, TopicTree
 

@@ -32,8 +32,8 @@ from orchestrator.adapters.database import (
     translated,
     user_version,
 )
+from schemas.documents import AuditRecord
 from schemas.errors import FleetError
-from schemas.messages import AuditRecord
 from schemas.times import format_timestamp
 
 __all__ = [

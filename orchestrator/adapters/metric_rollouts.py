@@ -13,7 +13,7 @@ from orchestrator.core.judging import current_gate, judge_now
 from orchestrator.core.members import DEPLOYED, Member
 from orchestrator.core.rollout import TERMINAL, WATCHING, Phase, Rollout
 from orchestrator.core.state import State
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.verdicts import Verdict
 
 ACTIVE_MAX: Final = 50

@@ -15,8 +15,8 @@ from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.options import broker_url
 from orchestrator.cli.refusals import describe, next_commands
 from orchestrator.cli.terminal import command_lines, complain, show, words
+from schemas.documents import Reply
 from schemas.errors import DecodeError
-from schemas.messages import Reply
 
 Data = Mapping[str, Any]
 Shown = Callable[[Data], RenderableType]

@@ -15,8 +15,8 @@ from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
 from orchestrator.adapters.reconnecting import retry_seconds
 from orchestrator.cli.exits import NoAnswerError
 from schemas.codec import decode
+from schemas.documents import Reply, StatusDocument
 from schemas.errors import DecodeError
-from schemas.messages import Reply, StatusDocument
 from schemas.topics import TOPIC_ROOT, Kind, TopicTree
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from rich.text import Text
 from orchestrator.cli.phases import VERDICT_MARKS
 from orchestrator.cli.quantities import limit_text, margin, margin_text, value_text
 from orchestrator.cli.terminal import words
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 
 _COLUMNS: Final = ("CHECK", "OBSERVED", "BASELINE", "LIMIT", "MARGIN", "SAMPLES", "VERDICT")
 _LEFT_OUT: Final = frozenset({"BASELINE", "MARGIN", "SAMPLES"})

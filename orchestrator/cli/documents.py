@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.cli.phases import phase_words
 from orchestrator.cli.quantities import value_text
 from schemas.codec import decode, decode_object
+from schemas.documents import GateResult, RolloutEvent, StatusDocument
 from schemas.errors import DecodeError
-from schemas.messages import GateResult, RolloutEvent, StatusDocument
 from schemas.times import Timestamp, format_timestamp
 from schemas.topics import Address, Kind
 

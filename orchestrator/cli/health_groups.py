@@ -11,8 +11,8 @@ from orchestrator.cli.terminal import command_lines, words
 from orchestrator.telemetry.evidence import format_value
 from schemas.codec import decode
 from schemas.conditions import Metric
+from schemas.documents import GroupSummary
 from schemas.errors import DecodeError
-from schemas.messages import GroupSummary
 from schemas.topics import Address, Kind
 
 HEARD: Final = (Kind.GROUP_SUMMARY, Kind.ORCHESTRATOR_AVAILABILITY)

@@ -18,9 +18,9 @@ from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url
 from orchestrator.discovery import OURS, Config, configurations
 from orchestrator.signals import until_signalled
 from schemas.codec import decode
+from schemas.documents import StatusDocument
 from schemas.errors import DecodeError
 from schemas.ids import check_id
-from schemas.messages import StatusDocument
 from schemas.topics import Kind
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, R
 from orchestrator.cli.refusals import describe
 from orchestrator.cli.terminal import command_lines, complain, show, words
 from schemas.commands import DEVICES_PER_PART_MAX
+from schemas.documents import Reply
 from schemas.inventory import DeviceEntry
-from schemas.messages import Reply
 
 _SHOWN_MAX: Final = 12
 _BAR_FROM_PARTS: Final = 4

@@ -22,8 +22,8 @@ from orchestrator.notifications.confirming import Decision
 from orchestrator.notifications.notification import Notification, RolloutFacts, Trigger, identity, to_wire
 from orchestrator.notifications.routing import is_wanted
 from orchestrator.notifications.watcher import Heard, Watcher
+from schemas.documents import Reply
 from schemas.errors import DecodeError, FleetError
-from schemas.messages import Reply
 from schemas.times import format_timestamp
 from schemas.topics import Kind
 

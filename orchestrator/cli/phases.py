@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.cli.exits import Exit
-from schemas.messages import StatusDocument
+from schemas.documents import StatusDocument
 
 
 @dataclass(frozen=True, slots=True)

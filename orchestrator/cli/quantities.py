@@ -5,7 +5,7 @@ from typing import Final
 
 from orchestrator.telemetry.evidence import format_value
 from schemas.conditions import Metric
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.times import parse_timestamp
 
 _CONDITION: Final = re.compile(r"(?P<metric>.+?) (?P<operator><=|>=|<|>) (?P<bound>.+)")

@@ -4,7 +4,7 @@ from typing import Any
 
 from orchestrator.cli.phases import as_message
 from orchestrator.core.explanation import choices
-from schemas.messages import ReplyError
+from schemas.documents import ReplyError
 
 _ROLLOUT_VERBS = frozenset(
     {"approve", "reject", "pause", "resume", "abort", "rollback", "finish", "retry", "skip", "get"}

@@ -13,7 +13,7 @@ from orchestrator.cli.phases import VERDICT_MARKS, look_of, phase_words
 from orchestrator.cli.quantities import ago, clock, time_of_day
 from orchestrator.cli.steps import next_steps
 from orchestrator.cli.terminal import words
-from schemas.messages import GateResult, StatusDocument, WaveStatus
+from schemas.documents import GateResult, StatusDocument, WaveStatus
 from schemas.times import parse_timestamp
 
 EVENTS_SHOWN: Final = 5

@@ -7,7 +7,7 @@ from rich.text import Text
 from orchestrator.cli.phases import as_message, look_of
 from orchestrator.cli.terminal import words
 from orchestrator.core.explanation import choices
-from schemas.messages import StatusDocument
+from schemas.documents import StatusDocument
 
 
 def next_steps(status: StatusDocument) -> RenderableType:

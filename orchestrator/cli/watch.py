@@ -18,7 +18,7 @@ from orchestrator.cli.live import drawn
 from orchestrator.cli.phases import look_of, phase_look, phase_words
 from orchestrator.cli.render import render_watch
 from orchestrator.cli.terminal import make_console, printable
-from schemas.messages import StatusDocument
+from schemas.documents import StatusDocument
 from schemas.times import parse_timestamp
 from schemas.topics import Kind
 

@@ -10,7 +10,7 @@ from orchestrator.core import events as e
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from orchestrator.core.status import rollout_summary
-from schemas.messages import Reply, ReplyError
+from schemas.documents import Reply, ReplyError
 
 _COMPARED_MAX: Final = 5000
 """Names that a misspelt one is compared with: a large fleet must not keep a decision waiting."""

@@ -14,7 +14,7 @@ from orchestrator.core.rollout import Rollout
 from orchestrator.core.soaking import phases_left, soak_step_seconds
 from orchestrator.core.state import State
 from orchestrator.core.stopping import fail_wave, halt
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Check
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict

@@ -23,7 +23,7 @@ from orchestrator.core.staging import activate
 from orchestrator.core.state import State
 from orchestrator.core.stopping import failing_wave
 from schemas.commands import RolloutCommand
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.verdicts import Verdict
 
 

@@ -18,16 +18,8 @@ from orchestrator.core.summaries import fitted, plan_summary
 from orchestrator.core.trace_ids import traceparent
 from orchestrator.telemetry.baseline import digest
 from schemas.codec import RETAINED, encode
-from schemas.messages import (
-    ArtifactRef,
-    Desired,
-    Fallback,
-    HealthCheck,
-    HealthSummary,
-    ManifestRef,
-    StatusDocument,
-    WaveDocument,
-)
+from schemas.documents import HealthSummary, StatusDocument, WaveDocument
+from schemas.messages import ArtifactRef, Desired, Fallback, HealthCheck, ManifestRef
 from schemas.times import format_timestamp
 
 MEMBERS_MAX: Final = 200

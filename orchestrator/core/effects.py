@@ -15,7 +15,8 @@ from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
-from schemas.messages import GateResult, Grant, Message, RollbackOrder, RolloutEvent
+from schemas.documents import GateResult, RollbackOrder, RolloutEvent
+from schemas.messages import Grant, Message
 from schemas.times import format_timestamp
 from schemas.topics import Kind
 

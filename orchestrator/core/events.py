@@ -13,8 +13,9 @@ from orchestrator.core.media import MediaNote
 from orchestrator.core.releases import StoredRelease
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.baseline import Baseline
+from schemas.documents import CheckResult
 from schemas.inventory import DeviceEntry
-from schemas.messages import Action, CheckResult, FetchLimits, Info, Step
+from schemas.messages import Action, FetchLimits, Info, Step
 from schemas.policy import Policy
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import VerdictWord

@@ -16,7 +16,7 @@ from orchestrator.core.own_waits import OwnWait
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.evidence import name_some
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.times import format_timestamp
 
 DEVICES_SHOWN_MAX: Final = 20

@@ -8,7 +8,8 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from schemas.messages import CheckResult, Label, Message, Text
+from schemas.documents import CheckResult
+from schemas.messages import Label, Message, Text
 from schemas.times import Timestamp
 
 VERB_EFFECTS: Final[Mapping[str, str]] = {

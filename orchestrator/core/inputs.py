@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.commands import Command
-from schemas.messages import Info, Ready, ReplyError, Reported
+from schemas.documents import ReplyError
+from schemas.messages import Info, Ready, Reported
 
 
 @dataclass(frozen=True, slots=True)

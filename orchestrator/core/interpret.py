@@ -22,9 +22,10 @@ from orchestrator.core.inputs import (
 )
 from schemas.codec import RETAINED, decode
 from schemas.commands import VERBS, parse_command
+from schemas.documents import ReplyError
 from schemas.errors import DecodeError
 from schemas.ids import SHARDS
-from schemas.messages import Info, Ready, ReplyError, Reported
+from schemas.messages import Info, Ready, Reported
 from schemas.topics import Kind, TopicTree
 
 

@@ -11,7 +11,7 @@ from orchestrator.core.state import State
 from orchestrator.telemetry.evidence import share_holds
 from orchestrator.telemetry.gates import judge_gate
 from orchestrator.telemetry.judgement import verdict_of
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Gate
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict

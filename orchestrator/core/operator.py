@@ -18,7 +18,7 @@ from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.starting import decide_start
 from orchestrator.core.state import State
 from schemas.commands import DeviceCommand, ImportCommand, ListCommand, QueryCommand, RolloutCommand, StartCommand
-from schemas.messages import Reply
+from schemas.documents import Reply
 
 
 def decide_command(state: State, received: CommandReceived, context: Context, now: float) -> Outcome:

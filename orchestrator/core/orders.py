@@ -12,7 +12,8 @@ from orchestrator.core.inventory import Device
 from orchestrator.core.members import DEPLOYED, Mask, Member, Progress
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
-from schemas.messages import Action, CheckResult
+from schemas.documents import CheckResult
+from schemas.messages import Action
 
 ORCHESTRATOR: Final = "orchestrator"
 """Who acts where no person does."""

@@ -26,7 +26,7 @@ from orchestrator.telemetry.gates import judge_gate
 from orchestrator.telemetry.judgement import verdict_of
 from orchestrator.telemetry.measures import MEASURES
 from orchestrator.telemetry.monitor import Monitor
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import CHECK_METRICS, Check, CheckType, Gate
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict

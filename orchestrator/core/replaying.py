@@ -27,7 +27,8 @@ from orchestrator.core.stopping import FAILURE_THRESHOLD, judge_failures
 from orchestrator.core.targets import plan_again
 from orchestrator.telemetry.judgement import verdict_of
 from schemas.conditions import GROWTHS
-from schemas.messages import CheckResult, Ready
+from schemas.documents import CheckResult
+from schemas.messages import Ready
 from schemas.policy import CHECK_METRICS
 from schemas.verdicts import Verdict
 

@@ -12,7 +12,8 @@ from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member, Progress
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
-from schemas.messages import Grant, Ready, Reply
+from schemas.documents import Reply
+from schemas.messages import Grant, Ready
 from schemas.times import format_timestamp
 
 GRANT_TTL_SECONDS: Final = 120.0

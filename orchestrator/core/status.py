@@ -7,7 +7,7 @@ import numpy as np
 from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member, Progress
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.soaking import canary_phase, soak_required_seconds, soaked_seconds, step_end_seconds
-from schemas.messages import StagingStatus, WaveStatus
+from schemas.documents import StagingStatus, WaveStatus
 from schemas.times import format_timestamp
 
 _REASON_MAX: Final = 512

@@ -22,7 +22,7 @@ from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.triggers import OF_SINGLE_DEVICES, TRIGGERS, Firing, judge_trigger
 from schemas.conditions import Metric, exceeds_percent
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy_phases import CanaryPhase
 from schemas.verdicts import Verdict
 

@@ -14,7 +14,7 @@ from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.gates import judge_gate
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Gate
 from schemas.verdicts import Verdict
 

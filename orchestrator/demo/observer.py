@@ -11,8 +11,9 @@ import aiomqtt
 
 from orchestrator.adapters.brokers import BrokerUrl
 from schemas.codec import RETAINED, decode, decode_object
+from schemas.documents import GateResult, Reply, RollbackOrder, StatusDocument, WaveDocument
 from schemas.errors import DecodeError, FleetError
-from schemas.messages import GateResult, Reply, Reported, RollbackOrder, StatusDocument, WaveDocument
+from schemas.messages import Reported
 from schemas.topics import Address, Kind, TopicTree
 
 ACTOR: Final = "operator"

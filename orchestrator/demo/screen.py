@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.demo.observer import Observed
-from schemas.messages import CheckResult, GateResult, StatusDocument, WaveDocument
+from schemas.documents import CheckResult, GateResult, StatusDocument, WaveDocument
 
 _SQUARES: Final = {
     "pending": ("·", "dim"),

@@ -25,7 +25,7 @@ from orchestrator.demo.summary import summarize
 from orchestrator.examples import find_examples
 from orchestrator.run import JOURNAL_NAME
 from orchestrator.shelf import load_policy
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.times import format_duration
 from schemas.topics import TopicTree
 

@@ -18,8 +18,8 @@ from orchestrator.cli.exits import NoAnswerError
 from orchestrator.doctor.findings import Finding, State, ok
 from orchestrator.version import VERSION
 from schemas.codec import decode
+from schemas.documents import OrchestratorInfo, Reply
 from schemas.errors import DecodeError, FleetError
-from schemas.messages import OrchestratorInfo, Reply
 from schemas.times import parse_timestamp
 from schemas.topics import Kind
 

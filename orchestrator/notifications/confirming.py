@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.notifications.notification import RolloutFacts
 from orchestrator.notifications.wording import one_line
 from schemas.codec import decode
-from schemas.messages import Reply, Text
+from schemas.documents import Reply
+from schemas.messages import Text
 
 ANSWER_BYTES_MAX: Final = 16 * 1024
 _REASON_MAX: Final = 512

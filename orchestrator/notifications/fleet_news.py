@@ -6,8 +6,9 @@ from typing import Final
 from orchestrator.notifications import wording
 from orchestrator.notifications.notification import DEVICES_SHOWN_MAX, Notification, Trigger, identity
 from schemas.codec import decode
+from schemas.documents import RollbackOrder, StatusDocument
 from schemas.errors import DecodeError
-from schemas.messages import Hold, RollbackOrder, StatusDocument
+from schemas.messages import Hold
 from schemas.times import format_timestamp
 
 _LOOK: Final = "tidegate list"

@@ -7,8 +7,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from schemas.documents import GateResult, StatusDocument, WaveStatus
 from schemas.ids import Id, Name, Sha256
-from schemas.messages import GateResult, Labels, Message, StatusDocument, Text, WaveStatus
+from schemas.messages import Labels, Message, Text
 from schemas.times import Timestamp
 
 SCHEMA: Final = "tidegate.notification/1"

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.notifications.notification import Trigger
-from schemas.messages import GateResult, StatusDocument
+from schemas.documents import GateResult, StatusDocument
 
 _OF_PHASE: Final[Mapping[str, Trigger]] = {
     "awaiting_approval": Trigger.AWAITING_APPROVAL,

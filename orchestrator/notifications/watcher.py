@@ -20,7 +20,7 @@ from orchestrator.notifications.notification import (
 )
 from orchestrator.notifications.triggers import ENDED, Known, KnownGate, News, gate_news, status_news
 from schemas.codec import decode
-from schemas.messages import AuditRecord, GateResult, RollbackOrder, RolloutEvent, StatusDocument
+from schemas.documents import AuditRecord, GateResult, RollbackOrder, RolloutEvent, StatusDocument
 from schemas.topics import Address, Kind
 
 QUARANTINE_GATHER_SECONDS: Final = 2.0

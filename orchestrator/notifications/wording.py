@@ -5,7 +5,7 @@ from typing import Final
 
 from orchestrator.core.explanation import choices
 from orchestrator.notifications.notification import DEVICES_SHOWN_MAX, Trigger
-from schemas.messages import GateResult, StatusDocument
+from schemas.documents import GateResult, StatusDocument
 
 TITLE_MAX: Final = 256
 TEXT_MAX: Final = 4096

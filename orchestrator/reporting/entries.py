@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 
 from pydantic import TypeAdapter
 
+from schemas.documents import CheckResult
 from schemas.errors import FleetError
-from schemas.messages import CheckResult
 
 TEXT_MAX: Final = 2048
 """Longer text of devices and people is cut; no message of the wire is longer."""

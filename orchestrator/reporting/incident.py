@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.reporting.model import Decision, Moment, Report, Rollback, Verification
 from orchestrator.reporting.words import count_text, name_some, seconds_text, visible
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 
 
 class NotBack(BaseModel):

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.times import format_timestamp, parse_timestamp
 from schemas.verdicts import VerdictWord
 

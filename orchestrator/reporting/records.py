@@ -17,7 +17,7 @@ from orchestrator.reporting.words import (
     seconds_text,
     value_text,
 )
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 
 EVALUATIONS_MAX: Final = 60
 """Of more evaluations the last are shown; all are in the JSON."""

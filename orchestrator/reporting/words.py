@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from schemas.conditions import RATES
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.times import format_duration, format_timestamp
 
 SYMBOLS: Final = {"pass": "✓", "caution": "!", "inconclusive": "?", "fail": "✕"}

@@ -11,7 +11,7 @@ from orchestrator.telemetry.devices import Counted, Names
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.windows import Window
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Check, CheckType
 
 

@@ -20,7 +20,7 @@ from orchestrator.telemetry.share_checks import (
     check_version_match,
 )
 from orchestrator.telemetry.trend_checks import check_trend
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import CheckType, Gate
 from schemas.verdicts import Verdict
 

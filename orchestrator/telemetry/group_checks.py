@@ -3,7 +3,7 @@
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.measures import Reading, read_groups
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import CHECK_METRICS, Check
 from schemas.verdicts import Verdict
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from orchestrator.telemetry.evidence import Evidence, name_some
 from orchestrator.telemetry.windows import BAD_SAMPLES_MAX, Window
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Check
 from schemas.verdicts import Verdict, worst
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from orchestrator.telemetry.evidence import Evidence, limit_text
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Trigger
 from schemas.verdicts import Verdict
 

@@ -8,7 +8,7 @@ from orchestrator.telemetry.devices import Names
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some, share_holds
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.windows import Window
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Check
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from orchestrator.telemetry.group_windows import NOTHING, GroupWindow
 from orchestrator.telemetry.monitor import Monitor
-from schemas.messages import GroupSummary, HealthSummary
+from schemas.documents import GroupSummary, HealthSummary
 
 WINDOW_SECONDS: Final = 300.0
 

@@ -7,7 +7,7 @@ from orchestrator.telemetry.evidence import Evidence, format_value, limit_text, 
 from orchestrator.telemetry.growth import Growth, read_growths
 from orchestrator.telemetry.judgement import doubts, result
 from schemas.conditions import Condition, GrowthPer, Metric, exact_duration
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Check
 from schemas.policy_gates import TREND_WINDOW_SECONDS
 from schemas.times import format_duration

@@ -16,7 +16,7 @@ from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.scene import Found, Scene, shown
 from orchestrator.telemetry.trend_triggers import watch_error_rate, watch_growth, watch_temperature
 from schemas.conditions import Condition, Metric
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Scope, Trigger, TriggerAction
 
 EVIDENCE_MAX: Final = 16

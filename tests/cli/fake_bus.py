@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from orchestrator.adapters.brokers import BrokerUrl
 from schemas.codec import encode
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.topics import Kind, TopicTree
 
 TREE = TopicTree()

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from orchestrator.cli.documents import Change, Documents
-from schemas.messages import CheckResult, GateResult, StatusDocument, WaveStatus
+from schemas.documents import CheckResult, GateResult, StatusDocument, WaveStatus
 from tests.core.core_bench import TREE, Bench, make_fleet, make_policy
 
 WAVES = ({"name": "wave-1", "percentage": 15}, {"name": "wave-2", "percentage": 35}, {"name": "wave-3"})

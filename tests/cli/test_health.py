@@ -14,7 +14,8 @@ from orchestrator.cli.health_devices import Worst, render_worst
 from orchestrator.cli.health_groups import Groups
 from orchestrator.cli.listening import follow_groups, keep_asking
 from schemas.codec import encode, encode_msgpack
-from schemas.messages import GroupSummary, HealthSample, Reply
+from schemas.documents import GroupSummary, Reply
+from schemas.messages import HealthSample
 from schemas.topics import Address, Kind
 from tests.cli.fake_bus import TREE, FakeBus, ok, refused
 from tests.cli.scenes import on_screen

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from orchestrator.cli import bus as real_bus
 from orchestrator.cli.ops import app
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.topics import Kind
 from tests.cli.fake_bus import PLAN, SUMMARY, FakeBus, always, ok, refused
 

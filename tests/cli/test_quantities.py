@@ -1,7 +1,7 @@
 import pytest
 
 from orchestrator.cli.quantities import margin, margin_text
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.verdicts import VerdictWord
 
 

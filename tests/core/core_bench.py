@@ -24,7 +24,8 @@ from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
 from schemas.codec import decode, decode_object, encode
 from schemas.commands import parse_command
-from schemas.messages import ErrorReport, Grant, HealthSample, Info, Ready, Reply, Reported
+from schemas.documents import Reply
+from schemas.messages import ErrorReport, Grant, HealthSample, Info, Ready, Reported
 from schemas.policy import Policy
 from schemas.topics import RULES, Kind, TopicTree
 

@@ -19,7 +19,8 @@ from orchestrator.core.effects import (
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.rollout import Phase
 from schemas.codec import MESSAGE, RETAINED, decode, encode
-from schemas.messages import Desired, RolloutEvent
+from schemas.documents import RolloutEvent
+from schemas.messages import Desired
 from schemas.topics import Kind
 from tests.core.core_bench import Bench, document, durable, make_fleet, make_info, make_policy, make_release
 

@@ -15,8 +15,9 @@ from orchestrator.publishing import Outgoing
 from orchestrator.service import Engine
 from schemas.codec import decode, encode
 from schemas.commands import RolloutCommand
+from schemas.documents import AuditRecord, Reply
 from schemas.dsse import GRANT_TYPE, seal, unseal
-from schemas.messages import AuditRecord, Grant, Ready, Reply, Sync
+from schemas.messages import Grant, Ready, Sync
 from schemas.topics import RULES, Kind
 from tests.core.core_bench import START, TREE, Bench, document, durable, fold, make_fleet, make_policy
 

@@ -24,9 +24,10 @@ from orchestrator.telemetry.places import Place
 from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.sample_table import NUMBERS, SampleTable
 from schemas.codec import decode, encode, encode_msgpack
+from schemas.documents import ShardLease
 from schemas.errors import DecodeError
 from schemas.ids import shard_of
-from schemas.messages import HealthSample, ShardLease
+from schemas.messages import HealthSample
 from schemas.topics import TopicTree
 from tests.telemetry.telemetry_streams import Stream, sample, sketch_of, streams
 

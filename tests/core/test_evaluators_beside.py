@@ -10,8 +10,8 @@ from orchestrator.core.rollout import Phase
 from orchestrator.core.soaking import soaked_seconds
 from orchestrator.evaluator import Evaluator
 from schemas.codec import decode
+from schemas.documents import ShardLease
 from schemas.ids import shard_of
-from schemas.messages import ShardLease
 from tests.core.core_bench import TREE, Bench, make_fleet
 
 LOW, HIGH = frozenset(range(32)), frozenset(range(32, 64))

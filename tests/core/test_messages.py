@@ -6,21 +6,9 @@ from typing import Any
 import pytest
 
 from schemas.codec import RETAINED, decode, encode, encode_msgpack
+from schemas.documents import MODELS, CheckResult, GateResult, GroupSummary, RollbackOrder, StatusDocument, WaveDocument
 from schemas.errors import DecodeError
-from schemas.messages import (
-    MODELS,
-    CheckResult,
-    Desired,
-    GateResult,
-    GroupSummary,
-    HealthSample,
-    Info,
-    Message,
-    Reported,
-    RollbackOrder,
-    StatusDocument,
-    WaveDocument,
-)
+from schemas.messages import Desired, HealthSample, Info, Message, Reported
 from schemas.topics import RULES, Kind
 
 SHA = "ab" * 32

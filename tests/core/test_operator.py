@@ -8,8 +8,8 @@ from orchestrator.core.asking import LISTED_MAX
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
 from schemas.codec import MESSAGE, encode
+from schemas.documents import Reply, ReplyError
 from schemas.errors import PolicyError
-from schemas.messages import Reply, ReplyError
 from schemas.policy import Policy
 from tests.core.core_bench import Bench, document, make_fleet, make_policy
 

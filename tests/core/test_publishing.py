@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.codec import RETAINED, decode
-from schemas.messages import StatusDocument, WaveDocument
+from schemas.documents import StatusDocument, WaveDocument
 from schemas.topics import Kind
 from tests.core.core_bench import TREE, Bench, make_fleet, make_policy
 

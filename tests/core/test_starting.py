@@ -3,7 +3,7 @@ from typing import Any
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
 from schemas.codec import MESSAGE, RETAINED, encode
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.topics import Kind
 from tests.core.core_bench import TREE, Bench, document, make_fleet, make_policy, make_release
 

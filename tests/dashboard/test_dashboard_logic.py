@@ -14,7 +14,8 @@ from orchestrator.cli.quantities import limit_text, margin, value_text
 from orchestrator.core.explanation import VERB_EFFECTS
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import TERMINAL, Phase
-from schemas.messages import CheckResult, DeviceState
+from schemas.documents import CheckResult
+from schemas.messages import DeviceState
 from schemas.topics import RULES, Kind, TopicTree
 from tests.dashboard.page_bench import Browser, browsing
 

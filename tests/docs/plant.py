@@ -17,7 +17,7 @@ from orchestrator.cli.ops import request
 from orchestrator.demo.fleet import DemoDevice, clone_image, write_config
 from orchestrator.demo.load import drive
 from orchestrator.demo.processes import Processes
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.topics import TopicTree
 from tests.docs.pages import ROOT
 from tests.docs.reader import Reader

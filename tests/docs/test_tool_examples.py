@@ -13,7 +13,8 @@ import pytest
 from schemas.access import RIGHTS, Role
 from schemas.codec import encode, encode_msgpack
 from schemas.commands import VERBS
-from schemas.messages import GroupSummary, HealthSample, Message, StatusDocument
+from schemas.documents import GroupSummary, StatusDocument
+from schemas.messages import HealthSample, Message
 from schemas.topics import RULES, TopicTree
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"

@@ -26,8 +26,9 @@ from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.publishing import Outgoing
 from schemas.codec import decode, encode
+from schemas.documents import Reply
 from schemas.dsse import GRANT_TYPE, unseal
-from schemas.messages import Desired, Grant, HealthSample, Info, Ready, Reply, Reported
+from schemas.messages import Desired, Grant, HealthSample, Info, Ready, Reported
 from schemas.topics import RULES, Kind, TopicTree
 
 TREE: Final = TopicTree()

@@ -16,7 +16,8 @@ from orchestrator.core.state import State
 from orchestrator.publishing import Outgoing
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
-from schemas.messages import AuditRecord, Info
+from schemas.documents import AuditRecord
+from schemas.messages import Info
 from schemas.policy import Policy
 from tests.core.core_bench import TREE, Bench, fold
 

@@ -16,8 +16,8 @@ import pytest
 
 from orchestrator.core import events as e
 from schemas.codec import decode
+from schemas.documents import ShardLease
 from schemas.ids import shard_of
-from schemas.messages import ShardLease
 from tests.end_to_end.light_fleet import LightDevice, living
 from tests.end_to_end.rollout_bench import (
     DEVICES,

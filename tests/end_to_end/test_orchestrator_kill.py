@@ -12,7 +12,7 @@ from orchestrator.adapters.journal import Journal
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
 from orchestrator.publishing import Outgoing
-from schemas.messages import AuditRecord
+from schemas.documents import AuditRecord
 from schemas.topics import Kind
 from tests.core.core_bench import TREE, Bench, document, make_fleet, make_policy
 from tests.end_to_end.mortal_engine import KilledError, Moment, ProcessBench

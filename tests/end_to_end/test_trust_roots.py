@@ -12,7 +12,8 @@ from orchestrator.adapters.keys import load_public
 from orchestrator.adapters.roots import RootFolder
 from orchestrator.cli.ops import request
 from schemas.codec import decode
-from schemas.messages import OrchestratorInfo, TrustDocument
+from schemas.documents import OrchestratorInfo
+from schemas.messages import TrustDocument
 from schemas.topics import Kind, TopicTree
 from schemas.trust import follow
 from tests.core.trust_roots import make_root, role, signed

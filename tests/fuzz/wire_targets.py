@@ -22,12 +22,13 @@ from orchestrator.telemetry.sample import Sample, decode_sample, decode_samples
 from orchestrator.telemetry.sample_table import SampleTable
 from schemas.codec import HEALTH, MANIFEST, MESSAGE, decode, decode_object, encode, encode_msgpack
 from schemas.commands import VERBS, parse_command
+from schemas.documents import MODELS
 from schemas.dsse import GRANT_TYPE, MANIFEST_TYPE, MEDIA_ORDER_TYPE, seal, unseal
 from schemas.errors import DecodeError, SignatureError
 from schemas.ids import SHARD_COUNT, shard_of
 from schemas.manifest import Manifest
 from schemas.media import ORDER, MediaOrder
-from schemas.messages import MODELS, PIECE_BYTES_MAX, Grant, HealthSample, LatencySketch, Message, PieceRefusal
+from schemas.messages import PIECE_BYTES_MAX, Grant, HealthSample, LatencySketch, Message, PieceRefusal
 from schemas.pieces import Piece, read_piece, write_piece
 from schemas.topics import RULES, Kind, TopicTree
 from tests.core.test_messages import DOCUMENTS

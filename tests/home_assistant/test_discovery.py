@@ -8,7 +8,8 @@ import pytest
 from orchestrator.discovery import FLEET, chosen, configurations
 from schemas.codec import decode
 from schemas.commands import VERBS
-from schemas.messages import Hold, StatusDocument
+from schemas.documents import StatusDocument
+from schemas.messages import Hold
 from schemas.topics import Kind, TopicTree
 
 TREE = TopicTree()

@@ -18,7 +18,7 @@ from orchestrator.adapters.access import Access, create_access
 from orchestrator.adapters.brokers import Broker, start_embedded
 from orchestrator.discovery import FLEET
 from schemas.codec import encode
-from schemas.messages import GroupSummary
+from schemas.documents import GroupSummary
 from schemas.topics import Kind, TopicTree
 from tests.end_to_end.stage import environment_of
 from tests.home_assistant.test_discovery import rollout

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from orchestrator.cli import lint as command
 from orchestrator.lint.catalogue import as_data, lint_rollout
-from schemas.messages import Reply, ReplyError
+from schemas.documents import Reply, ReplyError
 from schemas.policy_text import parse_policy
 from tests.lint.lint_bench import make_facts, make_group
 

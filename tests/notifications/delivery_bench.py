@@ -12,7 +12,7 @@ from orchestrator.notifications.notification import Notification, to_wire
 from orchestrator.notifications.routing import Interest
 from orchestrator.notifications.watcher import Watcher
 from schemas.codec import encode
-from schemas.messages import Reply
+from schemas.documents import Reply
 from schemas.topics import Address, Kind
 from tests.notifications.receiver import make_status
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from schemas.messages import CheckResult, GateResult, StatusDocument, WaveStatus
+from schemas.documents import CheckResult, GateResult, StatusDocument, WaveStatus
 
 AT = "2026-11-29T12:00:00.000Z"
 Answer = tuple[int, bytes]

@@ -13,7 +13,7 @@ from orchestrator.cli.notifying import Notifier
 from orchestrator.notifications.confirming import Decision
 from orchestrator.notifications.notification import Notification, Trigger
 from orchestrator.notifications.routing import Interest
-from schemas.messages import Reply, ReplyError
+from schemas.documents import Reply, ReplyError
 from tests.notifications.delivery_bench import NOW, World, question
 from tests.notifications.receiver import Receiver
 

@@ -9,8 +9,9 @@ from orchestrator.notifications.notification import MEANINGS, Notification, Trig
 from orchestrator.notifications.routing import Interest, is_wanted
 from orchestrator.notifications.watcher import Heard, Watcher
 from schemas.codec import encode
+from schemas.documents import AuditRecord, RollbackOrder, RolloutEvent
 from schemas.errors import DecodeError
-from schemas.messages import AuditRecord, Hold, RollbackOrder, RolloutEvent
+from schemas.messages import Hold
 from schemas.topics import Address, Kind
 from tests.notifications.receiver import AT, make_gate, make_status
 

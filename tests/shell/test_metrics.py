@@ -9,7 +9,7 @@ from orchestrator.adapters.metric_facts import TYPES_MAX, FactMetrics
 from orchestrator.adapters.metric_rollouts import RECENT_MAX, RECENT_SECONDS, margin_ratio
 from orchestrator.adapters.metric_state import PAIRS_MAX, REASONS, VERSIONS_MAX
 from orchestrator.core.rollout import Phase
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.times import format_timestamp
 from schemas.topics import Kind
 from schemas.verdicts import Verdict

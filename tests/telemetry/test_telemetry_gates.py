@@ -12,7 +12,7 @@ from orchestrator.telemetry.gates import CHECKS, judge_gate
 from orchestrator.telemetry.judgement import verdict_of
 from orchestrator.telemetry.monitor import Monitor
 from schemas.conditions import Operator
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import CHECK_METRICS, Check, Gate
 from schemas.verdicts import Verdict, worst
 from tests.telemetry.telemetry_streams import Stream, feed, sample, sketch_of, streams, tell, these, watched

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.gates import judge_gate
 from orchestrator.telemetry.monitor import Monitor
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Gate
 from tests.telemetry.telemetry_streams import feed, sketch_of, these, watched
 from tests.telemetry.test_telemetry_gates import NOW, baseline, judge

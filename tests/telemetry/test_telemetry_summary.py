@@ -2,7 +2,7 @@ import pytest
 
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.summary import summarize, summarize_waves
-from schemas.messages import GroupSummary
+from schemas.documents import GroupSummary
 from tests.telemetry.telemetry_streams import feed, sample, sketch_of, tell
 
 

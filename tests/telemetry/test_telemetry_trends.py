@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.telemetry.monitor import Monitor
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from tests.telemetry.telemetry_streams import feed
 from tests.telemetry.test_telemetry_gates import judge
 from tests.telemetry.test_telemetry_triggers import judge as judge_trigger

@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.triggers import EVIDENCE_MAX, TRIGGERS, Firing, judge_trigger
-from schemas.messages import CheckResult
+from schemas.documents import CheckResult
 from schemas.policy import Trigger
 from schemas.policy_triggers import TRIGGER_METRICS
 from tests.telemetry.telemetry_streams import feed, sample, tell, these, watched
