@@ -1,9 +1,7 @@
 """A release store in an object store that speaks S3, the registry in front of it, and a device that knows HTTP only."""
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -24,33 +22,10 @@ from orchestrator.adapters.releases import BuiltRelease
 from tests.device.chunk_world import HURRIED, both_published, source_of
 from tests.device.device_driver import unpack_here
 from tests.device.device_world import CHECK, RELEASE_KEY, public
+from tests.device.server_thread import in_a_thread
 from tests.shell.s3_server import BUCKET, S3, s3_server
 
 STORE = f"s3://{BUCKET}/fleet"
-
-
-@contextmanager
-def in_a_thread(serve: Callable[[], AbstractAsyncContextManager[str]]) -> Iterator[str]:
-    """Run a server of the product beside the test and give what it yields."""
-    loop, over = asyncio.new_event_loop(), asyncio.Event()
-    given: list[str] = []
-    is_up = threading.Event()
-
-    async def run() -> None:
-        async with serve() as it:
-            given.append(it)
-            is_up.set()
-            await over.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    assert is_up.wait(20)
-    try:
-        yield given[0]
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
-        loop.close()
 
 
 @asynccontextmanager

@@ -1,9 +1,7 @@
 """A real agent, the registry and a store: what a device fetches when a part of its release changes."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +25,7 @@ from tests.device.device_world import (
     broker,
     make_tree,
 )
+from tests.device.server_thread import in_a_thread
 
 
 class World:
@@ -66,33 +65,9 @@ class World:
         return self.orchestrator.until_reported("idle", self.generation)
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Run the registry of the product in a thread and give its address."""
-    loop, over = asyncio.new_event_loop(), asyncio.Event()
-    addresses: list[str] = []
-    is_up = threading.Event()
-
-    async def run() -> None:
-        async with serve_registry(folder, "127.0.0.1", 0) as url:
-            addresses.append(url)
-            is_up.set()
-            await over.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    assert is_up.wait(20)
-    try:
-        yield addresses[0]
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
-        loop.close()
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with broker() as port, served(tmp_path / "store") as url:
+    with broker() as port, in_a_thread(partial(serve_registry, tmp_path / "store", "127.0.0.1", 0)) as url:
         made = World(tmp_path, port, url)
         try:
             made.agent.start()
