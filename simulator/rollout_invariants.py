@@ -143,7 +143,7 @@ def nothing_stale_is_granted(entry: Entry, scene: Scene) -> str | None:
 
 def quarantine_keeps_out(entry: Entry, scene: Scene) -> str | None:
     """INV-18: a device in quarantine is ordered and granted nothing new."""
-    out = [name for name in _sent_forwards(entry, scene) if name in scene.ledger.quarantined]
+    out = [n for n in _sent_forwards(entry, scene) if n in scene.ledger.quarantined and not _stands(entry, scene, n)]
     return f"{out[0]} is in quarantine and goes on" if out else None
 
 
@@ -263,6 +263,15 @@ def _sent_forwards(entry: Entry, scene: Scene) -> list[str]:
     if not names or entry.kind != "devices_ordered":
         return names
     return [name for name in names if _facts(entry, scene).progress[name] not in _GONE]
+
+
+def _stands(entry: Entry, scene: Scene, device: str) -> bool:
+    """Say whether a device is ordered what it was ordered already: so it is after a backup was put back."""
+    body, order = entry.body, scene.ledger.orders.get(device)
+    if order is None or entry.kind != "devices_ordered":
+        return False
+    is_same = order._replace(generation=0) == (body["rollout"], body["action"], 0, body.get("ahead", False))
+    return is_same and _facts(entry, scene).progress[device] == "ordered"
 
 
 def _facts(entry: Entry, scene: Scene) -> RolloutFacts:
