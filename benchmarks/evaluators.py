@@ -23,7 +23,7 @@ from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received
 from orchestrator.core.leases import ALL_SHARDS
 from orchestrator.evaluator import Evaluator
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from schemas.codec import decode
 from schemas.documents import ShardLease

@@ -25,8 +25,8 @@ from orchestrator.core import events as e
 from orchestrator.core.inventory import Device
 from orchestrator.core.state import State, evolve
 from orchestrator.core.targets import make_plan
+from orchestrator.outgoing import Outgoing
 from orchestrator.planning.plan import Plan
-from orchestrator.publishing import Outgoing
 from schemas.codec import encode_msgpack
 from schemas.messages import HealthSample, Info
 from schemas.policy import Policy

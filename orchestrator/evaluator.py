@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from orchestrator.core.interpret import Refused
 from orchestrator.intake import Intake, Located
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.telemetry.bundle import (
     BUNDLE_MAX_BYTES,
     NOTES_MAX,

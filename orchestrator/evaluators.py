@@ -9,7 +9,7 @@ from orchestrator.core.inputs import BundleReceived
 from orchestrator.core.interpret import Refused
 from orchestrator.core.leases import ALL_SHARDS, Lease, Leases, Readers
 from orchestrator.intake import Intake
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.telemetry.bundle import decode_bundle
 from schemas.codec import encode
 from schemas.documents import ShardLease

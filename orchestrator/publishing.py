@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +26,7 @@ from orchestrator.core.members import Mask
 from orchestrator.core.peers import peer_documents
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
+from orchestrator.outgoing import Outgoing
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.summary import summarize, summarize_waves
 from schemas.codec import encode
@@ -52,19 +52,6 @@ def published(record: AuditRecord) -> AuditRecord:
     short = {key: value for key, value in record.body.items() if key not in _LONG}
     short["shortened"] = {"sha256": hashlib.sha256(body).hexdigest(), "size_bytes": len(body)}
     return record.model_copy(update={"body": short})
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One message to publish."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    qos: int = 1
-    correlation: bytes | None = None
-    expiry_seconds: int | None = None
-    """After so long nobody wants it any more."""
 
 
 class Publisher:

@@ -59,7 +59,8 @@ from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch, watch_devices
 from orchestrator.evaluators import Evaluators
 from orchestrator.intake import Intake, Located
-from orchestrator.publishing import REASSERTED_MAX, Outgoing, Publisher, published
+from orchestrator.outgoing import Outgoing
+from orchestrator.publishing import REASSERTED_MAX, Publisher, published
 from orchestrator.tally import OTHER, Tally
 from orchestrator.telemetry.monitor import LONGEST_SECONDS
 from orchestrator.telemetry.places import Place

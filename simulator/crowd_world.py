@@ -20,7 +20,7 @@ from orchestrator.core.members import Progress
 from orchestrator.core.operator import decide_command
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import evolve
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import LONGEST_SECONDS, Monitor
 from schemas.commands import Command, RolloutCommand, StartCommand

@@ -17,7 +17,7 @@ from orchestrator.adapters.journal import FencedError, Journal, JournalError
 from orchestrator.core.context import Context
 from orchestrator.core.releases import StoredRelease
 from orchestrator.core.snapshot import freeze, thaw
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from schemas.dsse import GRANT_TYPE, seal
 from schemas.ids import SHARDS

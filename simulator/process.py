@@ -9,7 +9,7 @@ from embedded_broker.packets import NO_PROPERTIES, Properties, Publish
 from orchestrator.adapters.journal import FencedError, Journal, JournalError, StoredEntry
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from schemas.documents import AuditRecord
 

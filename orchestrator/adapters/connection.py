@@ -14,7 +14,7 @@ from orchestrator.adapters import packets
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.packets import Incoming, ProtocolError
 from orchestrator.adapters.tls import TlsFilesError
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from schemas.errors import FleetError
 
 KEEP_ALIVE_SECONDS: Final = 60

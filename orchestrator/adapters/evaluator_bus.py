@@ -14,7 +14,7 @@ from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.reconnecting import keep_serving, log_refused
 from orchestrator.core.leases import HEARTBEAT_SECONDS
 from orchestrator.evaluator import Evaluator
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from schemas.codec import decode
 from schemas.documents import ShardLease
 from schemas.errors import DecodeError

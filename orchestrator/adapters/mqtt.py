@@ -19,7 +19,7 @@ from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.reconnecting import keep_serving, log_refused
 from orchestrator.core.inputs import Tick
 from orchestrator.core.interpret import Received, Refused
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from schemas.shards import format_shards
 from schemas.topics import Kind, TopicTree

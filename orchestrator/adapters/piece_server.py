@@ -22,7 +22,7 @@ from orchestrator.adapters.content import KINDS
 from orchestrator.adapters.pace import Pace
 from orchestrator.adapters.piece_queue import Ask, PieceQueue
 from orchestrator.adapters.reconnecting import keep_serving, log_refused
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.version import VERSION
 from schemas.codec import HEALTH, decode, encode
 from schemas.errors import DecodeError, FleetError

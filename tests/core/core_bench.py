@@ -19,7 +19,7 @@ from orchestrator.core.members import Member, Progress
 from orchestrator.core.releases import StoredArtifact, StoredRelease
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State, evolve
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
 from schemas.codec import decode, decode_object, encode

@@ -11,7 +11,7 @@ from orchestrator.core.inputs import CommandReceived, Tick
 from orchestrator.core.interpret import Received
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from schemas.codec import decode, encode
 from schemas.commands import RolloutCommand

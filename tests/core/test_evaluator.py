@@ -17,7 +17,7 @@ from orchestrator.core.leases import ALL_SHARDS
 from orchestrator.evaluator import Evaluator
 from orchestrator.evaluators import Evaluators
 from orchestrator.intake import Intake, Located
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.telemetry.bundle import BUNDLE_MAX_BYTES, NOTES_MAX, SAMPLES_MAX, Bundle, decode_bundle, encode_bundle
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.places import Place

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from embedded_broker.server import ServerConfig, serving
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.connection import Connection, DisconnectedError
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from schemas.codec import decode, encode
 from schemas.documents import Reply
 from schemas.dsse import GRANT_TYPE, unseal

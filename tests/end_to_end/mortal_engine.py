@@ -13,7 +13,7 @@ from orchestrator.adapters.journal import Journal, StoredEntry
 from orchestrator.core.context import Context
 from orchestrator.core.interpret import Received
 from orchestrator.core.state import State
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
 from schemas.documents import AuditRecord

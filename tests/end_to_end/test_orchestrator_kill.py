@@ -11,7 +11,7 @@ import pytest
 from orchestrator.adapters.journal import Journal
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from schemas.documents import AuditRecord
 from schemas.topics import Kind
 from tests.core.core_bench import TREE, Bench, document, make_fleet, make_policy

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.adapters.brokers import BrokerUrl
 from orchestrator.adapters.mqtt import MqttBus
 from orchestrator.adapters.packets import Incoming
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from schemas.topics import TopicTree
 
 if TYPE_CHECKING:

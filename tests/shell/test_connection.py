@@ -24,7 +24,7 @@ from orchestrator.adapters import packets
 from orchestrator.adapters.brokers import Broker, BrokerUrl, open_broker
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.packets import Incoming, ProtocolError
-from orchestrator.publishing import Outgoing
+from orchestrator.outgoing import Outgoing
 from tests.shell.scripted_broker import Peer, scripted
 
 WILL = ("orchestrator/availability", b"offline")
