@@ -15,7 +15,7 @@ from firehose import Layout, ages_us, name_of
 from numpy.typing import NDArray
 
 from orchestrator.adapters import packets
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.fleet_stream import IN_FLIGHT_MAX, FleetStream
 from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.journal import Journal

@@ -17,7 +17,7 @@ from planning import make_release
 from readers import make_engine
 
 from orchestrator.adapters import clock
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.connection import Connection
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.mqtt import MqttBus

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.adapters import clock
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.dashboard import DashboardConfig, check_dashboard_url
 from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
 from orchestrator.adapters.journal import Journal

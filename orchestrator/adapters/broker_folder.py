@@ -14,13 +14,12 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.adapters.access import SERVICES, check_users, hash_passwords, keep_passwords, write_private
+from orchestrator.adapters.broker_url import ADDRESS
 from orchestrator.adapters.certificates import DEVICES, TOOLS, Authority
 from orchestrator.adapters.mosquitto_conf import Version, mosquitto_conf
 from schemas.access import Role, access_list
 from schemas.errors import FleetError
 
-ADDRESS: Final = "broker.url"
-"""Beside a user's certificate: where the broker is."""
 _USERS: Final = "users.json"
 _CLIENT: Final = "client"
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")

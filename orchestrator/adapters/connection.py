@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Self, cast
 
 from orchestrator.adapters import packets
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.packets import Incoming, ProtocolError
 from orchestrator.adapters.tls import TlsFilesError
 from orchestrator.outgoing import Outgoing

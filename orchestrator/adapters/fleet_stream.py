@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn
 
 from orchestrator.adapters import packets
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.connection import REFUSALS, DisconnectedError
 from orchestrator.adapters.framing import Framed
 from orchestrator.adapters.packets import ProtocolError

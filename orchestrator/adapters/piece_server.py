@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.connection import Connection
 from orchestrator.adapters.content import KINDS
 from orchestrator.adapters.pace import Pace

@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl
 from orchestrator.adapters.connection import Connection, DisconnectedError
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from schemas.errors import FleetError
 
 _HINT: Final = "name them with --ca-file, --certificate-file and --private-key-file, or in TIDEGATE_CA_FILE and so on"
@@ -66,13 +63,15 @@ class TlsFiles:
         """
         if self.certificate_file is None:
             return None
+        from cryptography import x509  # noqa: PLC0415 - it takes long, and most connections have no certificate
+
         try:
             subject = x509.load_pem_x509_certificate(self.certificate_file.read_bytes()).subject
         except OSError as error:
             raise TlsFilesError(f"{self.certificate_file}: {error.strerror}; {_HINT}") from error
         except ValueError as error:
             raise TlsFilesError(f"{self.certificate_file}: no certificate in PEM; {_HINT}") from error
-        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        names = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         return str(names[0].value) if names else None
 
 

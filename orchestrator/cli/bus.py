@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiomqtt
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl
 from orchestrator.adapters.reconnecting import retry_seconds
 from orchestrator.cli.exits import NoAnswerError
 from schemas.codec import decode

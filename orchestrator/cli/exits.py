@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import typer
 
-from orchestrator.adapters.brokers import BrokerUnavailableError
+from orchestrator.adapters.broker_url import BrokerUnavailableError
 from schemas.errors import FleetError
 
 

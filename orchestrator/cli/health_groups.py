@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.terminal import command_lines, words
-from orchestrator.telemetry.evidence import format_value
+from orchestrator.telemetry.values import format_value
 from schemas.codec import decode
 from schemas.conditions import Metric
 from schemas.documents import GroupSummary

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import aiomqtt
 import typer
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import NoAnswerError
 from orchestrator.cli.health_devices import Worst

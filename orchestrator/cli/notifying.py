@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import aiomqtt
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.courier import Courier, Desk
 from orchestrator.adapters.destinations import Destination
 from orchestrator.adapters.outbox import Delivery, Outbox

@@ -8,10 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from orchestrator.adapters.broker_folder import ADDRESS, BrokerFolderError
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import ADDRESS, BrokerUrl, BrokerUrlError
 from orchestrator.adapters.tls import TlsFiles
-from orchestrator.cli import bus
 from schemas.errors import FleetError
 
 LOOK, DECIDE, ACCOUNT, SET_UP = "Look", "Decide", "Account", "Set up and run"
@@ -40,12 +38,12 @@ def use_client(folder: Path) -> None:
     """Be the user whose folder this is, in this process and in those that it starts.
 
     Raises:
-        BrokerFolderError: It is no such folder.
+        BrokerUrlError: It is no such folder.
     """
     try:
         address = (folder / ADDRESS).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokerFolderError(
+        raise BrokerUrlError(
             f"{folder / ADDRESS}: cannot be read; name a user's folder like fleet/access/clients/NAME, which "
             "tidegate init or tidegate broker-config with --tls makes"
         ) from error
@@ -55,6 +53,8 @@ def use_client(folder: Path) -> None:
 
 def complete_rollouts(incomplete: str) -> list[str]:
     """Name the rollouts that a broker keeps, for the shell; silent when there is none."""
+    from orchestrator.cli import bus  # noqa: PLC0415 - options are read by commands that ask no broker
+
     try:
         if CLIENT_VARIABLE in os.environ:
             use_client(Path(os.environ[CLIENT_VARIABLE]))

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from orchestrator.telemetry.evidence import format_value
+from orchestrator.telemetry.values import format_value
 from schemas.conditions import Metric
 from schemas.documents import CheckResult
 from schemas.times import parse_timestamp

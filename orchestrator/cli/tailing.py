@@ -5,7 +5,7 @@ import json
 from difflib import get_close_matches
 from typing import Final, NoReturn
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.answers import Answer, leave, read
 from orchestrator.cli.exits import Exit, NoAnswerError

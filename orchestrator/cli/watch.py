@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.answers import leave
 from orchestrator.cli.documents import WATCHED, Change, Documents

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import aiomqtt
 
 from orchestrator.adapters import clock
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl
 from orchestrator.conformance.transcript import Heard, Transcript
 from schemas.topics import RULES, Kind, TopicTree
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiomqtt
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from schemas.codec import RETAINED, decode, decode_object
 from schemas.documents import GateResult, Reply, RollbackOrder, StatusDocument, WaveDocument
 from schemas.errors import DecodeError, FleetError

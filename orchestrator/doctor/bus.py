@@ -12,7 +12,7 @@ from typing import Any, Final
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import NoAnswerError
 from orchestrator.doctor.findings import Finding, State, ok

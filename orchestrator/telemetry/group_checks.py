@@ -1,8 +1,9 @@
 """Checks of each group against its own baseline: rates, latencies, processor use, quality."""
 
-from orchestrator.telemetry.evidence import Evidence, limit_text, name_some
+from orchestrator.telemetry.evidence import Evidence, name_some
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.measures import Reading, read_groups
+from orchestrator.telemetry.values import limit_text
 from schemas.documents import CheckResult
 from schemas.policy import CHECK_METRICS, Check
 from schemas.verdicts import Verdict

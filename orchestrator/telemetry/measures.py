@@ -7,7 +7,8 @@ from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.devices import Devices
-from orchestrator.telemetry.evidence import Evidence, format_value
+from orchestrator.telemetry.evidence import Evidence
+from orchestrator.telemetry.values import format_value
 from orchestrator.telemetry.windows import Window
 from schemas.conditions import Condition, Metric
 

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from orchestrator.telemetry.evidence import Evidence, limit_text
+from orchestrator.telemetry.evidence import Evidence
+from orchestrator.telemetry.values import limit_text
 from schemas.documents import CheckResult
 from schemas.policy import Trigger
 from schemas.verdicts import Verdict

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from orchestrator.telemetry.evidence import Evidence, format_value, limit_text, name_some
+from orchestrator.telemetry.evidence import Evidence, name_some
 from orchestrator.telemetry.growth import Growth, read_growths
 from orchestrator.telemetry.judgement import doubts, result
+from orchestrator.telemetry.values import format_value, limit_text
 from schemas.conditions import Condition, GrowthPer, Metric, exact_duration
 from schemas.documents import CheckResult
 from schemas.policy import Check

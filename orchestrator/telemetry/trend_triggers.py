@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from orchestrator.telemetry.evidence import format_value
 from orchestrator.telemetry.growth import read_growths, read_slopes
 from orchestrator.telemetry.scene import Found, Scene, shown
 from orchestrator.telemetry.trend_checks import say_growth
 from orchestrator.telemetry.trends import rates_rise
+from orchestrator.telemetry.values import format_value
 from schemas.conditions import Metric
 from schemas.policy import Trigger
 from schemas.times import format_duration

@@ -10,11 +10,12 @@ from typing import Final
 
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.devices import Devices
-from orchestrator.telemetry.evidence import Evidence, format_value, name_some, share_holds
+from orchestrator.telemetry.evidence import Evidence, name_some, share_holds
 from orchestrator.telemetry.measures import read_groups
 from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.scene import Found, Scene, shown
 from orchestrator.telemetry.trend_triggers import watch_error_rate, watch_growth, watch_temperature
+from orchestrator.telemetry.values import format_value
 from schemas.conditions import Condition, Metric
 from schemas.documents import CheckResult
 from schemas.policy import Scope, Trigger, TriggerAction

@@ -9,7 +9,7 @@ from typing import Any, Self
 import aiomqtt
 from pydantic import BaseModel
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from schemas.codec import encode
 from schemas.documents import Reply
 from schemas.topics import Kind, TopicTree

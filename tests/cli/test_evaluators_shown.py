@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestrator.__main__ import app
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus as real_bus
 from orchestrator.doctor.bus import look_at_bus
 from orchestrator.doctor.findings import State

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestrator.__main__ import app
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus as real_bus
 from orchestrator.cli.health_devices import Worst, render_worst
 from orchestrator.cli.health_groups import Groups

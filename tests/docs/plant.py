@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from orchestrator.adapters.brokers import Broker, BrokerUrl, start_embedded
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker, start_embedded
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.cli.ops import request

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.adapters.brokers import Broker, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.tls import TlsFiles
 from tests.device.device_world import free_port, until

@@ -22,7 +22,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from embedded_broker.server import ServerConfig, serving
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.outgoing import Outgoing
 from schemas.codec import decode, encode

@@ -23,7 +23,7 @@ from typing import Any
 import orchestrator.__main__  # noqa: F401 - imported once, before the forks
 import orchestrator.run as program
 from orchestrator.adapters import clock
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.snapshots import program as program_digest
 from orchestrator.run import Settings, run_orchestrator
 from orchestrator.signals import until_signalled

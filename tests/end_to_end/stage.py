@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import pytest
 
-from orchestrator.adapters.brokers import Broker, BrokerUrl, start_embedded, start_mosquitto
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker, start_embedded, start_mosquitto
 from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import ReleaseStore, build_release

@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.adapters import broker_folder
 from orchestrator.adapters.broker_folder import Users
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.certificates import DEVICES, TOOLS, Authority
 from orchestrator.adapters.tls import TlsFiles
 from orchestrator.cli.bus import request

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
 from orchestrator.adapters import clock
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from tests.end_to_end.stage import Stage, environment_of, make_stage
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "policies" / "careful.yaml"

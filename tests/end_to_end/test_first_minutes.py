@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from device_client.settings import load_settings
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli.bus import request
 from tests.device.device_world import ask, end_leftovers, free_port, until
 from tests.end_to_end.certified import files_of, serving

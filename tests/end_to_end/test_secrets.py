@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.keys import load_private, load_public
 from orchestrator.adapters.registry import RegistryError, check_registry_url
 from orchestrator.adapters.releases import build_release

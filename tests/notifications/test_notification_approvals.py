@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.destinations import Destination
 from orchestrator.adapters.outbox import Outbox
 from orchestrator.adapters.webhook import Webhook

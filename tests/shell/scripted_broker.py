@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from embedded_broker.codec import Parser, encode
 from embedded_broker.packets import Connack, Connect, Packet, Pingreq, Properties, Version
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.tls import TlsFiles
 
 Script = Callable[["Peer"], Awaitable[None]]

@@ -13,7 +13,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from orchestrator.adapters.brokers import Broker, BrokerUrl, start_embedded, start_mosquitto
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker, start_embedded, start_mosquitto
 from schemas.ids import shard_of
 from schemas.topics import RULES, TOPIC_ROOT
 from tests.shell.waiting_client import NOT_AUTHORIZED, WAIT_SECONDS, Client, connected

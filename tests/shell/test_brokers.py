@@ -13,15 +13,8 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.access import AccessError, create_access, find_broker_config
-from orchestrator.adapters.brokers import (
-    Broker,
-    BrokerUnavailableError,
-    BrokerUrl,
-    BrokerUrlError,
-    open_broker,
-    start_embedded,
-    start_mosquitto,
-)
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl, BrokerUrlError
+from orchestrator.adapters.brokers import Broker, open_broker, start_embedded, start_mosquitto
 from schemas.access import RIGHTS, Right, Role, access_list
 from schemas.topics import RULES, Kind
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from orchestrator.adapters.brokers import BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.mqtt import MqttBus
 from orchestrator.adapters.packets import Incoming
 from orchestrator.outgoing import Outgoing

@@ -21,7 +21,8 @@ from embedded_broker.packets import (
     Version,
 )
 from orchestrator.adapters import packets
-from orchestrator.adapters.brokers import Broker, BrokerUrl, open_broker
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker, open_broker
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.packets import Incoming, ProtocolError
 from orchestrator.outgoing import Outgoing

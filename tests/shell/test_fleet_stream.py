@@ -11,7 +11,8 @@ import pytest
 from embedded_broker.codec import encode
 from embedded_broker.packets import Connack, Connect, Puback, Publish, Suback, Subscribe, Version
 from orchestrator.adapters import fleet_stream
-from orchestrator.adapters.brokers import Broker, BrokerUrl, open_broker
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker, open_broker
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed
 from orchestrator.core.leases import ALL_SHARDS

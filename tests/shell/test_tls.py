@@ -11,7 +11,7 @@ from embedded_broker.codec import encode
 from embedded_broker.packets import Publish, Suback, Subscribe, Version
 from orchestrator.adapters import broker_folder
 from orchestrator.adapters.broker_folder import Users
-from orchestrator.adapters.brokers import BrokerUrl, BrokerUrlError
+from orchestrator.adapters.broker_url import BrokerUrl, BrokerUrlError
 from orchestrator.adapters.connection import Connection, DisconnectedError
 from orchestrator.adapters.fleet_stream import FleetStream
 from orchestrator.adapters.framing import Framed

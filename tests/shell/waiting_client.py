@@ -8,7 +8,8 @@ from typing import Self
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from orchestrator.adapters.brokers import Broker, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker
 
 WAIT_SECONDS = 20.0
 NOT_AUTHORIZED = 135

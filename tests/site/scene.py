@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.adapters.access import create_access
-from orchestrator.adapters.brokers import Broker, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUrl
+from orchestrator.adapters.brokers import Broker
 from orchestrator.adapters.keys import load_private, load_public
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from tests.device.device_world import COMMAND, QUICK_APPLICATION, AgentProcess, make_tree

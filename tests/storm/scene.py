@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from orchestrator.adapters.brokers import BrokerUnavailableError, BrokerUrl
+from orchestrator.adapters.broker_url import BrokerUnavailableError, BrokerUrl
 from orchestrator.cli.bus import TREE, request, session
 from schemas.topics import Kind
 from tests.end_to_end.stage import Stage, furnish
