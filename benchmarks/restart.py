@@ -21,14 +21,13 @@ from typing import Any
 
 from planning import NOW, POLICY, make_release
 
-from orchestrator.adapters.journal import Journal
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal
 from orchestrator.adapters.snapshots import EACH_ENTRIES, SNAPSHOT_NAME, Snapshots
 from orchestrator.core import events as e
 from orchestrator.core.inventory import Device
 from orchestrator.core.state import State, evolve
 from orchestrator.core.targets import make_plan
 from orchestrator.planning.plan import Plan
-from orchestrator.run import JOURNAL_NAME
 from orchestrator.shelf import load_policy
 from schemas.messages import Info
 
@@ -41,11 +40,10 @@ LAST_WAVE = 3
 RESTART = """
 import sys, time
 from pathlib import Path
-from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.snapshots import SNAPSHOT_NAME, Snapshots
 from orchestrator.core.context import Context
 from orchestrator.core.inputs import CommandReceived
-from orchestrator.run import JOURNAL_NAME
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal
 from orchestrator.service import Engine
 from orchestrator.telemetry.monitor import Monitor
 from schemas.commands import parse_command

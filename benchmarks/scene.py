@@ -23,7 +23,7 @@ from orchestrator.adapters.brokers import Broker, open_broker
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.registry import serve_registry
 from orchestrator.adapters.releases import ReleaseStore, build_release
-from orchestrator.cli.ops import request
+from orchestrator.cli.bus import request
 
 NEW_VERSION = "2.0.0"
 RELEASE = f"app-{NEW_VERSION}"

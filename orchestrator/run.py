@@ -13,7 +13,7 @@ from orchestrator.adapters import clock
 from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.dashboard import DashboardConfig, check_dashboard_url
 from orchestrator.adapters.histories import HISTORY_NAME, WRITTEN_EACH_SECONDS, KeptHistories
-from orchestrator.adapters.journal import Journal
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal
 from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.metric_facts import FactMetrics
 from orchestrator.adapters.mqtt import MqttBus, RefusalLog
@@ -42,7 +42,6 @@ from schemas.topics import TOPIC_ROOT, TopicTree
 
 log = logging.getLogger(__name__)
 
-JOURNAL_NAME: Final = "journal.db"
 RESTORED: Final = "the journal was put back from a backup: look at what the devices run by now, then resume or abort"
 SNAPSHOT_LOOK_SECONDS: Final = 5.0
 """How often it is seen whether a snapshot is due."""

@@ -47,6 +47,8 @@ __all__ = [
     "Verification",
 ]
 
+JOURNAL_NAME: Final = "journal.db"
+"""In the orchestrator's folder."""
 SCHEMA_VERSION: Final = 1
 FIRST_HASH: Final = "0" * 64
 """What the first entry holds as the hash before it."""

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.adapters.journal import Journal
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal
 from orchestrator.cli.exits import reported
-from orchestrator.run import JOURNAL_NAME
+from orchestrator.cli.options import ACCOUNT
 
-app = typer.Typer(no_args_is_help=True, help="Read the journal and check its hash chain.")
+app = typer.Typer(
+    name="audit", rich_help_panel=ACCOUNT, no_args_is_help=True, help="Read the journal and check its hash chain."
+)
 
 FolderOption = Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")]
 

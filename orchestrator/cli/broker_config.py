@@ -13,12 +13,15 @@ from orchestrator.adapters.broker_folder import BrokerFolderError, Users
 from orchestrator.adapters.inventories import read_inventory
 from orchestrator.adapters.mosquitto_conf import Version
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import CLIENT_VARIABLE
+from orchestrator.cli.options import CLIENT_VARIABLE, SET_UP
+
+app = typer.Typer()
 
 _Named = list[str] | None
 _SHOWN_MAX: Final = 3
 
 
+@app.command("broker-config", rich_help_panel=SET_UP)
 def broker_config(
     folder: Annotated[Path, typer.Argument(help="Made if it does not exist.")],
     operator: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A person; repeat it for more.")] = None,

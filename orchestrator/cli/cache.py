@@ -12,13 +12,17 @@ import typer
 
 from orchestrator.adapters.site_cache import CacheSettings, serve_cache
 from orchestrator.cli.exits import reported
+from orchestrator.cli.options import SET_UP
 from orchestrator.cli.sizes import parse_size
 from orchestrator.signals import until_signalled
+
+app = typer.Typer()
 
 _FILES: Final = 16384
 """Open files that the process would like to have: two for each device that is answered."""
 
 
+@app.command("cache", rich_help_panel=SET_UP)
 def cache(
     registry: Annotated[
         list[str],

@@ -15,7 +15,7 @@ from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.cli.answers import leave
 from orchestrator.cli.exits import Exit, NoAnswerError, reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url
+from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, broker_url
 from orchestrator.cli.terminal import show, words
 from orchestrator.conformance.bench import Bench, Terms
 from orchestrator.conformance.clauses import judge
@@ -27,10 +27,13 @@ from orchestrator.core.releases import StoredRelease
 from schemas.ids import check_id
 from schemas.topics import TOPIC_ROOT, TopicTree
 
+app = typer.Typer()
+
 Found = Sequence[tuple[Clause, Judgement]]
 _MARKS: Final = {True: ("✔", "green"), False: ("✖", "bold red"), None: ("–", "dim")}
 
 
+@app.command("conformance", rich_help_panel=SET_UP)
 def conformance(
     device: Annotated[str, typer.Option("--device", help="Its id.")],
     folder: Annotated[Path, typer.Option("--folder", help="Made by `tidegate init`; holds the command key.")],

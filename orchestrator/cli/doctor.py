@@ -12,11 +12,13 @@ from rich.text import Text
 
 from orchestrator.adapters import clock
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, TimeoutOption, broker_url
+from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, JsonOption, TimeoutOption, broker_url
 from orchestrator.cli.terminal import show, words
 from orchestrator.doctor.bus import look_at_bus
 from orchestrator.doctor.findings import Finding, State, worst
 from orchestrator.doctor.folder import look_at_folder, look_at_machine
+
+app = typer.Typer()
 
 _LOOKS: Final = {
     State.OK: ("✔", "green"),
@@ -32,6 +34,7 @@ _VERDICTS: Final = {
 }
 
 
+@app.command("doctor", rich_help_panel=SET_UP)
 def doctor(
     broker: BrokerOption = DEFAULT_BROKER,
     folder: Annotated[

@@ -12,12 +12,17 @@ from orchestrator.cli.health_devices import Worst, render_worst
 from orchestrator.cli.health_groups import render_groups
 from orchestrator.cli.listening import find_groups, follow_groups, keep_asking
 from orchestrator.cli.live import drawn
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, TimeoutOption, broker_url
+from orchestrator.cli.options import DEFAULT_BROKER, LOOK, BrokerOption, JsonOption, TimeoutOption, broker_url
 from orchestrator.cli.tailing import tail_device, tail_group
 from orchestrator.cli.terminal import make_console, show
 from schemas.ids import is_id
 
-app = typer.Typer(no_args_is_help=True, help="What devices send of their health, and who is worst off.")
+app = typer.Typer(
+    name="health",
+    rich_help_panel=LOOK,
+    no_args_is_help=True,
+    help="What devices send of their health, and who is worst off.",
+)
 
 
 @app.command("tail")

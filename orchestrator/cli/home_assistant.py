@@ -14,7 +14,7 @@ import typer
 from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url
+from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, broker_url
 from orchestrator.discovery import OURS, Config, configurations
 from orchestrator.signals import until_signalled
 from schemas.codec import decode
@@ -23,12 +23,15 @@ from schemas.errors import DecodeError
 from schemas.ids import check_id
 from schemas.topics import Kind
 
+app = typer.Typer()
+
 log = logging.getLogger(__name__)
 
 _QUIET_SECONDS: Final = 1.0
 """Retained documents are complete when none came for so long."""
 
 
+@app.command("home-assistant", rich_help_panel=SET_UP)
 def home_assistant(
     broker: BrokerOption = DEFAULT_BROKER,
     user: Annotated[

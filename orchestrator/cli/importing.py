@@ -14,12 +14,14 @@ from rich.table import Table
 from orchestrator.adapters.inventories import Format, read_inventory
 from orchestrator.cli.answers import Answer, ask, read
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, ReasonOption, TimeoutOption
+from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, JsonOption, ReasonOption, TimeoutOption
 from orchestrator.cli.refusals import describe
 from orchestrator.cli.terminal import command_lines, complain, show, words
 from schemas.commands import DEVICES_PER_PART_MAX
 from schemas.documents import Reply
 from schemas.inventory import DeviceEntry
+
+app = typer.Typer()
 
 _SHOWN_MAX: Final = 12
 _BAR_FROM_PARTS: Final = 4
@@ -37,6 +39,7 @@ class _Imported(Answer):
     changes: tuple[Mapping[str, Any], ...] = ()
 
 
+@app.command("import", rich_help_panel=SET_UP)
 def import_devices(
     file: Annotated[Path, typer.Argument(help="CSV, YAML, or what `ansible-inventory --list` prints.", metavar="FILE")],
     form: Annotated[

@@ -26,8 +26,10 @@ from orchestrator.adapters.fleet_folder import (
 )
 from orchestrator.adapters.mosquitto_conf import Version
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import CLIENT_VARIABLE, JsonOption
+from orchestrator.cli.options import CLIENT_VARIABLE, SET_UP, JsonOption
 from schemas.ids import is_id
+
+app = typer.Typer()
 
 REGISTRY_PORT: Final = 18080
 _SHOWN_MAX: Final = 12
@@ -42,6 +44,7 @@ _PLACES: Final = (
 )
 
 
+@app.command("init", rich_help_panel=SET_UP)
 def init(
     folder: Annotated[Path, typer.Argument(help="Made if it does not exist; what is in it is kept.")],
     host: Annotated[

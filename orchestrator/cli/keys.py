@@ -15,12 +15,14 @@ from orchestrator.adapters.keys import KeyFileError, create_key, load_public
 from orchestrator.adapters.roots import RootFolder
 from orchestrator.adapters.trust import ROOTS
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import JsonOption
+from orchestrator.cli.options import SET_UP, JsonOption
 from orchestrator.cli.terminal import note
 from schemas.dsse import Envelope, key_id
 from schemas.trust import Role, Root
 
-app = typer.Typer(no_args_is_help=True, help="Make keys, and say whose signatures count.")
+app = typer.Typer(
+    name="keys", rich_help_panel=SET_UP, no_args_is_help=True, help="Make keys, and say whose signatures count."
+)
 root_app = typer.Typer(no_args_is_help=True, help="The trust root: propose, sign, install, show.")
 app.add_typer(root_app, name="root")
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from orchestrator.cli.answers import Answer, ask, read
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, JsonOption, PolicyArgument, TimeoutOption
+from orchestrator.cli.options import DEFAULT_BROKER, LOOK, BrokerOption, JsonOption, PolicyArgument, TimeoutOption
 from orchestrator.cli.refusals import describe, next_commands
 from orchestrator.cli.terminal import note, show, words
 from orchestrator.lint.catalogue import as_data, lint_policy
@@ -21,6 +21,8 @@ from orchestrator.lint.finding import counted
 from orchestrator.lint.written import Written
 from orchestrator.shelf import load_policy
 from schemas.policy import Policy
+
+app = typer.Typer()
 
 _LOOKS: Final = {"error": ("✖", "bold red"), "warning": ("⚠", "yellow"), "note": ("·", "cyan")}
 _ORDER: Final = tuple(_LOOKS)
@@ -52,6 +54,7 @@ class _Planned(Answer):
     lint_count: int = 0
 
 
+@app.command("lint", rich_help_panel=LOOK)
 def lint(
     policy: PolicyArgument,
     fleet: Annotated[bool, typer.Option("--fleet", help="Ask the orchestrator, with the fleet that it knows.")] = False,

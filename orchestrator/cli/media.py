@@ -19,7 +19,7 @@ from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.trust import LiveTrust
 from orchestrator.cli.answers import ask, leave
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, FolderOption, JsonOption, TimeoutOption
+from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, FolderOption, JsonOption, TimeoutOption
 from orchestrator.cli.refusals import describe
 from orchestrator.cli.sizes import size_text
 from orchestrator.core.releases import ReleaseError, StoredRelease
@@ -31,7 +31,12 @@ from schemas.media import DEVICES_MAX, MediaOrder, MediaTarget
 from schemas.policy import Policy
 from schemas.times import format_timestamp
 
-app = typer.Typer(no_args_is_help=True, help="Bring releases to devices that no network reaches.")
+app = typer.Typer(
+    name="media",
+    rich_help_panel=SET_UP,
+    no_args_is_help=True,
+    help="Bring releases to devices that no network reaches.",
+)
 
 _PAGE: Final = 200
 _NAMED_MAX: Final = 5

@@ -16,12 +16,15 @@ from orchestrator.adapters.notify_config import NotifyConfigError, read_config
 from orchestrator.adapters.outbox import Delivery, Outbox
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.notifying import Notifier, trial
-from orchestrator.cli.options import DEFAULT_BROKER, BrokerOption, broker_url
+from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, broker_url
 from orchestrator.notifications.notification import Notification, to_wire
 from orchestrator.notifications.retrying import Delivered
 from orchestrator.signals import until_signalled
 
+app = typer.Typer()
 
+
+@app.command("notify", rich_help_panel=SET_UP)
 def notify(
     config: Annotated[Path, typer.Option("--config", help="Who is told what: docs/notifications.md.")],
     broker: BrokerOption = DEFAULT_BROKER,

@@ -6,13 +6,10 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.cli import devices, evaluators, health, looking, starting
 from orchestrator.cli.answers import Data, run
-from orchestrator.cli.bus import request
 from orchestrator.cli.options import (
     DECIDE,
     DEFAULT_BROKER,
-    LOOK,
     BrokerOption,
     JsonOption,
     ReasonOption,
@@ -22,16 +19,7 @@ from orchestrator.cli.options import (
 from orchestrator.cli.summaries import render_done
 from orchestrator.cli.terminal import command_lines, words
 
-__all__ = [
-    "DEFAULT_BROKER", "BrokerOption", "JsonOption", "ReasonOption", "TimeoutOption", "app", "request", "run",
-]  # fmt: skip
-
-app = typer.Typer(no_args_is_help=True)
-app.add_typer(starting.app)
-app.add_typer(looking.app)
-app.add_typer(devices.app)
-app.add_typer(evaluators.app)
-app.add_typer(health.app, name="health", rich_help_panel=LOOK)
+app = typer.Typer()
 
 DevicesArgument = Annotated[list[str] | None, typer.Argument(help="Devices of the rollout.", metavar="[DEVICE]...")]
 

@@ -18,12 +18,15 @@ from starlette.routing import Route
 from orchestrator.adapters.piece_server import PieceServer
 from orchestrator.adapters.registry import serve_app
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import broker_url
+from orchestrator.cli.options import SET_UP, broker_url
 from orchestrator.cli.sizes import parse_size
 from orchestrator.signals import until_signalled
 from schemas.topics import TOPIC_ROOT, TopicTree
 
+app = typer.Typer()
 
+
+@app.command("pieces", rich_help_panel=SET_UP)
 def pieces(
     broker: Annotated[str, typer.Option("--broker", envvar="TIDEGATE_BROKER", help="mqtt://user:password@host:port")],
     folder: Annotated[

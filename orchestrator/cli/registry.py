@@ -10,9 +10,13 @@ import typer
 
 from orchestrator.adapters.object_store import open_objects
 from orchestrator.cli.exits import reported
+from orchestrator.cli.options import SET_UP
 from orchestrator.signals import until_signalled
 
+app = typer.Typer()
 
+
+@app.command("registry", rich_help_panel=SET_UP)
 def registry(
     store: Annotated[
         str,

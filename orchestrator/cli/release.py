@@ -19,7 +19,7 @@ from orchestrator.adapters.object_store import open_objects
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.adapters.trust import ReleaseTrust, load_trust, trust_of
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import FolderOption, JsonOption, on_this_machine
+from orchestrator.cli.options import SET_UP, FolderOption, JsonOption, on_this_machine
 from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import printable
 from orchestrator.core.releases import ReleaseError
@@ -30,7 +30,9 @@ from schemas.errors import DecodeError, SignatureError, TrustError
 from schemas.manifest import NOARCH, Format
 from schemas.trust import open_first
 
-app = typer.Typer(no_args_is_help=True, help="Build, sign, verify and publish releases.")
+app = typer.Typer(
+    name="release", rich_help_panel=SET_UP, no_args_is_help=True, help="Build, sign, verify and publish releases."
+)
 
 OwnFolderOption = Annotated[
     Path | None, typer.Option("--folder", help="The orchestrator's folder.", callback=on_this_machine)

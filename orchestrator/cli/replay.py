@@ -10,19 +10,22 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.adapters.journal import Journal, JournalReader
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal, JournalReader
 from orchestrator.cli.audit import FolderOption
 from orchestrator.cli.exits import Exit, reported
+from orchestrator.cli.options import ACCOUNT
 from orchestrator.cli.terminal import command_lines, show, words
 from orchestrator.core.events import event_from_json
 from orchestrator.core.replaying import Recorded, Replay, replay
-from orchestrator.run import JOURNAL_NAME
 from schemas.errors import FleetError
+
+app = typer.Typer()
 
 _SHOWN_MAX: Final = 50
 _BAR_FROM_ENTRIES: Final = 20_000
 
 
+@app.command("replay", rich_help_panel=ACCOUNT)
 def replay_journal(
     folder: FolderOption, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 ) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.adapters import clock
-from orchestrator.adapters.journal import Journal
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal
 from orchestrator.cli.exits import Exit, reported
+from orchestrator.cli.options import ACCOUNT
 from orchestrator.reporting.build import RolloutNotFoundError, build_report
 from orchestrator.reporting.incident import build_incident
 from orchestrator.reporting.model import Report
@@ -16,9 +17,10 @@ from orchestrator.reporting.page import report_html
 from orchestrator.reporting.tables import audit_csv, devices_csv, report_json
 from orchestrator.reporting.ticket import incident_markdown
 from orchestrator.reporting.words import size_text
-from orchestrator.run import JOURNAL_NAME
 from schemas.errors import FleetError
 from schemas.ids import check_id
+
+app = typer.Typer()
 
 STDOUT = Path("-")
 
@@ -27,6 +29,7 @@ class ReportError(FleetError):
     """The caller's fault: what was asked for cannot be written. The text says why."""
 
 
+@app.command("report", rich_help_panel=ACCOUNT)
 def report(
     rollout: Annotated[str, typer.Argument(help="The rollout, for example r-042.")],
     folder: Annotated[Path, typer.Option("--folder", help="The orchestrator's folder.")],

@@ -18,16 +18,19 @@ from orchestrator.adapters.sites import SITES_NAME, read_caches
 from orchestrator.adapters.staged_files import files_of
 from orchestrator.adapters.staging import Staged, StagedFile, Staging
 from orchestrator.cli.exits import Exit, reported
-from orchestrator.cli.options import FolderOption, JsonOption
+from orchestrator.cli.options import SET_UP, FolderOption, JsonOption
 from orchestrator.cli.sizes import size_text
 from orchestrator.cli.terminal import printable
 from orchestrator.core.distribution import SitesError
 from orchestrator.core.releases import ReleaseError, StoredRelease
 from orchestrator.signals import until_signalled
 
+app = typer.Typer()
+
 _NAMED_MAX: Final = 10
 
 
+@app.command("stage", rich_help_panel=SET_UP)
 def stage(
     release: Annotated[str, typer.Argument(help="A published release.")],
     folder: FolderOption,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from orchestrator.adapters.brokers import Broker, open_broker
+from orchestrator.adapters.journal import JOURNAL_NAME
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
 from orchestrator.demo.fleet import DemoDevice, clone_image, free_port, make_devices, write_config
@@ -23,7 +24,6 @@ from orchestrator.demo.processes import Processes, running
 from orchestrator.demo.screen import Screen
 from orchestrator.demo.summary import summarize
 from orchestrator.examples import find_examples
-from orchestrator.run import JOURNAL_NAME
 from orchestrator.shelf import load_policy
 from schemas.documents import Reply
 from schemas.times import format_duration

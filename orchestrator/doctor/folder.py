@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from orchestrator.adapters.journal import Journal, JournalError
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal, JournalError
 from orchestrator.adapters.keys import load_private
 from orchestrator.adapters.releases import ReleaseStore
 from orchestrator.adapters.sites import read_caches, read_limits
 from orchestrator.adapters.trust import LiveTrust
 from orchestrator.doctor.findings import Finding, State, ok
 from orchestrator.reporting.words import count_text
-from orchestrator.run import JOURNAL_NAME
 from orchestrator.shelf import Policies
 from schemas.errors import FleetError
 

@@ -7,8 +7,8 @@ import pytest
 from aiomqtt.exceptions import MqttConnectError
 from typer.testing import CliRunner, Result
 
+from orchestrator.__main__ import app
 from orchestrator.cli import bus as real_bus
-from orchestrator.cli.ops import app
 from schemas.documents import Reply
 from schemas.topics import Kind
 from tests.cli.fake_bus import PLAN, SUMMARY, FakeBus, always, ok, refused

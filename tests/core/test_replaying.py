@@ -10,10 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
-from orchestrator.adapters.journal import Journal, StoredEntry
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal, StoredEntry
 from orchestrator.core.events import event_from_json
 from orchestrator.core.replaying import Recorded, Replay, replay
-from orchestrator.run import JOURNAL_NAME
 from tests.reporting.report_bench import complete, make_bench, roll_back
 
 

@@ -14,7 +14,7 @@ from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.adapters.brokers import Broker, start_embedded
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import BuiltRelease, ReleaseStore, build_release
-from orchestrator.cli.ops import request
+from orchestrator.cli.bus import request
 from orchestrator.demo.fleet import DemoDevice, clone_image, write_config
 from orchestrator.demo.load import drive
 from orchestrator.demo.processes import Processes

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orchestrator.adapters.journal import Journal, StoredEntry
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal, StoredEntry
 from orchestrator.adapters.keys import create_keys, load_private
 from orchestrator.adapters.releases import ReleaseStore, build_release
 from orchestrator.core import events as e
 from orchestrator.core.replaying import Recorded, replay
-from orchestrator.run import JOURNAL_NAME
 from tests.core.core_bench import fold
 from tests.end_to_end.lockstep import NEW, ROLLOUT, World, a_world
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.ops import request
+from orchestrator.cli.bus import request
 from tests.end_to_end.light_fleet import LightDevice
 from tests.end_to_end.stage import POLICY, Stage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from orchestrator.cli.ops import request
+from orchestrator.cli.bus import request
 from schemas.codec import encode
 from schemas.ids import shard_of
 from schemas.messages import HealthSample, Info, Ready

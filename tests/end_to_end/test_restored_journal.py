@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.ops import request
+from orchestrator.cli.bus import request
 from orchestrator.core import events as e
 from orchestrator.core.members import Progress
 from tests.core.core_bench import fold

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.adapters.keys import load_public
 from orchestrator.adapters.roots import RootFolder
-from orchestrator.cli.ops import request
+from orchestrator.cli.bus import request
 from schemas.codec import decode
 from schemas.documents import OrchestratorInfo
 from schemas.messages import TrustDocument

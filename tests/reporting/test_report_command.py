@@ -5,8 +5,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestrator.__main__ import app
-from orchestrator.adapters.journal import Journal
-from orchestrator.run import JOURNAL_NAME
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal
 from tests.reporting.report_bench import complete, make_bench, roll_back
 
 

@@ -11,9 +11,8 @@ from typing import Final
 import numpy as np
 
 from orchestrator.adapters import clock
-from orchestrator.adapters.journal import Journal
+from orchestrator.adapters.journal import JOURNAL_NAME, Journal
 from orchestrator.core import events as e
-from orchestrator.run import JOURNAL_NAME
 from tests.storm.figures import Figure, Outcome
 from tests.storm.flooder import FLOODER, Flood, Flooder
 from tests.storm.judging import twice, unsound
