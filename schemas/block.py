@@ -6,6 +6,4 @@ from pydantic import BaseModel, ConfigDict
 class StrictBlock(BaseModel):
     """A frozen block that refuses unknown keys."""
 
-    model_config = ConfigDict(
-        defer_build=True, frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", allow_inf_nan=False)

@@ -78,7 +78,7 @@ Operator = Literal["<", "<=", ">", ">="]
 
 
 class _Limit(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Absolute(_Limit):
@@ -123,7 +123,7 @@ Limit = Annotated[Absolute | BaselinePlus | BaselineTimes | GrowthPer | ThermalL
 class Condition(BaseModel):
     """``metric operator limit``, with the time over which the metric is counted where the text names one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     metric: Metric
     operator: Operator

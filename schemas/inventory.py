@@ -11,7 +11,7 @@ from schemas.messages import Label, Labels
 class DeviceEntry(BaseModel):
     """One device of an inventory file; None leaves the device's own word."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
     device_type: Label | None = None
     arch: Label | None = None

@@ -28,7 +28,7 @@ DEVICES_MAX: Final = 1000
 
 
 class _Signed(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class MediaTarget(_Signed):

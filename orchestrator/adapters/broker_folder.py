@@ -48,7 +48,7 @@ class Users(BaseModel):
         plugins: Where mosquitto 2.1 has its plugins.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     operators: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ()

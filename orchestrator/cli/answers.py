@@ -25,7 +25,7 @@ Shown = Callable[[Data], RenderableType]
 class Answer(BaseModel):
     """Ground rules of what an orchestrator's answer is read as: what is new in it does no harm."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -31,7 +31,7 @@ class Change(BaseModel):
         detail: The document or event behind it.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     at: Timestamp
     kind: Literal["plan", "phase", "progress", "gate", "event", "orchestrator", "connection", "unreadable"]

@@ -23,7 +23,7 @@ class SampleLine(BaseModel):
         error: Why it is no sample; then nothing else is known.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     at: Timestamp
     device: str

@@ -27,7 +27,7 @@ RollbackScope = Literal["device", "wave", "fleet"]
 class Event(BaseModel):
     """One fact. When it happened stands in the journal's entry."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class EpochOpened(Event):
@@ -493,7 +493,7 @@ AnyEvent = Annotated[
     | CommandAnswered,
     Field(discriminator="kind"),
 ]
-_EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+_EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent, config=ConfigDict(defer_build=True))
 
 
 def event_from_json(body: str) -> AnyEvent:

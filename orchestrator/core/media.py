@@ -20,7 +20,7 @@ class MediaNote(BaseModel):
         refused: The last order on a medium that it refused.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     order: int | None = None
     outcome: MediaOutcome | None = None

@@ -35,7 +35,7 @@ class StoredArtifact(BaseModel):
         needs: What a device must take that announces its ``formats``, beside the form of the archive.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
     manifest_sha256: Sha256
     manifest_size_bytes: Bytes
@@ -66,7 +66,7 @@ class StoredArtifact(BaseModel):
 class StoredRelease(BaseModel):
     """A release that is ready to be fetched, with one artifact for each architecture it supports."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
     release: Name
     version: Name

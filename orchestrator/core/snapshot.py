@@ -7,6 +7,7 @@ Columns are stored as arrays, everything else as the JSON that the journal would
 import io
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, get_args, get_type_hints
 
 import numpy as np
@@ -21,20 +22,19 @@ from orchestrator.core.table import Table
 
 _SCALARS: Final = ("epoch", "generation", "grant_seq", "frozen", "frozen_at", "thawed_at")
 Arrays = Mapping[str, NDArray[Any]]
-Adapters = Mapping[str, TypeAdapter[list[Any]]]
+Adapters = Mapping[str, TypeAdapter[Any]]
 
 
-def _adapters(row: type[Any]) -> dict[str, TypeAdapter[list[Any]]]:
+@cache
+def _of(row: type[Any]) -> Adapters:
     """Return how the values of each column are written, by the type that its field is declared with."""
     declared = {name: get_args(hint) for name, hint in get_type_hints(row).items()}
     return {name: TypeAdapter(list[arguments[0]]) for name, arguments in declared.items() if arguments}  # type: ignore[valid-type]  # a type that is only known here
 
 
-_OF_DEVICES: Final = _adapters(Device)
-_OF_MEMBERS: Final = _adapters(Member)
-_OF_ROLLOUTS: Final[Mapping[str, TypeAdapter[Any]]] = {
-    name: TypeAdapter(hint) for name, hint in get_type_hints(Rollout).items() if name != "members"
-}
+@cache
+def _of_rollouts() -> Adapters:
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(Rollout).items() if name != "members"}
 
 
 def freeze(state: State) -> bytes:
@@ -42,13 +42,13 @@ def freeze(state: State) -> bytes:
     arrays: dict[str, NDArray[Any]] = {}
     head = {
         "scalars": {name: getattr(state, name) for name in _SCALARS},
-        "devices": _freeze_table(state.devices, _OF_DEVICES, "devices", arrays),
+        "devices": _freeze_table(state.devices, _of(Device), "devices", arrays),
         "rollouts": [
             {
                 "starts": rollout.members.starts,
-                "members": _freeze_table(rollout.members, _OF_MEMBERS, f"rollout{number}", arrays),
+                "members": _freeze_table(rollout.members, _of(Member), f"rollout{number}", arrays),
                 "fields": {
-                    name: adapter.dump_json(getattr(rollout, name)).decode() for name, adapter in _OF_ROLLOUTS.items()
+                    name: adapter.dump_json(getattr(rollout, name)).decode() for name, adapter in _of_rollouts().items()
                 },
             }
             for number, rollout in enumerate(state.rollouts.values())
@@ -79,14 +79,15 @@ def _thaw(arrays: Arrays) -> State:
     state = State(**head["scalars"])
     names = _text(arrays["names"])
     state.devices.restore(
-        names.split("\n") if names else [], *_thaw_table(state.devices, _OF_DEVICES, head["devices"], "devices", arrays)
+        names.split("\n") if names else [],
+        *_thaw_table(state.devices, _of(Device), head["devices"], "devices", arrays),
     )
     for number, each in enumerate(head["rollouts"]):
         empty = Members(state.devices, [])
-        columns, vocabularies = _thaw_table(empty, _OF_MEMBERS, each["members"], f"rollout{number}", arrays)
+        columns, vocabularies = _thaw_table(empty, _of(Member), each["members"], f"rollout{number}", arrays)
         rollout = Rollout(
             members=Members.restored(state.devices, each["starts"], columns, vocabularies),
-            **{name: adapter.validate_json(each["fields"][name]) for name, adapter in _OF_ROLLOUTS.items()},
+            **{name: adapter.validate_json(each["fields"][name]) for name, adapter in _of_rollouts().items()},
         )
         state.rollouts[rollout.id] = rollout
     return state

@@ -30,7 +30,7 @@ class Finding(BaseModel):
         column: Likewise, from 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: str
     severity: Severity

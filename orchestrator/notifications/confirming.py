@@ -27,7 +27,7 @@ _FINAL: Final = frozenset(
 class Answer(BaseModel):
     """What the outside system says; fields that are not known are ignored."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", defer_build=True)
 
     decision: Literal["go", "stop", "wait"]
     reason: Text = ""

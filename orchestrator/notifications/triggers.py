@@ -40,7 +40,7 @@ class News(NamedTuple):
 class Known(BaseModel):
     """What is remembered of a rollout's status: as much as decides what is news."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     phase: str
     wave: str | None
@@ -64,7 +64,7 @@ class Known(BaseModel):
 class KnownGate(BaseModel):
     """What is remembered of a gate's verdict."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     gate: str
     phase: str | None

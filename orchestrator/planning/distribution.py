@@ -36,7 +36,7 @@ class SiteShare(BaseModel):
         fetch_seconds: How long the largest of its archives takes one device at that rate, from when a window opens.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     site: str
     through: SourceName
@@ -61,7 +61,7 @@ class Distribution(BaseModel):
         sites: Each with its share, those with most devices first.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     sources: tuple[SourceName, ...]
     reason: str

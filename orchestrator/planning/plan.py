@@ -18,7 +18,7 @@ class PlannedWave(BaseModel):
         members: Device ids, sorted.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     members: NamesField
@@ -42,7 +42,7 @@ class Plan(BaseModel):
         offline_count: Targets that were not there when the plan was made; they follow when they return.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     waves: tuple[PlannedWave, ...]
     chosen: Mapping[str, str]

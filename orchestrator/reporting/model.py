@@ -41,7 +41,7 @@ ORIGINS: Final = ("slots", "peers", "cache", "registry", "mqtt")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
 
 
 class Durations(_Part):

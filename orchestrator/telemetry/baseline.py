@@ -37,7 +37,7 @@ class Baseline(BaseModel):
         Reference, "Baseline Metrics Collection".
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     group: str
     error_rate: Annotated[float, Field(ge=0, le=1)]
