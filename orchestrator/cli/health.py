@@ -13,7 +13,6 @@ from orchestrator.cli.health_groups import render_groups
 from orchestrator.cli.listening import find_groups, follow_groups, keep_asking
 from orchestrator.cli.live import drawn
 from orchestrator.cli.options import DEFAULT_BROKER, LOOK, BrokerOption, JsonOption, TimeoutOption, broker_url
-from orchestrator.cli.tailing import tail_device, tail_group
 from orchestrator.cli.terminal import make_console, show
 from schemas.ids import is_id
 
@@ -38,6 +37,8 @@ def tail(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each.")] = False,
 ) -> None:
     """Print each sample of a device, or each summary of a group, as it comes."""
+    from orchestrator.cli.tailing import tail_device, tail_group  # noqa: PLC0415 - it reads samples, with numpy
+
     if (device is None) is (group is None):
         leave("name a device or --group", "tidegate devices", "tidegate health top", code=Exit.FAILED)
     try:

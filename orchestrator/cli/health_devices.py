@@ -8,16 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.answers import Answer, Data, read
-from orchestrator.cli.health_groups import latency_text, rate_text
-from orchestrator.cli.quantities import time_of_day
-from orchestrator.cli.samples import SampleLine
+from orchestrator.cli.health_groups import rate_text
 from orchestrator.cli.terminal import command_lines, words
 
 _COLUMNS: Final = ("DEVICE", "GROUP", "VERSION", "STATE", "REQUESTS", "ERRORS", "RESTARTS", "WHY")
 _WIDE_ONLY: Final = frozenset({"GROUP", "REQUESTS", "RESTARTS"})
 _NARROW: Final = 100
 """Below so many columns, those are left out."""
-_MEGABYTE: Final = 1e6
 
 
 class _Device(Answer):
@@ -91,31 +88,11 @@ def _state(each: _Device) -> Text:
         return words("○ silent", "yellow")
     if each.down_seconds is not None:
         return words("✖ down", "red")
-    return _health(each.healthy)
+    return health_text(each.healthy)
 
 
-def _health(healthy: bool | None) -> Text:
+def health_text(healthy: bool | None) -> Text:
+    """Say how a device is."""
     if healthy is None:
         return words("– unknown", "dim")
     return words("● healthy", "green") if healthy else words("✖ unhealthy", "red")
-
-
-def sample_line(line: SampleLine) -> Text:
-    """Return a message of a device as one line."""
-    at = words(f"{time_of_day(line.at)}  ", "dim")
-    if line.error is not None:
-        return at + words(f"✖ no sample, it counts as a bad one: {line.error}", "red")
-    state = words("✖ endpoint down", "red") if line.endpoint_up is False else _health(line.healthy)
-    state.align("left", 15)
-    memory = "-" if line.memory_bytes is None else f"{line.memory_bytes / _MEGABYTE:.1f} MB"
-    cpu = "-" if line.cpu_ratio is None else f"{line.cpu_ratio * 100:.0f}%"
-    celsius = "-" if line.temperature_celsius is None else f"{line.temperature_celsius:.1f} °C"
-    errors = f"{_rate(line.errors_per_second)} errors/s ({rate_text(line.error_rate)})"
-    traffic = f"{_rate(line.requests_per_second)} requests/s  {errors}  p95 {latency_text(line.latency_p95_seconds)}"
-    text = f"  {traffic}  memory {memory}  cpu {cpu}  {celsius}"
-    marks = words(f"  ⚠ {', '.join(line.marks)}", "yellow") if line.marks else Text("")
-    return at + words(f"{line.version or '-'}  ") + state + words(text) + marks
-
-
-def _rate(per_second: float | None) -> str:
-    return "-" if per_second is None else f"{per_second:.1f}"

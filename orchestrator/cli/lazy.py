@@ -28,7 +28,7 @@ class _Commands(Mapping[str, Any]):
         self._modules = modules
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a command is of typer's own copy of click
-        return _commands_of(self._modules[name])[name]
+        return commands_of(self._modules[name])[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)
@@ -38,7 +38,8 @@ class _Commands(Mapping[str, Any]):
 
 
 @cache
-def _commands_of(module: str) -> Mapping[str, Any]:
+def commands_of(module: str) -> Mapping[str, Any]:
+    """Import a module and return its commands by their names."""
     app, parent = import_module(module).app, typer.Typer()
     parent.add_typer(app, rich_help_panel=app.rich_help_panel)  # which typer forgets that the group itself names
     return typer.main.get_group(parent).commands

@@ -1,6 +1,5 @@
 """Options and arguments that the operator's commands share."""
 
-import asyncio
 import os
 import re
 from pathlib import Path
@@ -10,7 +9,6 @@ import typer
 
 from orchestrator.adapters.broker_url import ADDRESS, BrokerUrl, BrokerUrlError
 from orchestrator.adapters.tls import TlsFiles
-from schemas.errors import FleetError
 
 LOOK, DECIDE, ACCOUNT, SET_UP = "Look", "Decide", "Account", "Set up and run"
 """Panels of ``tidegate --help``."""
@@ -20,7 +18,6 @@ CLIENT_VARIABLE: Final = "TIDEGATE_CLIENT"
 FILE_VARIABLES: Final = ("TIDEGATE_CA_FILE", "TIDEGATE_CERTIFICATE_FILE", "TIDEGATE_PRIVATE_KEY_FILE")
 """Where certificates are named for all commands, and for the processes that they start."""
 _CLIENT_FILES: Final = ("ca.crt", "client.crt", "client.key")
-_COMPLETION_SECONDS: Final = 0.5
 
 
 def broker_url(text: str) -> BrokerUrl:
@@ -53,16 +50,9 @@ def use_client(folder: Path) -> None:
 
 def complete_rollouts(incomplete: str) -> list[str]:
     """Name the rollouts that a broker keeps, for the shell; silent when there is none."""
-    from orchestrator.cli import bus  # noqa: PLC0415 - options are read by commands that ask no broker
+    from orchestrator.cli.completing import rollouts_of_the_broker  # noqa: PLC0415 - no other command waits for it
 
-    try:
-        if CLIENT_VARIABLE in os.environ:
-            use_client(Path(os.environ[CLIENT_VARIABLE]))
-        url = broker_url(os.environ.get(BROKER_VARIABLE, DEFAULT_BROKER))
-        found = asyncio.run(bus.find_rollouts(url, quiet_seconds=_COMPLETION_SECONDS))
-    except (FleetError, TimeoutError):
-        return []
-    return sorted(name for name in found if name.startswith(incomplete))
+    return [name for name in rollouts_of_the_broker() if name.startswith(incomplete)]
 
 
 def on_this_machine(folder: Path | None) -> Path | None:

@@ -3,44 +3,12 @@
 from collections import deque
 from math import isnan
 
-from pydantic import BaseModel, ConfigDict
-
+from orchestrator.cli.sample_line import SampleLine
 from orchestrator.telemetry.columns import BOOTS
 from orchestrator.telemetry.sample import Sample, decode_sample
 from orchestrator.telemetry.sketch import Sketch
 from schemas.errors import DecodeError
-from schemas.times import Timestamp, format_timestamp
-
-
-class SampleLine(BaseModel):
-    """One message of a device: a line of ``health tail --json``; None: the device does not say, or it is not known.
-
-    Attributes:
-        at: When it was received here.
-        requests_per_second: Since the sample before, within a boot; ``errors_per_second``, ``error_rate`` likewise.
-        latency_p95_seconds: Of the interval before; from the sketch where it has one, else as the device reports it.
-        marks: What is odd about it, in words.
-        error: Why it is no sample; then nothing else is known.
-    """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-    at: Timestamp
-    device: str
-    seq: int | None = None
-    boot_id: str | None = None
-    version: str | None = None
-    healthy: bool | None = None
-    endpoint_up: bool | None = None
-    requests_per_second: float | None = None
-    errors_per_second: float | None = None
-    error_rate: float | None = None
-    latency_p95_seconds: float | None = None
-    memory_bytes: float | None = None
-    cpu_ratio: float | None = None
-    temperature_celsius: float | None = None
-    marks: tuple[str, ...] = ()
-    error: str | None = None
+from schemas.times import format_timestamp
 
 
 class SampleReader:

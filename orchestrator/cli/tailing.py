@@ -9,11 +9,11 @@ from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.answers import Answer, leave, read
 from orchestrator.cli.exits import Exit, NoAnswerError
-from orchestrator.cli.health_devices import sample_line
 from orchestrator.cli.health_groups import group_line, read_summary
 from orchestrator.cli.listening import find_groups, heard
 from orchestrator.cli.looking import now
 from orchestrator.cli.quantities import clock, time_of_day
+from orchestrator.cli.sample_line import sample_line
 from orchestrator.cli.samples import SampleReader
 from orchestrator.cli.terminal import note, show, unbroken
 from schemas.ids import is_id

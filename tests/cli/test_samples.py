@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.cli.health_devices import sample_line
+from orchestrator.cli.sample_line import sample_line
 from orchestrator.cli.samples import SampleLine, SampleReader
 from schemas.codec import encode, encode_msgpack
 from schemas.messages import HealthSample
