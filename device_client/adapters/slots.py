@@ -38,7 +38,7 @@ _WRITER_SECONDS_MAX: Final = 30.0
 
 
 class _Marker(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
     manifest_sha256: Sha256
     tree_digest: Sha256

@@ -18,7 +18,7 @@ BOOTS_PER_TRIAL: Final = 3
 
 
 class _Remembered(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class SlotContent(_Remembered):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.cli.sample_line import sample_line
-from orchestrator.cli.samples import SampleLine, SampleReader
+from orchestrator.cli.sample_line import SampleLine, sample_line
+from orchestrator.cli.samples import SampleReader
 from schemas.codec import encode, encode_msgpack
 from schemas.messages import HealthSample
 from tests.telemetry.telemetry_streams import sample, sketch_of
