@@ -10,9 +10,9 @@ from typer.core import TyperGroup
 
 
 class LazyGroup(TyperGroup):
-    """A group whose subclass says in which module each command is; all are imported for its help alone.
+    """A group whose subclass says in which module each command is; its help imports them all.
 
-    A module holds them in ``app``: commands, or where that has a name, one command with others below it.
+    A module has an ``app``: where that has a name, it is the command, with others below it; else it holds commands.
     """
 
     modules: ClassVar[Mapping[str, str]]

@@ -20,7 +20,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import orchestrator.__main__  # noqa: F401 - imported once, before the forks
 import orchestrator.run as program
 from orchestrator.adapters import clock
 from orchestrator.adapters.broker_url import BrokerUrl
