@@ -21,6 +21,7 @@ from orchestrator.core.effects import (
     ordered_devices,
     reassert,
 )
+from orchestrator.core.explain_floor import floor_reason
 from orchestrator.core.judged import deployed_rows, members_at
 from orchestrator.core.members import Mask
 from orchestrator.core.peers import peer_documents
@@ -76,6 +77,8 @@ class Publisher:
         """Devices whose desired state is still to be written again; a large fleet's takes several ticks."""
         self._progressed: dict[str, set[int]] = {}
         """Rollouts, with their waves, whose documents are due with the next tick."""
+        self._short: set[str] = set()
+        """Rollouts whose healthy devices wait for others to be healthy, as their documents say."""
         self._peers: dict[str, PeersDocument | None] = {}
         """What each site was told last of who has what; None: nobody."""
         self._peers_at = 0.0
@@ -106,7 +109,14 @@ class Publisher:
         """Return the documents of rollouts that have come further since the last tick, and how groups and waves are."""
         due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
         self._progressed = {}
+        due += self._held_up(state)
         return [*self.publish(state, due, now), *self._peers_due(state, now), *self._summaries(state, now)]
+
+    def _held_up(self, state: State) -> list[PublishStatus]:
+        """Let the status say when healthy devices begin to wait for others to be healthy, and when they need not."""
+        now_short = {rollout.id for rollout in state.active if floor_reason(rollout) is not None}
+        changed, self._short = now_short ^ self._short, now_short
+        return [PublishStatus(name) for name in sorted(changed)]
 
     def message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:
         """Return one message in its place."""

@@ -57,6 +57,7 @@ from orchestrator.core.rollout import TERMINAL, Phase
 from orchestrator.core.silence import decide_frozen, observe_silence
 from orchestrator.core.state import State, evolve
 from orchestrator.core.stopping import watch, watch_devices
+from orchestrator.core.wellness import observe_health
 from orchestrator.evaluators import Evaluators
 from orchestrator.intake import Intake, Located
 from orchestrator.outgoing import Outgoing
@@ -356,6 +357,7 @@ class Engine:
         self.context.monitor.cover(max((each for each in windows if each is not None), default=LONGEST_SECONDS))
         self.context.monitor.forget_alarms()  # Whoever is watched is looked at below.
         observe_silence(self.state, now)
+        observe_health(self.state, self.context.monitor, now)
         outgoing = [*let, *self._watch_shards(now), *self._commit(self._freeze_or_thaw(now), now)]
         if self.state.frozen:
             return outgoing

@@ -128,7 +128,9 @@ class RollingUpdate(Block):
     """The ``rolling_update:`` block: availability while devices are updated, and when one counts as healthy."""
 
     max_unavailable: PercentText = 10.0
+    """Of the targets that are present, how many may be out of service because of the rollout: at least one may."""
     min_available: PercentText = 90.0
+    """Of the targets that are present, how many must serve and be seen to be healthy when a healthy one is let go."""
     health_check: HealthCheck = HealthCheck()
     """How a device asks its application; without a port, the one that the release names."""
     min_ready_seconds: Annotated[float, Field(ge=0, le=86400), SCALES] = 60.0

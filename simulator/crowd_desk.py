@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.core import events as e
-from orchestrator.core.grants import Wait, decide_grant, unavailable_max
+from orchestrator.core.capacity import unavailable_max, unhealthy_max
+from orchestrator.core.grants import Wait, decide_grant
 from orchestrator.core.inputs import DeviceReady, DeviceReported
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member, Progress
@@ -25,7 +26,9 @@ from schemas.messages import DeviceState, ErrorReport, Ready, Reported, Step
 from simulator.crowd_facts import Rows, apply_to_each
 
 _LOOKED_AT: Final = (Member.progress, Member.wave, Member.attempts, Member.is_ahead, Member.is_lost, Member.generation)
-_LOOKED_AT_AT_HOME: Final = (Device.action, Device.generation, Device.quarantine, Device.is_asking)
+_LOOKED_AT_AT_HOME: Final = (
+    Device.action, Device.generation, Device.quarantine, Device.is_asking, Device.is_ill, Device.is_unheard,
+)  # fmt: skip
 _SEEN: Final[tuple[Field[Any], ...]] = (
     Device.heard_at,
     Device.said_at,
@@ -117,7 +120,11 @@ class Desk:
             return limit - int(returning.sum())
         in_flight, unavailable, serving = issued.in_flight or 0, issued.unavailable or 0, issued.serving or 0
         most = unavailable_max(self.rollout, unavailable + serving)
-        return min(limit - in_flight, most - unavailable)
+        room = min(limit - in_flight, most - unavailable)
+        if not issued.was_healthy:
+            return room  # Those that are unwell are alike in that.
+        present, healthy = issued.present or 0, issued.healthy or 0
+        return min(room, unhealthy_max(self.rollout, present) - (present - healthy))
 
     def _alike(self, rows: Rows, places: Rows | None = None) -> Iterator[Rows]:
         """Yield rows, or their places, of devices that differ in nothing a rule looks at, in their order."""

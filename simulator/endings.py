@@ -16,7 +16,7 @@ from orchestrator.core.state import State, evolve
 from schemas.trust import Root
 from simulator.device import SimulatedDevice
 from simulator.ledger import Ledger
-from simulator.rollout_facts import RolloutFacts, out_of_service_max
+from simulator.rollout_facts import RolloutFacts, not_healthy_max, out_of_service_max
 
 _RESTING: Final = frozenset({Phase.IDLE, Phase.ROLLED_BACK, Phase.FAILED})
 _MOMENT_SECONDS: Final = 5.0
@@ -116,6 +116,12 @@ def waits_for_repair(rollout: RolloutFacts) -> bool:
     """Say whether nobody may go because so many devices are stranded, which somebody must look at."""
     stranded = len(rollout.having("stranded"))
     return bool(stranded and not rollout.in_flight and stranded >= out_of_service_max(rollout, len(rollout.progress)))
+
+
+def waits_for_health(rollout: RolloutFacts, present: int, ill: int) -> bool:
+    """Say whether no healthy device may go because so many of those present do not serve."""
+    out = ill + len(rollout.having("stranded"))
+    return bool(ill and not rollout.in_flight and out >= not_healthy_max(rollout, present))
 
 
 def _not_there(ledger: Ledger, name: str, device: SimulatedDevice) -> str | None:

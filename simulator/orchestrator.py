@@ -204,10 +204,13 @@ class SimulatedOrchestrator:
         prefix, shard, device = packet.topic.rsplit("/", 2) if packet.topic.count("/") > 1 else ("", "", "")
         if prefix != self._health_prefix:
             return None
-        if packet.payload not in self._witness.lies:
-            self._witness.sampled_at[device] = self.clock.now
+        self._witness.heard(device, packet.payload)
         is_plain = shard in SHARDS and bool(packet.payload) and not packet.retain
         return (device, SHARDS[shard], packet.payload) if is_plain else None
+
+    def forget_words(self) -> None:
+        """A process has begun that has heard nobody yet."""
+        self._witness.words.clear()
 
     def note_answer(self, process: Process, topic: str, outgoing: Sequence[Outgoing]) -> None:
         """A question has been dealt with; what goes out at once must hold its answer."""

@@ -137,6 +137,8 @@ class Process:
         self._roots_said = None
         self._tell_roots()
         world = self._world
+        if is_first:
+            world.forget_words()
         if is_first and self._run(lambda: engine.start(now, world.restored)):
             world.restored = ""
         elif not is_first:

@@ -136,10 +136,14 @@ def started(body: Mapping[str, Any]) -> RolloutFacts:
 
 def out_of_service_max(rollout: RolloutFacts, present: int) -> int:
     """Return how many of the devices that are present may be out of service, at least one."""
-    update = rollout.policy["rolling_update"]
-    by_maximum: int = floor(present * update["max_unavailable"] / 100)
-    by_minimum: int = present - ceil(present * update["min_available"] / 100)
-    return max(1, min(by_maximum, by_minimum))
+    by_maximum: int = floor(present * rollout.policy["rolling_update"]["max_unavailable"] / 100)
+    return max(1, min(by_maximum, not_healthy_max(rollout, present)))
+
+
+def not_healthy_max(rollout: RolloutFacts, present: int) -> int:
+    """Return how many of the devices that are present may be anything but healthy, at least one."""
+    needed: int = ceil(present * rollout.policy["rolling_update"]["min_available"] / 100)
+    return max(1, present - needed)
 
 
 def apply_fact(rollout: RolloutFacts, entry: Entry) -> None:

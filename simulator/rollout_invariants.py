@@ -10,6 +10,7 @@ from typing import Final
 from orchestrator.planning.plan import Plan
 from schemas.times import parse_timestamp
 from simulator.baseline_invariants import BASELINE_INVARIANTS
+from simulator.floor_invariants import FLOOR_INVARIANTS
 from simulator.rollout_facts import Entry, RolloutFacts, out_of_service_max
 from simulator.scene import RolloutInvariant, Scene
 from simulator.watch_invariants import WATCH_INVARIANTS, wave_policy
@@ -38,7 +39,7 @@ def approval_comes_first(entry: Entry, scene: Scene) -> str | None:
 
 
 def capacity_holds(entry: Entry, scene: Scene) -> str | None:
-    """INV-8 and INV-9: never more devices out of service than the policy allows."""
+    """INV-8: never more devices out of service than the policy allows."""
     if entry.kind != "grant_issued" or entry.body["step"] != "activate":
         return None
     device, rollout = entry.body["device"], scene.ledger.rollout(entry)
@@ -225,6 +226,7 @@ _SAID: Final[Mapping[str, tuple[str, ...]]] = {
 ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-7 approval": approval_comes_first,
     "INV-8 capacity": capacity_holds,
+    **FLOOR_INVARIANTS,
     "INV-6 rollbacks are seen": rollbacks_are_seen,
     "INV-6 tries are bounded": tries_are_bounded,
     "INV-10 wave order": waves_keep_their_order,

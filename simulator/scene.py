@@ -2,10 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from simulator.ledger import Ledger
 from simulator.rollout_facts import Entry
 from simulator.truth import DeviceTruth
+
+
+class Word(NamedTuple):
+    """What a device says of its health again and again, and since when the orchestrator could know."""
+
+    is_well: bool
+    since: float
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +26,8 @@ class Scene:
         truths: What the devices have really done.
         online: The devices that the orchestrator believes to be there.
         sampled_at: When the last sample of each device reached the orchestrator.
+        words: What each device says of its health, as it reached the process that runs; of none that lies.
+        serves: Says whether the application of a device really runs and answers.
         approvals: Each (rollout, wave) that a person has asked to approve; the wave may be left out.
         activations: Each rollout that a person has asked to activate.
         normal_count: Returns how many normal samples a group has sent since a moment, but for a version.
@@ -26,6 +37,8 @@ class Scene:
     truths: Mapping[str, DeviceTruth]
     online: frozenset[str]
     sampled_at: Mapping[str, float]
+    words: Mapping[str, Word]
+    serves: Callable[[str], bool]
     approvals: set[tuple[str, str | None]]
     activations: set[str]
     normal_count: Callable[[str, str, float], int]

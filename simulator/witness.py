@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
+
+import msgpack
 
 from device_client.core.events import GrantReceived
 from schemas.messages import Ready, Reported, SlotName
@@ -13,11 +15,13 @@ from simulator.disk_invariants import reads_before_it_runs, runs_what_was_verifi
 from simulator.ledger import Ledger
 from simulator.rollout_facts import Entry
 from simulator.rollout_invariants import ROLLOUT_INVARIANTS
-from simulator.scene import Scene
+from simulator.scene import Scene, Word
 from simulator.truth import DeviceStep, DeviceTruth
 
 VIOLATIONS_MAX = 20
 """After so many the rest tells nothing new."""
+_WORD_GAP_SECONDS_MAX: Final = 120.0
+"""After a longer silence nobody knows what a device would have said."""
 
 
 class StoredEntry(Protocol):
@@ -41,6 +45,8 @@ class Witness:
         truths: By device.
         ledger: What the durable journal says.
         sampled_at: When the last sample of each device reached the orchestrator.
+        words: What each device says of its health, and since when; begun anew with each process.
+        serves: Asks a device whether its application really runs and answers.
         approvals: Each (rollout, wave) that a person has asked to approve.
         activations: Each rollout that a person has asked to activate.
         online: Asks the orchestrator whom it believes to be there.
@@ -54,11 +60,14 @@ class Witness:
         self.truths = {device: DeviceTruth() for device in groups}
         self.ledger = Ledger()
         self.sampled_at: dict[str, float] = {}
+        self.words: dict[str, Word] = {}
+        self.serves: Callable[[str], bool] = lambda _device: True
         self.approvals: set[tuple[str, str | None]] = set()
         self.activations: set[str] = set()
         self.online: Callable[[], frozenset[str]] = frozenset
         self.normal_count: Callable[[str, str, float], int] = lambda _group, _version, _since: 0
         self.lies: set[bytes] = set()
+        self._liars: set[str] = set()
         self.groups = groups
         self._clock = clock
 
@@ -144,6 +153,19 @@ class Witness:
 
     # What the orchestrator does.
 
+    def heard(self, device: str, payload: bytes) -> None:
+        """A sample has reached the orchestrator; nothing is known of the health of a device that has lied."""
+        if payload in self.lies:
+            self._liars.add(device)
+            self.words.pop(device, None)
+            return
+        now = self._clock.now
+        self.sampled_at[device] = now
+        if device not in self._liars:
+            is_well, before = bool(msgpack.unpackb(payload).get("healthy")), self.words.get(device)
+            goes_on = before is not None and before.is_well == is_well and now - before.at <= _WORD_GAP_SECONDS_MAX
+            self.words[device] = Word(is_well, before.since if before is not None and goes_on else now, now)
+
     def is_normal(self, device: str, version: str) -> bool:
         """Say whether what a device does on a version may count as normal."""
         ledger = self.ledger
@@ -168,8 +190,9 @@ class Witness:
             if entry.seq != self.ledger.last_seq + 1:
                 self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
             scene = Scene(
-                self.ledger, self.truths, online, self.sampled_at, self.approvals, self.activations, self.normal_count
-            )
+                self.ledger, self.truths, online, self.sampled_at, self.words, self.serves, self.approvals,
+                self.activations, self.normal_count,
+            )  # fmt: skip
             for name, holds in ROLLOUT_INVARIANTS.items():
                 wrong = holds(entry, scene)
                 if wrong is not None:

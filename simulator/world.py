@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from orchestrator.core.explain_floor import floor_reason
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from schemas.topics import TopicTree
 from simulator.application import GOOD
@@ -20,6 +21,7 @@ from simulator.endings import (
     roots_arrived,
     state_is_the_fold,
     trials_end,
+    waits_for_health,
     waits_for_repair,
 )
 from simulator.faults import NO_FAULTS, Faults
@@ -95,6 +97,7 @@ class World:
         self.network = Network(self.clock, broker_acl(ALICE, BOB), scenario.faults, self.stream("network"), self.trace)
         self.orchestrator = self._make_orchestrator()
         self.devices = {spec.id: self._make_device(spec) for spec in scenario.fleet}
+        self.witness.serves = self._serves
         self.person = self._make_person(ALICE, scenario.habits, self.stream("people"))
         self.colleague = self._make_person(BOB, Habits(approve_after_seconds=None), self.stream(BOB))
         self.clones: list[SimulatedDevice] = []
@@ -163,6 +166,14 @@ class World:
         found = engine.state.rollouts.get(rollout) if engine is not None else None
         return found.phase.value if found is not None else ""
 
+    def _serves(self, name: str) -> bool:
+        application = self.devices[name].plant.application
+        return application is not None and application.is_well(self.clock.now)
+
+    def _is_silent(self, name: str) -> bool:
+        application = self.devices[name].plant.application
+        return application is not None and application.is_silent(self.clock.now)
+
     def _ask_for_rollout(self) -> None:
         against = {"ignore_lint": True} if self.scenario.ignore_lint else {}
         self.person.command("start", release=NEW_RELEASE, policy=POLICY, rollout=ROLLOUT, **against)
@@ -218,8 +229,22 @@ class World:
         return [
             each.id
             for each in rollouts
-            if each.phase in waits or each.paused or is_stopped or each.id in broken or _awaits_activation(each)
+            if each.phase in waits
+            or each.paused
+            or is_stopped
+            or each.id in broken
+            or _awaits_activation(each)
+            or self._awaits_health(each)
         ]
+
+    def _awaits_health(self, rollout: Rollout) -> bool:
+        """Say whether a rollout says that it waits for devices that are ill or silent, and there are so many."""
+        if floor_reason(rollout) is None:
+            return False
+        facts, ledger = self.witness.ledger.rollouts[rollout.id], self.witness.ledger
+        there = [name for name in facts.progress.keys() - ledger.quarantined if self.devices[name].client.is_connected]
+        ill = [name for name in there if not self._serves(name) or self._is_silent(name)]
+        return waits_for_health(facts, len(there), len(ill))
 
     def _are_people_busy(self) -> bool:
         return self.person.is_waiting or self.colleague.is_waiting

@@ -204,6 +204,11 @@ class GrantIssued(Event):
     """Devices that were let go and had not told how it ended, when this one was let go."""
     unavailable: int | None = None
     serving: int | None = None
+    present: int | None = None
+    """What ``min_available`` was taken of."""
+    healthy: int | None = None
+    """Those of them that served and were not seen to be unwell, and ``was_healthy``: whether it was one of these."""
+    was_healthy: bool | None = None
 
 
 class DeviceProven(Event):

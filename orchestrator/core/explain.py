@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.core.capacity import waits_for_health
 from orchestrator.core.explain_device import explain_device
+from orchestrator.core.explain_floor import floor_choices, floor_reason, floor_told
 from orchestrator.core.explain_steps import DEVICES_SHOWN_MAX, TEXT_MAX, own_waits, steps_of
-from orchestrator.core.explanation import Awaited, Explanation, choices
+from orchestrator.core.explanation import Awaited, Choice, Explanation, choices
 from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member, Progress
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
@@ -38,7 +40,7 @@ def explain_rollout(state: State, rollout: Rollout, now: float, *, allowed: Sequ
         summary=_summary(state, rollout, now)[:TEXT_MAX],
         why=steps_of(state, rollout),
         awaited=_awaited(state, rollout, now),
-        next=choices(rollout.id, allowed),
+        next=(*_of_floor(rollout), *choices(rollout.id, allowed)),
     )
     return explanation.model_dump(mode="json")
 
@@ -121,10 +123,16 @@ def _outcomes(state: State, rollout: Rollout, progress: Progress) -> Awaited:
     if able.any() and not (able & ~busy).any():
         return Awaited(text=f"consent, hours or hooks at {_some(rollout, able)}; no deadline runs meanwhile")
     able &= ~busy
+    if (able & ~members.unwell).any() and waits_for_health(rollout):
+        return Awaited(text=f"more healthy devices: {floor_told(rollout)}")
     if able.any():
         limit = format_duration(rollout.policy.rollout.global_.deploy_timeout_seconds)
         return Awaited(text=f"{_some(rollout, able)} to fetch it and ask for a turn, at most {limit} each")
     return Awaited(text=f"{_some(rollout, waiting) if waiting.any() else 'devices'} to return")
+
+
+def _of_floor(rollout: Rollout) -> tuple[Choice, ...]:
+    return () if floor_reason(rollout) is None else floor_choices(rollout)
 
 
 def _in(rollout: Rollout, *progress: Progress) -> Mask:

@@ -4,6 +4,7 @@ from math import inf
 from typing import Any, Final
 
 from orchestrator.core.allowed import allowed_verbs
+from orchestrator.core.explain_floor import floor_choices, floor_told
 from orchestrator.core.explanation import VERB_EFFECTS, Awaited, Choice, Explanation, Step
 from orchestrator.core.grants import Wait, WaitReason, decide_grant
 from orchestrator.core.inventory import Device
@@ -35,6 +36,7 @@ WAITS: Final[dict[WaitReason, str]] = {
     WaitReason.NOT_ELIGIBLE: "its order is not to install",
     WaitReason.CAPACITY: "as many devices as allowed install at once (max_parallel_deploys)",
     WaitReason.AVAILABILITY: "as many devices as allowed are out of service (max_unavailable, min_available)",
+    WaitReason.TOO_FEW_HEALTHY: "too few healthy devices would be left (min_available)",
     WaitReason.GATE_PENDING: "the gate of its wave has not passed",
     WaitReason.REPEATED: "this question was answered; it asks again with a new one",
 }
@@ -98,6 +100,9 @@ def _facts(device: Device, rollout: Rollout | None, member: Member | None) -> di
         facts["shall run"] = rollout.release.version
     if device.rollout is not None:
         facts["last order"] = f"{device.action}, generation {device.generation}, by {device.rollout}"
+    if device.is_online and device.is_unwell:
+        why = "its last good sample says so" if device.is_ill else "no sample came though one should have"
+        facts["health"] = f"not seen to be healthy: {why}"
     if device.media is not None:
         facts |= _of_media(device.media)
     if device.quarantine:
@@ -179,7 +184,9 @@ def _awaited(
     answer = decide_grant(state, device.id, ready, now=now)
     if isinstance(answer, Wait):
         by = None if answer.seconds is None else format_timestamp(now + answer.seconds)
-        return _own(own, f"{WAITS[answer.reason]} ({answer.reason.value})", by=by)
+        told = f"{WAITS[answer.reason]} ({answer.reason.value})"
+        told += f": {floor_told(rollout)}" if answer.reason is WaitReason.TOO_FEW_HEALTHY else ""
+        return _own(own, told, by=by)
     if own is not None:
         return _own(own)
     asks = "its question is answered with a go" if device.is_asking else "it fetches and prepares, then asks"
@@ -196,9 +203,12 @@ def _own(wait: OwnWait | None, then: str = "", by: str | None = None) -> Awaited
 
 def _next(state: State, device: Device, rollout: Rollout | None, member: Member | None) -> tuple[Choice, ...]:
     found = []
-    is_waiting = member is not None and member.progress is Progress.ORDERED and state.own_wait(device) is not None
-    if rollout is not None and device.rollout == rollout.id and is_waiting and "skip" in allowed_verbs(rollout):
-        found.append(Choice(command=f"tidegate skip {rollout.id} {device.id}", effect=VERB_EFFECTS["skip"]))
+    is_ordered = member is not None and member.progress is Progress.ORDERED
+    if rollout is not None and device.rollout == rollout.id and is_ordered:
+        if state.own_wait(device) is not None and "skip" in allowed_verbs(rollout):
+            found.append(Choice(command=f"tidegate skip {rollout.id} {device.id}", effect=VERB_EFFECTS["skip"]))
+        if not device.is_unwell:
+            found += floor_choices(rollout)
     if device.quarantine:
         found.append(Choice(command=f"tidegate release-device {device.id}", effect="let it into waves again"))
     if rollout is not None and member is not None and member.progress is Progress.FAILED:

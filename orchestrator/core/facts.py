@@ -38,6 +38,7 @@ def fleet_facts(
     intervals = devices.column(Device.interval_seconds)[rows]
     known = intervals[~np.isnan(intervals)]
     sample_seconds = float(np.median(known)) if len(known) else None
+    is_unwell = devices.unwell & devices.column(Device.is_online)
     return FleetFacts(
         waves={wave.name: len(wave.members) for wave in plan.waves},
         offline=plan.offline_count,
@@ -45,6 +46,7 @@ def fleet_facts(
         regions=_tally(kinds, lambda info: info.region),
         uncovered=plan.uncovered,
         groups=_groups(state, plan, kinds, baselines, sample_seconds),
+        unwell=tuple(devices.names[row] for row in rows[is_unwell[rows]].tolist()),
         no_space=tuple(
             name for reason, names in plan.excluded.items() if reason.startswith(NO_SPACE) for name in names
         ),

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from orchestrator.core.capacity import Capacity, capacity, is_at_floor, is_returning, unavailable_max
 from orchestrator.core.events import GrantIssued
 from orchestrator.core.inventory import Device
-from orchestrator.core.members import DEPLOYED, Mask, Member, Members, Progress
+from orchestrator.core.members import DEPLOYED, Member, Progress
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
-from schemas.conditions import percent_of
 from schemas.messages import Ready
 from schemas.windows import is_open, opens_in_seconds
 
@@ -41,6 +41,8 @@ class WaitReason(StrEnum):
     NOT_ELIGIBLE = "not_eligible"
     CAPACITY = "capacity"
     AVAILABILITY = "availability"
+    TOO_FEW_HEALTHY = "too_few_healthy"
+    """So many devices are not seen to be healthy that none of those that are may be taken out of service."""
     GATE_PENDING = "gate_pending"
     REPEATED = "repeated"
     """This very question was answered with a go; a lost answer is asked for with a new nonce."""
@@ -82,12 +84,19 @@ def decide_grant(state: State, name: str, ready: Ready, *, now: float, is_settli
     rollout = state.rollouts[device.rollout]
     member = rollout.members[name]
     reason = may_ever(state, device, rollout, ready)
-    wait = None if reason is None else Wait(reason)
-    if wait is None and device.action == "install" and ready.step == "activate":
-        wait = Wait(WaitReason.SETTLING) if is_settling else _refuse_start(device, rollout, member, now)
+    if reason is not None:
+        return Wait(reason)
+    is_install = device.action == "install" and ready.step == "activate"
+    if is_install and is_settling:
+        return Wait(WaitReason.SETTLING)
+    begins = is_install and member.progress is not Progress.GRANTED  # Else it has its place: the answer was lost.
+    wait = _refuse_moment(device, rollout, now) if begins else None
     if wait is not None:
         return wait
     there = capacity(rollout)
+    reason = _refuse_room(device, rollout, there) if begins else None
+    if reason is not None:
+        return Wait(reason)
     return GrantIssued(
         rollout=rollout.id,
         device=name,
@@ -98,6 +107,9 @@ def decide_grant(state: State, name: str, ready: Ready, *, now: float, is_settli
         in_flight=there.in_flight,
         unavailable=there.unavailable,
         serving=there.serving,
+        present=there.present,
+        healthy=there.healthy,
+        was_healthy=not device.is_unwell,
     )
 
 
@@ -115,21 +127,18 @@ def may_ever(state: State, device: Device, rollout: Rollout, ready: Ready) -> Wa
     return _refuse_install(state, device, rollout, member)
 
 
-def _refuse_start(device: Device, rollout: Rollout, member: Member, now: float) -> Wait | None:
+def _refuse_moment(device: Device, rollout: Rollout, now: float) -> Wait | None:
     """Refuse what may be done at all, but not at this moment."""
-    if member.progress is Progress.GRANTED:
-        return None  # It holds its place already: the answer was lost.
     window = rollout.policy.maintenance_window
     if window is not None and not is_open(window, device.info.time_zone, now):
         return Wait(WaitReason.OUTSIDE_WINDOW, opens_in_seconds(window, device.info.time_zone, now))
-    reason = _refuse_capacity(rollout, capacity(rollout))
-    return None if reason is None else Wait(reason)
+    return None
 
 
 def _refuse_return(rollout: Rollout, member: Member) -> WaitReason | None:
     """A rollback never waits for a gate, an approval, a pause or a hold."""
     if member.progress is Progress.RETURNING and member.granted_at is None:
-        in_flight = int(_is_returning(rollout.members).sum())
+        in_flight = int(is_returning(rollout.members).sum())
         return WaitReason.CAPACITY if in_flight >= rollout.policy.rollout.global_.max_parallel_deploys else None
     return None
 
@@ -162,47 +171,18 @@ def _refuse_install(state: State, device: Device, rollout: Rollout, member: Memb
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """How many targets are out of service because of the rollout, and how many serve.
-
-    Attributes:
-        in_flight: Granted, and nobody knows yet how it ended: out of service, also when they fall silent.
-        unavailable: These, and devices of which nobody knows whether they serve.
-        serving: The others that are connected.
-    """
-
-    in_flight: int
-    unavailable: int
-    serving: int
+def _refuse_room(device: Device, rollout: Rollout, there: Capacity) -> WaitReason | None:
+    return _refuse_capacity(rollout, there) or _refuse_floor(device, rollout, there)
 
 
-def capacity(rollout: Rollout) -> Capacity:
-    """Count the members of a rollout."""
-    members = rollout.members
-    in_flight = members.where(Member.progress, Progress.GRANTED) | _is_returning(members)
-    lost = members.column(Member.is_lost) | members.where(Member.progress, Progress.STRANDED)
-    unavailable = in_flight | lost
-    serving = members.online & ~unavailable
-    return Capacity(int(in_flight.sum()), int(unavailable.sum()), int(serving.sum()))
-
-
-def _refuse_capacity(rollout: Rollout, now_there: Capacity) -> WaitReason | None:
-    if now_there.in_flight >= rollout.policy.rollout.global_.max_parallel_deploys:
+def _refuse_capacity(rollout: Rollout, there: Capacity) -> WaitReason | None:
+    if there.in_flight >= rollout.policy.rollout.global_.max_parallel_deploys:
         return WaitReason.CAPACITY
-    if now_there.unavailable >= unavailable_max(rollout, now_there.unavailable + now_there.serving):
+    if there.unavailable >= unavailable_max(rollout, there.unavailable + there.serving):
         return WaitReason.AVAILABILITY
     return None
 
 
-def unavailable_max(rollout: Rollout, present: int) -> int:
-    """Return how many of ``present`` devices may be out of service at once: the stricter limit, and at least 1."""
-    update = rollout.policy.rolling_update
-    by_maximum, _ = percent_of(present, update.max_unavailable)
-    _, needed = percent_of(present, update.min_available)
-    by_minimum = present - needed
-    return max(1, min(by_maximum, by_minimum))
-
-
-def _is_returning(members: Members) -> Mask:
-    return members.where(Member.progress, Progress.RETURNING) & members.was_granted
+def _refuse_floor(device: Device, rollout: Rollout, there: Capacity) -> WaitReason | None:
+    """A device that is unwell takes no healthy one away, and the update may be what mends it."""
+    return None if device.is_unwell or not is_at_floor(rollout, there) else WaitReason.TOO_FEW_HEALTHY

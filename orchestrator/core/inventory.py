@@ -82,6 +82,10 @@ class Device(Row):
     """The usual time between two of its samples; NaN while it has sent fewer than two."""
     silent_since: Field[float] = Field(nan, "f8", volatile=True)
     """Since when it has not been heard though it should; NaN while it is."""
+    is_ill: Field[bool] = Field(default=False, dtype="?", volatile=True)
+    """Its last good sample says that it is not healthy."""
+    is_unheard: Field[bool] = Field(default=False, dtype="?", volatile=True)
+    """No sample of it came though one should have."""
     sleeps_until: Field[float] = Field(-inf, "f8", volatile=True)
     trouble_at: Field[float] = Field(-inf, "f8", volatile=True)
     """When its connection was last lost without notice."""
@@ -99,6 +103,11 @@ class Device(Row):
         """What it has free, as far as it said."""
         free = self.disk_free
         return None if free != free else int(free)  # noqa: PLR0124 - NaN is not equal to itself
+
+    @property
+    def is_unwell(self) -> bool:
+        """Whether it is not seen to be healthy, though it should."""
+        return self.is_ill or self.is_unheard
 
     @property
     def is_known(self) -> bool:
@@ -129,6 +138,12 @@ class Inventory(Table[Device]):
         if (ids[np.minimum(places, len(ids) - 1)] != wanted).any():
             raise KeyError("a device that is not there")
         return rows[places]
+
+    @property
+    def unwell(self) -> NDArray[np.bool_]:
+        """Which devices are not seen to be healthy, though they should."""
+        unwell: NDArray[np.bool_] = self.column(Device.is_ill) | self.column(Device.is_unheard)
+        return unwell
 
     def count_by_group(self) -> dict[str, int]:
         """Return how many devices each group has."""

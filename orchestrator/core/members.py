@@ -225,6 +225,12 @@ class Members(Table[Member]):
         return quarantined
 
     @property
+    def unwell(self) -> Mask:
+        """Which members are not seen to be healthy, though they should."""
+        unwell: Mask = self.inventory.unwell[self.column(Member.device_row)]
+        return unwell
+
+    @property
     def staged(self) -> Mask:
         """Which members have verified what they were ordered ahead of their wave, and wait for it."""
         is_staged = self.column(Member.is_ahead) & ~np.isnan(self.column(Member.staged_bytes))

@@ -90,6 +90,7 @@ def _note_samples(devices: Inventory, rows: NDArray[np.int32], now: float) -> No
     intervals[rows] = np.where(np.isnan(usual), first, usual + _SMOOTHING * (gap - usual))
     sampled_at[rows] = now
     devices.column(Device.heard_at)[rows] = now
+    devices.column(Device.is_unheard)[rows] = False
 
 
 def _moment(text: str | None) -> float:
@@ -110,6 +111,7 @@ def _note_presence(state: State, name: str, *, is_online: bool, now: float) -> N
         device.heard_at = now
         if not device.is_online:
             device.online_since = now
+            device.is_unheard = False
     elif device.is_online and device.sleeps_until <= now:
         device.trouble_at = now
     device.is_online = is_online

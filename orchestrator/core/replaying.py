@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orchestrator.core import events as e
+from orchestrator.core.capacity import Capacity, capacity, unavailable_max, unhealthy_max
 from orchestrator.core.concluding import conclude, conclude_phase
-from orchestrator.core.grants import capacity, may_ever, unavailable_max
+from orchestrator.core.grants import may_ever
 from orchestrator.core.members import Member
 from orchestrator.core.orders import ORCHESTRATOR, order_back
 from orchestrator.core.phases import PhaseVerdict
@@ -172,9 +173,24 @@ def _granted(state: State, entry: Recorded, _rest: Sequence[Recorded]) -> str | 
         return None
     if there.in_flight >= rollout.policy.rollout.global_.max_parallel_deploys:
         return f"{there.in_flight} were in flight already"
+    if device.action != "install":
+        return None
     present = there.unavailable + (event.serving or 0)
-    if device.action == "install" and there.unavailable >= unavailable_max(rollout, present):
+    if there.unavailable >= unavailable_max(rollout, present):
         return f"{there.unavailable} of {present} were out of service already"
+    return _floor_again(rollout, event, there)
+
+
+def _floor_again(rollout: Rollout, event: e.GrantIssued, there: Capacity) -> str | None:
+    """Who was healthy was only seen; a journal from before the floor counted health does not say it."""
+    if event.present is None or event.healthy is None or event.serving is None:
+        return None
+    counted = event.present - there.unavailable
+    if not event.healthy <= counted <= event.serving:
+        return f"{event.healthy} healthy of {counted} that count, of {event.serving} that served"
+    missing = event.present - event.healthy
+    if event.was_healthy and missing >= unhealthy_max(rollout, event.present):
+        return f"{missing} of {event.present} were not healthy or out of service already"
     return None
 
 

@@ -11,6 +11,7 @@ from math import inf, nan
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.core import events as e
 from orchestrator.core.inventory import Device
@@ -24,10 +25,16 @@ DEVICES_MIN: Final = 3
 """Fewer silent devices are never taken for a fault of ours."""
 
 
+def patience_seconds(state: State) -> NDArray[np.float64]:
+    """Return after what time each device is missed; NaN while it has sent fewer than two samples."""
+    seconds: NDArray[np.float64] = SILENT_INTERVALS * state.devices.column(Device.interval_seconds)
+    return np.maximum(seconds, SILENT_SECONDS_MIN)
+
+
 def observe_silence(state: State, now: float) -> None:
     """Note which devices have fallen silent and which are heard again; volatile."""
     devices = state.devices
-    patience = np.maximum(SILENT_INTERVALS * devices.column(Device.interval_seconds), SILENT_SECONDS_MIN)
+    patience = patience_seconds(state)
     since = np.maximum(devices.column(Device.heard_at), state.listening_since)
     is_fresh = ~(now - since > patience)  # NaN: it sends no samples, and its presence counts.
     alive = devices.column(Device.is_online) & is_fresh

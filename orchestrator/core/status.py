@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from orchestrator.core.explain_floor import floor_reason
 from orchestrator.core.members import DEPLOYED, QUEUED, Mask, Member, Progress
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.soaking import canary_phase, soak_required_seconds, soaked_seconds, step_end_seconds
@@ -114,6 +115,9 @@ def reasons(rollout: Rollout, now: float) -> tuple[str, ...]:
         phase = canary_phase(rollout)
         watch = f", {phase.replace('_', '-')} phase" if phase else ""
         lines.append(f"soaked {soaked:.0f} of {required:.0f} s{watch}")
+    short = floor_reason(rollout)
+    if short is not None:
+        lines.append(short)
     gate = rollout.gates.get(rollout.wave)
     if gate is not None:
         lines.append(f"{gate.gate}: {gate.verdict}, {gate.decision}")

@@ -10,7 +10,13 @@ from orchestrator.lint.baselines import no_baseline
 from orchestrator.lint.canary import exceeds_cap, misses_groups, single_points, underpowered
 from orchestrator.lint.facts import FleetFacts
 from orchestrator.lint.finding import Finding
-from orchestrator.lint.fleet import coverage_unreachable, development_settings, no_space, rounds_to_zero
+from orchestrator.lint.fleet import (
+    coverage_unreachable,
+    development_settings,
+    no_space,
+    rounds_to_zero,
+    too_few_healthy,
+)
 from orchestrator.lint.idle import hidden_limits, never_trips
 from orchestrator.lint.lines import slow_lines
 from orchestrator.lint.over_bus import over_bus
@@ -41,6 +47,7 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Finding]]]] = {
     "L016": lambda scene: unknown_silence(scene, RULES),
     "L017": slow_lines,
     "L018": over_bus,
+    "L019": too_few_healthy,
 }
 
 _ORDER: Final = ("error", "warning", "note")

@@ -42,6 +42,7 @@ class FleetFacts:
         regions: Targets of each region.
         uncovered: ``type NAME`` and ``region NAME`` for which no canary stands, as in the plan.
         groups: Groups with targets, by name.
+        unwell: Targets that are connected and not seen to be healthy.
         no_space: Devices left out because the release does not fit twice.
         single_points: Targets that are single points of failure, by wave.
         signals: By device type, how many of its targets report each signal.
@@ -59,6 +60,7 @@ class FleetFacts:
     regions: Mapping[str, int] = field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
     groups: Mapping[str, GroupFacts] = field(default_factory=dict)
+    unwell: tuple[str, ...] = ()
     no_space: tuple[str, ...] = ()
     single_points: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     signals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -54,11 +54,12 @@ def rounds_to_zero(scene: Scene) -> Iterator[Finding]:
         return
     name = "max_unavailable" if by_maximum == 0 else "min_available"
     said = f"{update.max_unavailable:g}%" if by_maximum == 0 else f"{update.min_available:g}%"
+    condition = " while all are healthy" if facts.present - needed <= 1 else ""
     yield note(
         "L007",
         f"rolling_update.{name}",
-        f"{name} {said} of {counted(facts.present, 'device')} leaves none to be updated; one at a time is updated "
-        f"({percent(1 / facts.present)} out of service)",
+        f"{name} {said} of {counted(facts.present, 'device')} leaves none to be updated; one at a time is updated"
+        f"{condition} ({percent(1 / facts.present)} out of service)",
         f"max_unavailable: {_share_of_one(facts.present)}% and min_available: {100 - _share_of_one(facts.present)}% "
         "say the same",
     )
@@ -66,6 +67,24 @@ def rounds_to_zero(scene: Scene) -> Iterator[Finding]:
 
 def _share_of_one(devices: int) -> int:
     return -(-100 // devices)
+
+
+def too_few_healthy(scene: Scene) -> Iterator[Finding]:
+    """L019: so many devices are not healthy that nobody who is may be taken out of service."""
+    facts, update = scene.facts, scene.policy.rolling_update
+    if facts is None or not 0 < len(facts.unwell) < facts.present:
+        return  # Where nobody is healthy, nobody waits: so it is with devices that are empty yet.
+    _, needed = percent_of(facts.present, update.min_available)
+    if len(facts.unwell) < max(1, facts.present - needed):
+        return
+    yield warning(
+        "L019",
+        "rolling_update.min_available",
+        f"{len(facts.unwell):,} of {counted(facts.present, 'device')} are not seen to be healthy now "
+        f"({name_some(facts.unwell)}), so min_available {update.min_available:g}% lets no healthy one be updated",
+        "look at them with tidegate health top, take those out of service that stay ill (tidegate quarantine), or ask "
+        "for less",
+    )
 
 
 def no_space(scene: Scene) -> Iterator[Finding]:

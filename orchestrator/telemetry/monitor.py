@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,6 +171,19 @@ class Monitor(Recorder):
         heard = fresh(self._columns, there.rows, stale_after=self._stale_after, seconds=None, now=now)
         which = np.flatnonzero(heard & (down > 0))
         return dict(sorted(zip(there.names_at(which), down[which].tolist(), strict=True)))
+
+    def ill(self, homes: NDArray[Any]) -> NDArray[np.bool_]:
+        """Say which devices, by the caller's numbers, are not healthy, by their last good sample however old it is.
+
+        So are those of which only bad samples came for three intervals. No window is read for it.
+        """
+        self.settle()
+        columns, count = self._columns, len(self._roster)
+        flags = columns.flags[:count]
+        is_ill = (flags & c.SAYS_HEALTH != 0) & (flags & c.HEALTHY == 0) | ~np.isnan(columns.down_since[:count])
+        is_bad = columns.last_at[:count] > columns.good_at[:count] + columns.stale_after[:count]
+        found: NDArray[np.bool_] = np.append(is_ill | is_bad, False)[self.rows_at(homes)]  # The last one is nobody's.
+        return found
 
     def signals(self, devices: Collection[str]) -> frozenset[str]:
         """Name what any of the devices shows of the version it runs, in the words of their ``info``."""

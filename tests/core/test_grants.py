@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.capacity import unavailable_max
 from orchestrator.core.events import GateJudged
-from orchestrator.core.grants import Wait, WaitReason, decide_grant, unavailable_max
+from orchestrator.core.grants import Wait, WaitReason, decide_grant
 from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Phase
+from schemas.codec import encode
 from schemas.messages import Ready
 from schemas.topics import Kind
 from tests.core.core_bench import Bench, make_fleet, make_policy
@@ -188,6 +190,158 @@ def test_so_many_may_be_out_of_service(count: int, max_unavailable: str, min_ava
     assert decisions.count("go") == allowed
     assert reason(bench, bench.wave(1)[-1]) == "availability"
     assert unavailable_max(bench.rollout, count) == allowed
+
+
+def floor_bench(count: int, percent: int) -> Bench:
+    """Return a fleet of ``count`` in which so many percent must be healthy, and all others may be updated at once."""
+    return wave_bench(count, update={"max_unavailable": 100 - percent, "min_available": percent})
+
+
+def fall_ill(bench: Bench, *names: str, is_healthy: bool = False) -> None:
+    for name in names:
+        bench.devices[name].is_healthy = is_healthy
+    bench.advance(30)
+
+
+@pytest.mark.parametrize(
+    ("count", "min_available", "ill", "healthy_that_go"),
+    [
+        (20, 80, 0, 4),
+        (20, 80, 3, 1),
+        (20, 80, 4, 0),
+        (20, 80, 9, 0),
+        (5, 90, 0, 1),  # rounding leaves room for none, and all are well
+        (5, 90, 1, 0),
+        (10, 90, 1, 0),
+        (21, 90, 1, 1),
+        (20, 50, 9, 1),
+    ],
+)
+def test_so_many_healthy_devices_go_while_others_are_not_healthy(
+    count: int, min_available: int, ill: int, healthy_that_go: int
+) -> None:
+    bench = floor_bench(count, min_available)
+    *well, _ = names = bench.wave(1)
+    fall_ill(bench, *names[len(names) - ill :])
+
+    decisions = [bench.ask(name).decision for name in names[: len(names) - ill]]
+
+    assert decisions.count("go") == healthy_that_go
+    waits = "too_few_healthy" if ill else "availability"
+    assert reason(bench, well[healthy_that_go]) == waits
+
+
+def test_devices_that_are_well_again_let_the_others_go() -> None:
+    bench = floor_bench(20, 80)
+    first, *others = bench.wave(1)
+    fall_ill(bench, *others[:4])
+    assert reason(bench, first) == "too_few_healthy"
+
+    fall_ill(bench, others[0], is_healthy=True)
+
+    assert reason(bench, first) is None
+
+
+def test_a_device_that_is_not_healthy_takes_no_healthy_one_away_and_may_go() -> None:
+    bench = floor_bench(20, 80)
+    first, *others = bench.wave(1)
+    fall_ill(bench, *others[:6])
+
+    assert [bench.ask(name).decision for name in (first, *others[:6])] == ["wait"] + ["go"] * 4 + ["wait"] * 2
+    assert reason(bench, others[5]) == "availability"
+
+
+def test_a_device_that_should_have_been_heard_is_not_taken_to_be_healthy() -> None:
+    bench = floor_bench(20, 80)
+    first, *others = bench.wave(1)
+    for name in others[:4]:
+        bench.devices[name].is_silent = True
+    bench.advance(90)
+    assert reason(bench, first) is None
+
+    bench.advance(30)
+
+    assert reason(bench, first) == "too_few_healthy"
+
+
+def test_who_need_not_have_been_heard_yet_counts_after_a_restart_and_after_a_connect() -> None:
+    bench = floor_bench(20, 80)
+    first, *others = bench.wave(1)
+    for name in others[:4]:
+        bench.devices[name].is_silent = True
+    bench.advance(120)
+
+    bench.set_online(*others[:4], is_online=False)
+    bench.set_online(*others[:4])
+    assert reason(bench, first) is None
+
+    bench.boot()
+    bench.speak()
+    bench.advance(270)
+    assert reason(bench, first) is None
+    bench.advance(60)
+    assert reason(bench, first) == "too_few_healthy"
+
+
+def test_after_the_orchestrator_was_cut_off_everybody_has_time_to_be_heard_again() -> None:
+    bench = floor_bench(20, 80)
+    first = bench.wave(1)[0]
+    bench.now += 400
+    bench.take(bench.engine.reconnected(bench.now))
+    bench.now += 10
+    bench.measure(first, encode(bench.devices[first].sample()))
+
+    bench.tick()
+
+    assert reason(bench, first) is None
+
+
+def test_a_device_that_was_ill_when_it_left_is_ill_when_it_is_back_until_it_says_otherwise() -> None:
+    bench = floor_bench(20, 80)
+    first, *others = bench.wave(1)
+    fall_ill(bench, *others[:4])
+
+    bench.set_online(*others[:4], is_online=False)
+    assert reason(bench, first) is None, "of sixteen all are well"
+    bench.advance(300)
+    bench.set_online(*others[:4])
+    bench.tick()
+
+    assert reason(bench, first) == "too_few_healthy"
+
+
+def test_nobody_waits_for_a_device_that_was_taken_out_of_service() -> None:
+    bench = floor_bench(20, 80)
+    first, *others = bench.wave(1)
+    fall_ill(bench, *others[:4])
+    assert reason(bench, first) == "too_few_healthy"
+
+    for name in others[:2]:
+        bench.command("quarantine", device=name)
+
+    assert reason(bench, first) is None
+
+
+def test_a_rollback_does_not_wait_for_health() -> None:
+    bench = floor_bench(20, 80)
+    first, *_ = bench.wave(0)
+    fall_ill(bench, *bench.wave(1))
+    bench.command("rollback", rollout="r-001")
+
+    assert reason(bench, first) is None
+
+
+def test_the_journal_says_how_many_were_healthy_when_a_device_was_let_go() -> None:
+    bench = floor_bench(20, 80)
+    first, second, ill, *_ = bench.wave(1)
+    fall_ill(bench, ill)
+
+    bench.ask(first)
+    bench.command("quarantine", device=second)
+    bench.ask(ill)
+
+    told = [(each["present"], each["healthy"], each["was_healthy"]) for each in bench.facts("grant_issued")[-2:]]
+    assert told == [(20, 19, True), (19, 17, False)]
 
 
 def test_offline_devices_serve_nobody_and_count_for_no_availability() -> None:

@@ -80,6 +80,29 @@ def test_a_grant_for_which_there_was_no_room_is_found(good: list[StoredEntry]) -
     assert [kind for kind, _ in found] == ["grant_issued"]
 
 
+def test_a_grant_that_left_too_few_healthy_devices_is_found(good: list[StoredEntry]) -> None:
+    ((kind, message),) = forged(good, "grant_issued", lambda body: body.update(healthy=0))
+
+    assert kind == "grant_issued"
+    assert message == "12 of 12 were not healthy or out of service already"
+    assert forged(good, "grant_issued", lambda body: body.update(healthy=0, was_healthy=False)) == []
+
+
+def test_a_grant_that_counts_more_healthy_devices_than_there_were_is_found(good: list[StoredEntry]) -> None:
+    ((_, message),) = forged(good, "grant_issued", lambda body: body.update(healthy=99))
+
+    assert message == "99 healthy of 12 that count, of 12 that served"
+
+
+def test_a_journal_from_before_health_was_counted_is_taken_again(good: list[StoredEntry]) -> None:
+    def without_health(entry: StoredEntry) -> StoredEntry:
+        body = json.loads(entry.body)
+        older = {name: value for name, value in body.items() if name not in {"present", "healthy", "was_healthy"}}
+        return replace(entry, body=json.dumps(older)) if entry.kind == "grant_issued" else entry
+
+    assert again([without_health(entry) for entry in good]).mismatches == []
+
+
 def test_a_wave_that_nobody_approved_is_found(good: list[StoredEntry]) -> None:
     entries = [each for each in good if each.kind != "rollout_approved"]
 

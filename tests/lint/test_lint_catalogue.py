@@ -22,6 +22,7 @@ EVERYTHING = make_facts(
     types={"pi": 11, "nuc": 1},
     uncovered=("type nuc",),
     groups={"vision": make_group(12, 1, has_baseline=False, requests_per_minute=0.1)},
+    unwell=("d-5",),
     no_space=("d-77",),
     single_points={"wave-3": ("d-3",)},
     signals={"pi": {}},

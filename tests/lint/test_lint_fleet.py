@@ -1,4 +1,4 @@
-"""L006, L007, L011 and L015: what this fleet cannot give."""
+"""L006, L007, L011, L015 and L019: what this fleet cannot give."""
 
 from fractions import Fraction
 from math import ceil, floor
@@ -101,6 +101,32 @@ def test_the_stricter_of_both_limits_is_named() -> None:
     assert found("L007", strict, make_facts(50)) == []
     (finding,) = found("L007", strict, make_facts(49))
     assert finding.remedy == "max_unavailable: 3% and min_available: 97% say the same"
+
+
+@pytest.mark.parametrize(
+    ("devices", "ill", "is_found"),
+    [(20, 1, False), (20, 2, True), (5, 1, True), (9, 1, True), (9, 9, False), (100, 9, False)],
+)
+def test_so_many_that_are_not_healthy_that_no_healthy_one_may_go_are_counted_and_named(
+    devices: int, ill: int, *, is_found: bool
+) -> None:
+    facts = make_facts(devices, unwell=tuple(f"d-{number}" for number in range(ill)))
+
+    findings = found("L019", REFERENCE, facts)
+
+    assert [(each.severity, each.where) for each in findings] == [
+        ("warning", "rolling_update.min_available")
+    ] * is_found
+    for each in findings:
+        assert each.message.startswith(f"{ill} of {devices} devices are not seen to be healthy now (d-0")
+
+
+def test_one_at_a_time_goes_only_while_all_are_healthy() -> None:
+    (small,) = found("L007", REFERENCE, make_facts(5))
+    (large,) = found("L007", make_policy(rolling_update={"max_unavailable": 1, "min_available": 50}), make_facts(50))
+
+    assert "one at a time is updated while all are healthy (20% out of service)" in small.message
+    assert "one at a time is updated (2% out of service)" in large.message
 
 
 def test_devices_without_space_are_counted_and_named() -> None:

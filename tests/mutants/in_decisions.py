@@ -5,6 +5,8 @@ from typing import Final
 from tests.mutants.mutant import Mutant
 
 _GRANTS: Final = "orchestrator/core/grants.py"
+_CAPACITY: Final = "orchestrator/core/capacity.py"
+_WELLNESS: Final = "orchestrator/core/wellness.py"
 _REPORTS: Final = "orchestrator/core/reports.py"
 _DECIDING: Final = "orchestrator/core/deciding.py"
 _STOPPING: Final = "orchestrator/core/stopping.py"
@@ -18,7 +20,7 @@ IN_DECISIONS: Final = (
     Mutant(
         "silent-devices-count-as-there",
         "with a third of a site gone already the rollout takes the next devices out of service",
-        _GRANTS,
+        _CAPACITY,
         "unavailable = in_flight | lost",
         "unavailable = in_flight",
         (
@@ -29,18 +31,60 @@ IN_DECISIONS: Final = (
         "one-more-than-may-go-at-once",
         "a site that can spare one device loses two at the same time",
         _GRANTS,
-        "if now_there.in_flight >= rollout.policy.rollout.global_.max_parallel_deploys:",
-        "if now_there.in_flight > rollout.policy.rollout.global_.max_parallel_deploys:",
+        "if there.in_flight >= rollout.policy.rollout.global_.max_parallel_deploys:",
+        "if there.in_flight > rollout.policy.rollout.global_.max_parallel_deploys:",
         ("tests/core/test_grants.py",),
     ),
     Mutant(
         "parallel-by-wave",
         "stragglers of the wave before and the new wave are out of service together, more than were allowed",
-        _GRANTS,
-        "    in_flight = members.where(Member.progress, Progress.GRANTED) | _is_returning(members)\n",
-        "    in_flight = members.where(Member.progress, Progress.GRANTED) | _is_returning(members)\n"
-        "    in_flight &= members.column(Member.wave) == rollout.wave\n",
+        _CAPACITY,
+        "    masks = _masks(rollout.members)\n    in_flight, unavailable",
+        "    masks = _masks(rollout.members)\n"
+        "    here = rollout.members.column(Member.wave) == rollout.wave\n"
+        "    masks = masks._replace(in_flight=masks.in_flight & here)\n"
+        "    in_flight, unavailable",
         ("tests/core/test_grants.py::test_stragglers_of_an_earlier_wave_take_places_of_the_present_one",),
+    ),
+    Mutant(
+        "floor-of-connected-devices",
+        "a third of the site answers nothing any more, and the rollout takes one of the rest after the other",
+        _CAPACITY,
+        "healthy = counted & ~members.unwell",
+        "healthy = counted",
+        ("tests/core/test_grants.py::test_so_many_healthy_devices_go_while_others_are_not_healthy",),
+    ),
+    Mutant(
+        "silent-devices-are-healthy",
+        "devices that stopped measuring themselves are counted upon while their neighbours are updated",
+        _WELLNESS,
+        "    devices.column(Device.is_unheard)[:] = _is_overdue(state, now)\n",
+        "",
+        ("tests/core/test_grants.py::test_a_device_that_should_have_been_heard_is_not_taken_to_be_healthy",),
+    ),
+    Mutant(
+        "silence-of-the-orchestrator",
+        "the orchestrator was cut off for a while, and the rollout waits because it has heard nobody meanwhile",
+        _WELLNESS,
+        "now - np.maximum(since, state.listening_since) > patience",
+        "now - since > patience",
+        ("tests/core/test_grants.py::test_after_the_orchestrator_was_cut_off_everybody_has_time_to_be_heard_again",),
+    ),
+    Mutant(
+        "ill-devices-wait-for-each-other",
+        "the devices that only the update would mend wait for ever, and everybody else waits for them",
+        _GRANTS,
+        "return None if device.is_unwell or not is_at_floor(rollout, there) else",
+        "return None if not is_at_floor(rollout, there) else",
+        ("tests/core/test_grants.py::test_a_device_that_is_not_healthy_takes_no_healthy_one_away_and_may_go",),
+    ),
+    Mutant(
+        "waiting-for-what-was-taken-out",
+        "somebody takes a broken device out of service, and the rollout goes on waiting for it",
+        _CAPACITY,
+        "counted = serving & ~members.quarantined",
+        "counted = serving",
+        ("tests/core/test_grants.py::test_nobody_waits_for_a_device_that_was_taken_out_of_service",),
     ),
     Mutant(
         "go-for-an-order-that-is-over",

@@ -34,7 +34,11 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def ignore_capacity(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("orchestrator.core.grants._refuse_capacity", lambda rollout, there: None)
+    patch.setattr("orchestrator.core.grants._refuse_room", lambda device, rollout, there: None)
+
+
+def take_everybody_for_healthy(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("orchestrator.service.observe_health", lambda state, monitor, now: None)
 
 
 def grant_after_a_stop(patch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from orchestrator.core.context import Context
 from orchestrator.core.events import event_from_json
 from orchestrator.core.grants import Wait, decide_grant
 from orchestrator.core.inputs import Announced, DeviceReported, PresenceSeen
+from orchestrator.core.inventory import Device
 from orchestrator.core.observe import observe
 from orchestrator.core.reports import decide_reported
 from orchestrator.core.rollout import Rollout
@@ -163,10 +164,29 @@ def test_as_many_are_let_go_at_once_as_one_after_the_other(parallel: int, unavai
     assert (again_at[~goes] >= NOW + 31).all()
 
 
-def _limit(rollout: Rollout, parallel: int, unavailable: str) -> None:
+@pytest.mark.parametrize("ill", [1, 7, 11, 40])
+def test_as_many_are_let_go_at_once_as_one_after_the_other_where_some_are_ill(ill: int) -> None:
+    single, bulk = under_way(), under_way()
+    members = bulk.rollouts[ROLLOUT].members
+    for state in (single, bulk):
+        _limit(state.rollouts[ROLLOUT], 50, "20%", "80%")
+        state.devices.fill(state.devices.rows(members.names[-ill:]), Device.is_ill, value=True)
+    asking = [name for name in members.names if members[name].progress == "ordered"]
+
+    alone = {name for name in asking if _asks(single, name)}
+    goes, _ = Desk(bulk, bulk.rollouts[ROLLOUT], np.random.default_rng(1)).ask(
+        bulk.devices.rows(asking), "activate", NOW + 1
+    )
+
+    together = {name for name, may in zip(asking, goes, strict=True) if may}
+    well = set(members.names[:-ill])
+    assert (len(together), len(together & well)) == (len(alone), len(alone & well))
+
+
+def _limit(rollout: Rollout, parallel: int, unavailable: str, available: str = "1%") -> None:
     policy = rollout.policy
     limits = policy.rollout.global_.model_copy(update={"max_parallel_deploys": parallel})
-    update = type(policy.rolling_update).model_validate({"max_unavailable": unavailable, "min_available": "1%"})
+    update = type(policy.rolling_update).model_validate({"max_unavailable": unavailable, "min_available": available})
     rollout.policy = policy.model_copy(
         update={"rollout": policy.rollout.model_copy(update={"global_": limits}), "rolling_update": update}
     )

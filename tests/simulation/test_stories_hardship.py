@@ -14,7 +14,7 @@ from simulator.disk import DiskTrouble
 from simulator.materials import NEW_VERSION, OLD_VERSION
 from simulator.process import Process
 from simulator.scenario import ROLLOUT
-from tests.simulation.story import bodies, places, run, running, wave, when
+from tests.simulation.story import bodies, places, policy_with, run, running, wave, when
 
 
 def rot(world: World, name: str, slot: SlotName) -> None:
@@ -39,7 +39,8 @@ def test_device_stays_where_it_is_when_what_it_would_go_back_to_is_damaged() -> 
 
 
 def test_device_of_which_nothing_is_whole_is_mended_by_the_next_release() -> None:
-    world = World(make_scenario(devices=3))
+    update = {"max_unavailable": 50.0, "min_available": 30.0}  # or the others would wait until it is mended
+    world = World(make_scenario(devices=3, policy=policy_with(update=update)))
     world.at(-60.0, partial(rot, world, "d-0001", "blue"))
     world.at(-59.0, partial(world.devices["d-0001"].cut_power, 3.0))
 

@@ -7,11 +7,12 @@ from functools import partial
 import pytest
 
 from simulator import Behavior, Faults, World, failing, make_scenario, simulate
-from simulator.materials import NEXT_RELEASE
+from simulator.application import GOOD
+from simulator.materials import NEXT_RELEASE, OLD_VERSION
 from simulator.scenario import POLICY
 from tests.simulation import planted
 from tests.simulation.planted import Plant
-from tests.simulation.story import when
+from tests.simulation.story import wave, when
 
 SEEDS = range(60)
 _RETAKEN = "INV-26"
@@ -72,6 +73,20 @@ def device_is_quarantined() -> World:
     return world
 
 
+def one_falls_ill() -> World:
+    world = World(make_scenario(devices=10))
+
+    def behave(behavior: Behavior) -> None:
+        world.devices[wave(world, 3)[0]].plant.spoil(OLD_VERSION, behavior)
+
+    def fall_ill() -> None:
+        behave(Behavior(sick_after_seconds=0.0))
+        world.at(world.seconds + 3600.0, partial(behave, GOOD))
+
+    when(world, lambda: world.phase() == "awaiting_approval", fall_ill)
+    return world
+
+
 def nobody_answers() -> World:
     world = World(make_scenario(devices=10))
 
@@ -118,6 +133,7 @@ def newer_one_is_started() -> World:
     [
         (planted.decide_in_the_silence, "INV-11 silence", half_falls_silent),
         (planted.forget_quarantine, "INV-18 quarantine", device_is_quarantined),
+        (planted.take_everybody_for_healthy, "INV-9 floor", one_falls_ill),
         (planted.stay_on_trial, "INV-5", nobody_answers),
         (planted.go_on_after_another_took_over, "INV-13", another_takes_over),
         (planted.switch_without_reading, "INV-2 damage", fallback_rots),

@@ -86,6 +86,27 @@ def test_each_device_is_as_a_slow_reading_of_the_stream_says_and_the_worst_comes
     assert worst(monitor, NAMES, now, limit=2).devices == found.devices[:2]
 
 
+@given(streams())
+def test_who_is_ill_is_as_a_slow_reading_of_the_stream_says(stream: Stream) -> None:
+    monitor = Monitor(longest_seconds=30 * CELL_SECONDS)
+    monitor.admit(NAMES[:3], [Place("g")] * 3, range(3))
+    for name, new, at in stream:
+        tell(monitor, name, "g", new, at)
+
+    found = monitor.ill(np.arange(len(NAMES)))
+
+    assert found.tolist() == [is_ill(stream, name) for name in NAMES]
+
+
+def is_ill(stream: Stream, name: str) -> bool:
+    runs = brought(stream, name)
+    if not runs:
+        return False
+    good_at = max(each.at for each in runs[-1] if each.good)
+    is_old = runs[-1][-1].at - good_at > stale_after(runs)
+    return is_old or slow_reading(stream, name, runs[-1][-1].at).healthy is False
+
+
 def test_one_with_errors_comes_before_one_that_restarted_and_silence_bad_samples_and_illness_before_them() -> None:
     monitor = Monitor()
     feed(monitor, "silent", count=3)
