@@ -85,8 +85,8 @@ def is_asleep(rollout: Rollout, now: float) -> Mask:
 
 def is_ours(state: State, rollout: Rollout) -> Mask:
     """Say which members hold an order of this rollout; a later one may have them."""
-    codes = state.devices.vocabularies["rollout"].known([rollout.id])
-    ours: Mask = np.isin(rollout.members.seen(Device.rollout), codes)
+    members = rollout.members
+    ours: Mask = state.devices.where(Device.rollout, rollout.id)[members.column(Member.device_row)]
     return ours
 
 

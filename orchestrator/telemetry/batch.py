@@ -117,6 +117,8 @@ class Batch:
 
 def turns_of(rows: Rows) -> NDArray[np.intp] | None:
     """Return how often each row stands before each place; None, for never, where each stands once."""
+    if len(rows) < 2:  # noqa: PLR2004 - alone
+        return None
     ranked = np.sort(rows)
     if (ranked[1:] != ranked[:-1]).all():
         return None

@@ -5,6 +5,7 @@ cell, so that a new cell is one stretch of memory to clear for the whole fleet. 
 which it arrived, by the receiver's clock.
 """
 
+from collections.abc import Iterable
 from math import inf, nan
 from typing import Any, Final
 
@@ -178,10 +179,10 @@ class Columns:
 
     def turn(self, cell: int) -> None:
         """Open ``cell`` and let the oldest ones go; nothing if it is open already, or was."""
-        for number in range(max(self.cell + 1, cell - CELLS), cell + 1):
+        if cell > self.cell:
             self._close(self.cell)
-            self._clear(number)
-            self.cell = number
+            self._clear(range(max(self.cell, cell - CELLS) + 1, cell + 1))
+            self.cell = cell
 
     def _close(self, cell: int) -> None:
         place = cell % CELLS
@@ -190,10 +191,11 @@ class Columns:
         self.open_requests[:] = 0
         self.open_errors[:] = 0
 
-    def _clear(self, cell: int) -> None:
-        for name in self._made():
-            if _COLUMNS[name][2] == CELLS:
-                getattr(self, name)[cell % CELLS] = 0
+    def _clear(self, cells: Iterable[int]) -> None:
+        rings = [getattr(self, name) for name in self._made() if _COLUMNS[name][2] == CELLS]
+        for cell in cells:
+            for ring in rings:
+                ring[cell % CELLS] = 0
 
     def places(self, since: float | None) -> NDArray[np.intp]:
         """Return where the cells lie, oldest first, that hold what came at ``since`` or later; None: all."""

@@ -12,6 +12,6 @@ def medians(table: NDArray[Any]) -> NDArray[np.float64]:
         return np.full(table.shape[1], np.nan)
     ranked = np.sort(table, axis=0)  # what is not known stands last
     known, each = np.isfinite(table).sum(axis=0), np.arange(table.shape[1])
-    low, high = np.maximum(known - 1, 0) // 2, np.minimum(known // 2, len(table) - 1)
-    found: NDArray[np.float64] = (ranked[low, each].astype(np.float64) + ranked[high, each]) / 2
+    low, high = ranked[(known - 1) // 2, each], ranked[known // 2, each]
+    found: NDArray[np.float64] = (low.astype(np.float64) + high) / 2
     return np.where(known == 0, np.nan, found)

@@ -1,8 +1,8 @@
 """What some devices did over a window: read from the columns and the cohorts, for all of them at a time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import inf
 from typing import Any, Final
 
@@ -20,63 +20,139 @@ from orchestrator.telemetry.sketch import Sketch
 BAD_SAMPLES_MAX: Final = 2
 """With more bad samples than this in a window, nothing can be said of a device for certain."""
 
+_Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What was read of the devices that run the version, a number for each: later samples change none of it.
+
+    Attributes:
+        places: Where they stand among those that were asked about.
+        bad: Bad samples in the window.
+        qualities: Which of the application's own measures each gives, as bits; None where no device gives any.
+    """
+
+    places: Rows
+    is_fresh: _Mask
+    is_down: _Mask
+    flags: NDArray[np.uint16]
+    bad: NDArray[np.uint16]
+    restarts: NDArray[np.uint16]
+    throttles: NDArray[np.uint16]
+    log_errors: NDArray[np.int64]
+    qualities: NDArray[np.uint16] | None
+
 
 @dataclass(frozen=True)
 class Window:
-    """What some devices did over a window while they ran one version; no device is named before it is asked for.
+    """What some devices did over a window while they ran one version.
+
+    No device is looked for before it is asked for: most questions are about a few of these things.
 
     Attributes:
         device_count: Devices that were asked about.
-        fresh: Devices with a fresh good sample of that version.
-        silent: The others. What is known of them within the window is still counted.
-        suspect: Devices with more than two bad samples in the window.
         sample_count: Good samples.
         request_count: Requests whose errors were counted as well.
-        restarts: How often each device restarted, or its application, for those that did.
-        log_errors: Errors in the log of each device that had some; ``throttles`` likewise.
-        healthy_count: Fresh devices that are healthy.
-        unhealthy: Fresh devices that are not.
-        undecided: Fresh devices that do not say.
-        without_traffic: Fresh devices that count no requests or no errors.
-        without_restarts: Fresh devices that count no restarts; log errors and throttle events likewise.
-        without_cpu: Fresh devices that do not measure their processors' use.
-        without_quality: Fresh devices that do not measure one of the application's own measures, by its name.
         cells: What the devices of the same places did on the version, cell by cell; see ``cohorts``.
     """
 
     device_count: int
-    fresh: Names
-    silent: Names
-    suspect: Names
     sample_count: int
     request_count: int
     error_count: int
-    restarts: Counted
-    log_errors: Counted
-    throttles: Counted
-    healthy_count: int
-    unhealthy: Names
-    undecided: Names
-    without_traffic: Names
-    without_restarts: Names
-    without_log_errors: Names
-    without_throttles: Names
-    without_cpu: Names
-    without_quality: Mapping[str, Names]
     cells: tuple[Cell, ...]
+    _devices: Devices
+    _heard: _Heard
+    _quality_names: Sequence[str]
 
     @property
     def error_rate(self) -> float | None:
         """Errors per request, 0..1; None without requests."""
         return min(self.error_count / self.request_count, 1.0) if self.request_count else None
 
+    @cached_property
+    def fresh(self) -> Names:
+        """Devices with a fresh good sample of that version."""
+        return self._named(self._heard.is_fresh)
+
+    @cached_property
+    def silent(self) -> Names:
+        """The others. What is known of them within the window is still counted."""
+        is_silent = np.ones(self.device_count, dtype=np.bool_)
+        is_silent[self._heard.places[self._heard.is_fresh]] = False
+        return self._devices.some(is_silent)
+
+    @cached_property
+    def suspect(self) -> Names:
+        """Devices with more than two bad samples in the window."""
+        return self._named(self._heard.bad > BAD_SAMPLES_MAX)
+
+    @cached_property
+    def restarts(self) -> Counted:
+        """How often each device restarted, or its application, for those that did."""
+        return self._counted(self._heard.restarts)
+
+    @cached_property
+    def log_errors(self) -> Counted:
+        """Errors in the log of each device that had some."""
+        return self._counted(self._heard.log_errors)
+
+    @cached_property
+    def throttles(self) -> Counted:
+        """How often each device was throttled, for those that were."""
+        return self._counted(self._heard.throttles)
+
     @property
-    def well(self) -> NDArray[np.bool_]:
-        """Say which of the devices are fresh and healthy without a doubt."""
-        found = np.ones(self.device_count, dtype=np.bool_)
-        for names in (self.silent, self.suspect, self.unhealthy, self.undecided):
-            found[names.places] = False
-        return found
+    def healthy_count(self) -> int:
+        """Fresh devices that are healthy."""
+        return np.count_nonzero(self._heard.is_fresh & self._is_healthy)
+
+    @cached_property
+    def unhealthy(self) -> Names:
+        """Fresh devices that are not."""
+        return self._named(self._heard.is_fresh & self._is_decided & ~self._is_healthy)
+
+    @cached_property
+    def undecided(self) -> Names:
+        """Fresh devices that do not say."""
+        return self._named(self._heard.is_fresh & ~self._is_decided)
+
+    @cached_property
+    def without_traffic(self) -> Names:
+        """Fresh devices that count no requests or no errors."""
+        return self._without(c.TRAFFIC)
+
+    @cached_property
+    def without_restarts(self) -> Names:
+        """Fresh devices that count no restarts."""
+        return self._without(c.RESTARTS)
+
+    @cached_property
+    def without_log_errors(self) -> Names:
+        """Fresh devices that do not count the errors in their log."""
+        return self._without(c.LOG_ERRORS)
+
+    @cached_property
+    def without_throttles(self) -> Names:
+        """Fresh devices that do not count how often they are throttled."""
+        return self._without(c.THROTTLES)
+
+    @cached_property
+    def without_cpu(self) -> Names:
+        """Fresh devices that do not measure their processors' use."""
+        return self._without(c.CPU)
+
+    @cached_property
+    def without_quality(self) -> Mapping[str, Names]:
+        """Fresh devices that do not measure one of the application's own measures, by its name."""
+        heard = self._heard
+        if heard.qualities is None:
+            return {}
+        return {
+            name: self._named(heard.is_fresh & ((heard.qualities >> np.uint16(bit) & 1) == 0))
+            for bit, name in enumerate(self._quality_names)
+        }
 
     @property
     def crash_count(self) -> int:
@@ -92,6 +168,30 @@ class Window:
     def latency(self) -> Sketch:
         """All latencies of the devices that send sketches."""
         return self.together.latency
+
+    @property
+    def _is_healthy(self) -> _Mask:
+        return is_healthy(self._heard.flags, self._heard.is_down)
+
+    @property
+    def _is_decided(self) -> _Mask:
+        is_decided: _Mask = self._heard.is_down | ((self._heard.flags & c.SAYS_HEALTH) != 0)
+        return is_decided
+
+    def _without(self, flag: np.uint16) -> Names:
+        return self._named(self._heard.is_fresh & ((self._heard.flags & flag) == 0))
+
+    def _named(self, mask: _Mask) -> Names:
+        return Names(self._devices, self._heard.places[mask])
+
+    def _counted(self, counts: NDArray[Any]) -> Counted:
+        return Counted(self._devices, self._heard.places, counts)
+
+
+def is_healthy(flags: NDArray[np.uint16], is_down: _Mask) -> _Mask:
+    """Say which devices are healthy by what they said last, given as ``flags``, and have no endpoint that is down."""
+    healthy: _Mask = ((flags & c.HEALTHY) != 0) & ~is_down
+    return healthy
 
 
 def running(columns: Columns, rows: Rows, version: int | None) -> NDArray[np.bool_]:
@@ -135,46 +235,52 @@ def read_window(
     places = columns.places(since)
     found = np.flatnonzero(running(columns, devices.rows, version))
     there = devices.rows[found]
-    freshly = fresh(columns, there, stale_after=stale_after, seconds=seconds, now=now)
-    is_fresh = np.zeros(len(devices), dtype=np.bool_)
-    is_fresh[found] = freshly
-    counted = partial(Counted, devices, found)
-    flags = columns.flags[there]
-    is_down = ~np.isnan(columns.down_since[there])
-    is_healthy = ((flags & c.HEALTHY) != 0) & ~is_down
-    is_decided = is_down | ((flags & c.SAYS_HEALTH) != 0)
     good, bad = columns.halves(columns.sample_ring, there, places)
     restarts, throttles = columns.halves(columns.event_ring, there, places)
-    requests, errors = (float(each.sum()) for each in columns.each_traffic(there, places))
-
-    def named(mask: NDArray[Any]) -> Names:
-        return Names(devices, found[mask])
-
-    def without(flag: np.uint16) -> Names:
-        return named(freshly & ((flags & flag) == 0))
-
+    requests, errors = columns.each_traffic(there, places)
+    heard = _Heard(
+        places=found,
+        is_fresh=fresh(columns, there, stale_after=stale_after, seconds=seconds, now=now),
+        is_down=~np.isnan(columns.down_since[there]),
+        flags=columns.flags[there],
+        bad=bad,
+        restarts=restarts,
+        throttles=throttles,
+        log_errors=_log_errors(columns, there, places),
+        qualities=columns.qualities[there] if columns.has("qualities") else None,
+    )
     return Window(
         device_count=len(devices),
-        fresh=devices.some(is_fresh),
-        silent=devices.some(~is_fresh),
-        suspect=named(bad > BAD_SAMPLES_MAX),
         sample_count=int(good.sum()),
-        request_count=round(requests),
-        error_count=round(errors),
-        restarts=counted(restarts),
-        log_errors=counted(_log_errors(columns, there, places)),
-        throttles=counted(throttles),
-        healthy_count=int((freshly & is_healthy).sum()),
-        unhealthy=named(freshly & is_decided & ~is_healthy),
-        undecided=named(freshly & ~is_decided),
-        without_traffic=without(c.TRAFFIC),
-        without_restarts=without(c.RESTARTS),
-        without_log_errors=without(c.LOG_ERRORS),
-        without_throttles=without(c.THROTTLES),
-        without_cpu=without(c.CPU),
-        without_quality=_without_quality(columns, cohorts, there, lambda lacks: named(freshly & lacks)),
+        request_count=round(float(requests.sum())),
+        error_count=round(float(errors.sum())),
         cells=tuple(cohorts.cells(_cohorts(columns, there), columns.start_of(since), now)),
+        _devices=devices,
+        _heard=heard,
+        _quality_names=tuple(cohorts.qualities),
     )
+
+
+def read_well(
+    columns: Columns,
+    rows: Rows,
+    *,
+    version: int | None,
+    seconds: float | None,
+    stale_after: float | None,
+    now: float,
+) -> NDArray[np.bool_]:
+    """Say which devices are fresh and healthy without a doubt, as a window would show them; see ``read_window``."""
+    found = np.flatnonzero(running(columns, rows, version))
+    there = rows[found]
+    well = np.zeros(len(rows), dtype=np.bool_)
+    _, bad = columns.halves(columns.sample_ring, there, columns.places(None if seconds is None else now - seconds))
+    well[found] = (
+        fresh(columns, there, stale_after=stale_after, seconds=seconds, now=now)
+        & is_healthy(columns.flags[there], ~np.isnan(columns.down_since[there]))
+        & (bad <= BAD_SAMPLES_MAX)
+    )
+    return well
 
 
 def read_traffic_by_group(
@@ -201,15 +307,6 @@ def _log_errors(columns: Columns, rows: Rows, places: NDArray[np.intp]) -> NDArr
         for place in places.tolist():
             counts += columns.log_ring[place, rows]
     return counts
-
-
-def _without_quality(
-    columns: Columns, cohorts: Cohorts, rows: Rows, named: Callable[[NDArray[Any]], Names]
-) -> dict[str, Names]:
-    if not columns.has("qualities"):
-        return {}
-    held = columns.qualities[rows]
-    return {name: named((held >> np.uint16(bit) & 1) == 0) for bit, name in enumerate(cohorts.qualities)}
 
 
 def _cohorts(columns: Columns, rows: Rows) -> list[Cohort]:
