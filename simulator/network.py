@@ -7,7 +7,7 @@ at once and by the broker up to a minute and a half later, so that late wills an
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -219,4 +219,4 @@ def _config_of(faults: Faults) -> BrokerConfig:
 
 def repeated(packet: Publish) -> Publish:
     """Return a QoS 1 message as it is sent again."""
-    return replace(packet, dup=True)
+    return packet._replace(dup=True)

@@ -82,9 +82,7 @@ class Monitor(Recorder):
             now=now,
         )
 
-    def well(
-        self, devices: Devices, *, version: str | None, seconds: float | None, now: float
-    ) -> NDArray[np.bool_]:
+    def well(self, devices: Devices, *, version: str | None, seconds: float | None, now: float) -> NDArray[np.bool_]:
         """Say which devices ``window`` shows as fresh and healthy without a doubt."""
         now = self._catch_up(now)
         return read_well(
