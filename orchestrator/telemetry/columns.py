@@ -225,7 +225,7 @@ class Columns:
         """Return the requests and errors of each device in all of ``places`` together."""
         if len(rows) * len(places) <= FEW:
             requests, errors = self.traffic(rows, places)
-            return requests.sum(axis=0), errors.sum(axis=0)
+            return np.add.reduce(requests), np.add.reduce(errors)
         found = np.zeros((2, len(rows)))
         rings, opened = (self.request_ring, self.error_ring), (self.open_requests, self.open_errors)
         for which, ring in enumerate(rings):
@@ -240,7 +240,7 @@ class Columns:
         """Return the sums of the low and the high halves of ``sample_ring`` or ``event_ring``, for each device."""
         if len(rows) * len(places) <= FEW:
             cells = ring[places[:, None], rows]
-            return (cells & NIBBLE).sum(axis=0, dtype=np.uint16), (cells >> 4).sum(axis=0, dtype=np.uint16)
+            return np.add.reduce(cells & NIBBLE, dtype=np.uint16), np.add.reduce(cells >> 4, dtype=np.uint16)
         low, high = np.zeros(len(rows), dtype=np.uint16), np.zeros(len(rows), dtype=np.uint16)
         for place in places.tolist():
             if ring[place].any():  # Most cells of most fleets hold no event.

@@ -94,6 +94,8 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     outcomes: dict[SampleOutcome, int] = {}
     batch = _current(columns, batch, outcomes)
     rows = batch.rows
+    if not len(rows):
+        return Folded(batch, np.zeros(0), np.zeros(0), rows, outcomes)
     columns.place[rows] = batch.places
     is_new_boot = _note_boots(columns, batch)
     _note_times(columns, batch)
@@ -120,9 +122,11 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     outcomes[SampleOutcome.RESET] = np.count_nonzero(is_first)
     outcomes[SampleOutcome.BAD] = np.count_nonzero(is_bad)
     outcomes[SampleOutcome.ACCEPTED] = len(rows) - outcomes[SampleOutcome.RESET] - outcomes[SampleOutcome.BAD]
-    counts = np.flatnonzero(is_accepted & is_attributed)
     alarmed = rows[(crashes > 0) | (is_down & is_good)]
-    return Folded(batch.take(counts), counted["requests"][counts], counted["errors"][counts], alarmed, outcomes)
+    requests, errors, counts = counted["requests"], counted["errors"], is_accepted & is_attributed
+    if not counts.all():
+        batch, requests, errors = batch.take(counts), requests[counts], errors[counts]
+    return Folded(batch, requests, errors, alarmed, outcomes)
 
 
 def _current(columns: Columns, batch: Batch, outcomes: dict[SampleOutcome, int]) -> Batch:
@@ -220,16 +224,14 @@ def _measure(columns: Columns, batch: Batch, is_of_version: _Mask) -> None:
 
 def _believe(columns: Columns, batch: Batch, is_good: _Mask) -> None:
     """Take over what good samples say of the device as it is."""
-    which = np.flatnonzero(is_good)
-    rows = batch.rows[which]
-    columns.good_at[rows] = batch.at[which]
-    healthy, up = batch.number("healthy")[which], batch.number("endpoint_up")[which]
-
-    flags = np.bitwise_or.reduce(np.where(np.isnan(batch.numbers[:, which]), _NO_FLAG, _SAYS), axis=0)
+    good = batch if is_good.all() else batch.take(is_good)
+    rows, healthy, up = good.rows, good.number("healthy"), good.number("endpoint_up")
+    columns.good_at[rows] = good.at
+    flags = np.bitwise_or.reduce(np.where(np.isnan(good.numbers), _NO_FLAG, _SAYS), axis=0)
     flags = np.where(flags & _HALF_TRAFFIC == _HALF_TRAFFIC, flags | c.TRAFFIC, flags) & ~_HALF_TRAFFIC
     flags |= (healthy == 1) * c.HEALTHY
     columns.flags[rows] = flags
     # Only an answer ends an outage; a sample that does not mention the endpoint is no answer.
     down = columns.down_since[rows]
-    down = np.where((up == 0) & np.isnan(down), batch.at[which], down)
+    down = np.where((up == 0) & np.isnan(down), good.at, down)
     columns.down_since[rows] = np.where(up == 1, np.nan, down)
