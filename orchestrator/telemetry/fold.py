@@ -119,8 +119,8 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     _count(columns, rows, counted | {"restarts": crashes}, is_good, is_bad)
     _measure(columns, batch, is_attributed & ~is_bad)
     _believe(columns, batch, is_good)
-    outcomes[SampleOutcome.RESET] = np.count_nonzero(is_first)
-    outcomes[SampleOutcome.BAD] = np.count_nonzero(is_bad)
+    outcomes[SampleOutcome.RESET] = int(np.count_nonzero(is_first))
+    outcomes[SampleOutcome.BAD] = int(np.count_nonzero(is_bad))
     outcomes[SampleOutcome.ACCEPTED] = len(rows) - outcomes[SampleOutcome.RESET] - outcomes[SampleOutcome.BAD]
     alarmed = rows[(crashes > 0) | (is_down & is_good)]
     requests, errors, counts = counted["requests"], counted["errors"], is_accepted & is_attributed
@@ -135,7 +135,7 @@ def _current(columns: Columns, batch: Batch, outcomes: dict[SampleOutcome, int])
     seq, is_boot = columns.seq[rows], columns.boots[:, rows] == batch.boots
     is_repeated = is_boot[0] & (batch.seq == seq)
     is_late = np.where(is_boot[0], batch.seq < seq, np.logical_or.reduce(is_boot[1:]))
-    repeated, late = np.count_nonzero(is_repeated), np.count_nonzero(is_late)
+    repeated, late = int(np.count_nonzero(is_repeated)), int(np.count_nonzero(is_late))
     outcomes[SampleOutcome.DUPLICATE], outcomes[SampleOutcome.LATE] = repeated, late
     batch = batch.take(~(is_repeated | is_late)) if repeated or late else batch
     columns.seq[batch.rows] = batch.seq

@@ -106,7 +106,7 @@ class Window:
     @property
     def healthy_count(self) -> int:
         """Fresh devices that are healthy."""
-        return np.count_nonzero(self._heard.is_fresh & self._is_healthy)
+        return int(np.count_nonzero(self._heard.is_fresh & self._is_healthy))
 
     @cached_property
     def unhealthy(self) -> Names:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def forged(
     chosen = [each for each in entries if each.kind == kind][nth]
     body = json.loads(chosen.body)
     forge(body)
-    changed = [replace(each, body=json.dumps(body)) if each is chosen else each for each in entries]
+    changed = [each._replace(body=json.dumps(body)) if each is chosen else each for each in entries]
     found = again(changed).mismatches
     assert all(each.seq >= chosen.seq for each in found)
     return [(each.kind, each.message) for each in found]
