@@ -68,8 +68,11 @@ def fallen_silent(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent
     """Fail deployed devices that were not heard for the policy's deadline, though somebody listened all the time."""
     limit = rollout.policy.rollout.global_.silence_deadline_seconds
     members = rollout.members
+    deployed = members.where(Member.progress, *DEPLOYED)
+    if not deployed.any():
+        return []
     heard_at = np.maximum(members.seen(Device.heard_at), state.listening_since)
-    silent = members.where(Member.progress, *DEPLOYED) & (now - heard_at > limit) & ~is_asleep(rollout, now)
+    silent = deployed & (now - heard_at > limit) & ~is_asleep(rollout, now)
     if not silent.any():
         return []
     message = f"not heard for {limit:g} s"
