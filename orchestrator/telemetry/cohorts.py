@@ -167,8 +167,10 @@ class Cohorts:
         np.add.at(self._latency, (of_code, buckets_of(bounds)), counts)
 
     def _add_percentiles(self, codes: NDArray[np.intp], batch: Batch) -> None:
-        for place, name in enumerate(PERCENTILES):
-            values = batch.number(name)
+        told = np.array([batch.number(name) for name in PERCENTILES])
+        if np.isnan(told).all():
+            return
+        for place, values in enumerate(told):
             known = np.flatnonzero(~np.isnan(values))
             if len(known) and batch.samples is not None:
                 known = known[[each.latency is None for each in batch.samples[known]]]

@@ -21,6 +21,7 @@ from tests.telemetry.telemetry_streams import (
     feed,
     outage_seconds,
     sample,
+    shown,
     sketch_of,
     stale_after,
     streams,
@@ -28,12 +29,6 @@ from tests.telemetry.telemetry_streams import (
 )
 
 DEVICES = ("a", "b", "c", "never seen")
-SHOWN = (
-    "device_count", "fresh", "silent", "suspect", "sample_count", "request_count", "error_count", "restarts",
-    "log_errors", "throttles", "healthy_count", "unhealthy", "undecided", "without_traffic", "without_restarts",
-    "without_log_errors", "without_throttles", "without_cpu", "without_quality", "together",
-)  # fmt: skip
-"""All that a window shows."""
 
 
 def monitor_of(stream: Stream) -> Monitor:
@@ -129,8 +124,7 @@ def test_samples_folded_together_give_what_they_give_one_by_one(stream: Stream, 
     together = monitor_of(stream)
     for seconds in (None, 90.0):
         parts = [each.window(DEVICES, version=None, seconds=seconds, now=now) for each in (monitor, together)]
-        for name in SHOWN:
-            assert getattr(parts[0], name) == getattr(parts[1], name), name
+        assert shown(parts[0]) == shown(parts[1])
     assert monitor.outcomes == together.outcomes
 
 
