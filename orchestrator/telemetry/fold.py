@@ -135,9 +135,10 @@ def _current(columns: Columns, batch: Batch, outcomes: dict[SampleOutcome, int])
     seq, is_boot = columns.seq[rows], columns.boots[:, rows] == batch.boots
     is_repeated = is_boot[0] & (batch.seq == seq)
     is_late = np.where(is_boot[0], batch.seq < seq, np.logical_or.reduce(is_boot[1:]))
-    repeated, late = int(np.count_nonzero(is_repeated)), int(np.count_nonzero(is_late))
-    outcomes[SampleOutcome.DUPLICATE], outcomes[SampleOutcome.LATE] = repeated, late
-    batch = batch.take(~(is_repeated | is_late)) if repeated or late else batch
+    outcomes[SampleOutcome.DUPLICATE] = int(np.count_nonzero(is_repeated))
+    outcomes[SampleOutcome.LATE] = int(np.count_nonzero(is_late))
+    dropped = is_repeated | is_late
+    batch = batch.take(~dropped) if dropped.any() else batch
     columns.seq[batch.rows] = batch.seq
     return batch
 
