@@ -278,7 +278,7 @@ class Engine:
                 outgoing = []
         observe(self.state, given, now)
         if isinstance(given, Announced | DeviceReported) and self._version_of(given.device) != before:
-            self.intake.displace([given.device])
+            self.intake.displace([given.device])  # What it serves decides whether it is normal, see ``_locate``.
         return outgoing
 
     def _version_of(self, name: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Final
 from orchestrator.telemetry.devices import Counted, Names
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some
 from orchestrator.telemetry.judgement import doubts, result
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.documents import CheckResult
 from schemas.policy import Check, CheckType
 

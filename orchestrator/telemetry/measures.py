@@ -8,7 +8,7 @@ from typing import Final
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.evidence import Evidence, format_value
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.conditions import Condition, Metric
 
 

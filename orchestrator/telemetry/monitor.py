@@ -19,15 +19,8 @@ from orchestrator.telemetry.readings import Signal, Traffic, read_levels, read_t
 from orchestrator.telemetry.recorder import Recorder
 from orchestrator.telemetry.roster import UNKNOWN
 from orchestrator.telemetry.trends import Slopes, fit
-from orchestrator.telemetry.windows import (
-    Window,
-    fresh,
-    read_restarts,
-    read_traffic_by_group,
-    read_well,
-    read_window,
-    running,
-)
+from orchestrator.telemetry.window import Window
+from orchestrator.telemetry.windows import fresh, read_restarts, read_traffic_by_group, read_well, read_window, running
 from orchestrator.telemetry.worst import Worst, read_worst
 
 LONGEST_SECONDS: Final = 1800.0

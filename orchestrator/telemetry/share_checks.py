@@ -7,7 +7,7 @@ import numpy as np
 from orchestrator.telemetry.devices import Names
 from orchestrator.telemetry.evidence import Evidence, limit_text, name_some, share_holds
 from orchestrator.telemetry.judgement import doubts, result
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.documents import CheckResult
 from schemas.policy import Check
 

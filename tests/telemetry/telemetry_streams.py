@@ -15,7 +15,7 @@ from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.places import Place
 from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.sketch import GAMMA
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.messages import HealthSample, LatencySketch
 
 Stream = Sequence[tuple[str, HealthSample, float]]
