@@ -219,7 +219,7 @@ class Broker:
         if not topic:
             raise PacketError(f"topic alias {alias} stands for no topic", Reason.PROTOCOL_ERROR)
         link.aliases[alias] = topic
-        return replace(packet, topic=topic, properties=replace(properties, topic_alias=None))
+        return packet._replace(topic=topic, properties=replace(properties, topic_alias=None))
 
     def _subscribe(self, session: Session, link: Link, packet: Subscribe, now: float, out: list[Output]) -> None:
         identifier = next(iter(packet.properties.subscription_identifiers), None)

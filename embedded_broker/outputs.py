@@ -1,13 +1,13 @@
 """What the core answers: packets to send, connections to close, and changes to write down first."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from embedded_broker.packets import Packet, Subscription
 from embedded_broker.state import Message, Outgoing, SavedSession, Stage
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send a packet on a connection."""
 
     connection: int

@@ -5,7 +5,7 @@ What MQTT 3.1.1 cannot say (properties, most reasons) is simply not written to a
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from embedded_broker.reasons import Reason
 
@@ -91,8 +91,7 @@ class Connack:
     properties: Properties = NO_PROPERTIES
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """One message on its way; ``packet_id`` is 0 with QoS 0 and never otherwise."""
 
     topic: str

@@ -195,7 +195,7 @@ class Session:
             if outgoing.stage is Stage.QUEUED and outgoing.message.is_expired(now):
                 self._forget(outgoing, out)
                 continue
-            sent = replace(outgoing, packet_id=outgoing.packet_id or self._free_packet_id(), stage=Stage.SENT)
+            sent = outgoing._replace(packet_id=outgoing.packet_id or self._free_packet_id(), stage=Stage.SENT)
             if self.is_recorded and outgoing.stage is Stage.QUEUED:
                 out.append(OutgoingMoved(self.client_id, sent.order, sent.packet_id, Stage.SENT))
             self._transmit(link, sent, is_repeated=outgoing.stage is Stage.SENT, now=now, out=out)
@@ -248,7 +248,7 @@ class Session:
             out.append(Send(self.link.connection, Pubrel(packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND)))
             return
         if outgoing.stage is Stage.SENT:
-            self.inflight[packet_id] = replace(outgoing, stage=Stage.RELEASED)
+            self.inflight[packet_id] = outgoing._replace(stage=Stage.RELEASED)
             if self.is_recorded:
                 out.append(OutgoingMoved(self.client_id, outgoing.order, packet_id, Stage.RELEASED))
         out.append(Send(self.link.connection, Pubrel(packet_id)))

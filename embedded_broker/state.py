@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from embedded_broker.codec import PACKET_SIZE_MAX_BYTES
 from embedded_broker.packets import Publish, Subscription
@@ -55,8 +55,7 @@ class BrokerConfig:
     levels_max: int = LEVELS_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """An accepted message.
 
     Attributes:
@@ -82,8 +81,7 @@ class Stage(IntEnum):
     RELEASED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A QoS 1 or 2 message on its way to one session.
 
     Attributes:

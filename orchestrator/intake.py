@@ -97,8 +97,7 @@ class Intake:
         if devices is None:
             self._is_placed[:] = False
         elif devices:
-            rows = self._monitor.find(list(devices))
-            self._is_placed[rows[rows != UNKNOWN]] = False
+            self._is_placed[self._monitor.find(list(devices))] = False
 
     def take(
         self, devices: Sequence[str], shards: NDArray[np.uint8], payloads: Sequence[bytes], now: float
@@ -195,9 +194,9 @@ class Intake:
             is_foreign = int(shard_of(devices[index])) != shards[index]
             topic = f"{self._tree.root}/health/{shards[index]:02d}/{devices[index]}"
             self._refuse(Refused(topic, "foreign_shard" if is_foreign else "unknown_device"), 1)
-        right = np.flatnonzero(is_right)
-        is_admitted = self._limiter.admit(rows[right], now)
+        is_admitted = self._limiter.admit(rows[is_right], now)
         if not is_admitted.all():
+            right = np.flatnonzero(is_right)
             floods = rows[right[~is_admitted]]
             is_right[right] = is_admitted
             self._note_offences(floods, now)

@@ -164,9 +164,8 @@ class Publisher:
         """Say which members are deployed and well by their last fresh sample."""
         rows = deployed_rows(rollout)
         there = members_at(state, rollout, rows, self._monitor)
-        window = self._monitor.window(there, version=rollout.release.version, seconds=None, now=now)
         found = np.zeros(len(rollout.members), dtype=np.bool_)
-        found[rows[window.well]] = True
+        found[rows] = self._monitor.well(there, version=rollout.release.version, seconds=None, now=now)
         return found
 
     def _summaries(self, state: State, now: float) -> list[Outgoing]:

@@ -241,6 +241,7 @@ class Engine:
 
     def handle(self, given: Input, now: float) -> list[Outgoing]:
         """Decide on one input; what is returned may be published, because it is in the journal."""
+        before: str | None = None
         match given:
             case SampleReceived():
                 self.hear([given.device], np.array([given.shard], dtype=np.uint8), [given.payload], now)
@@ -265,6 +266,7 @@ class Engine:
                 again = [*self._publisher.reassert_more(self.state, now), *self._drain(now)]
                 return [*again, *self._tick(now), *self._publisher.follow_up(self.state, now)]
             case Announced(device=device, info=info):
+                before = self._version_of(device)
                 outgoing = self._commit(decide_announced(self.state, device, info, self.context.enrolment), now)
                 outgoing += self._commit(decide_cloned(self.state, device, info), now)
                 if device not in self.state.devices:
@@ -272,13 +274,18 @@ class Engine:
             case DeviceReported(device=device, reported=reported):
                 if self._note_report is not None:
                     self._note_report(self.state, device, reported, now)
+                before = self._version_of(device)
                 outgoing = self._commit(decide_reported(self.state, device, reported, now), now)
             case _:
                 outgoing = []
         observe(self.state, given, now)
-        if isinstance(given, Announced | DeviceReported):
-            self.intake.displace([given.device])
+        if isinstance(given, Announced | DeviceReported) and self._version_of(given.device) != before:
+            self.intake.displace([given.device])  # What it serves decides whether it is normal, see ``_locate``.
         return outgoing
+
+    def _version_of(self, name: str) -> str | None:
+        device = self.state.devices.get(name)
+        return None if device is None else device.version
 
     def hear(self, devices: Sequence[str], shards: NDArray[np.uint8], payloads: Sequence[bytes], now: float) -> None:
         """Take what devices sent of their health, in the order in which it came, with the shard in each topic."""

@@ -128,6 +128,8 @@ _PARSED_MAX: Final = 65_536
 _LENGTH_MAX: Final = 512
 """More than any topic of ours has. MQTT allows 65,535 bytes, and what is remembered of topics must stay small."""
 _FIELD: Final = re.compile(r"\{(\w+)\}")
+_FIELDS: Final = {kind: frozenset(_FIELD.findall(rule.pattern)) for kind, rule in RULES.items()}
+"""The ids in each kind's topics."""
 
 
 class TopicTree:
@@ -178,7 +180,8 @@ class TopicTree:
         return None
 
     def _fill(self, kind: Kind, ids: Mapping[str, str]) -> str:
-        fields = _FIELD.findall(RULES[kind].pattern)
-        if set(fields) != set(ids):
-            raise TopicError(f"{kind} needs the ids {fields}, got {sorted(ids)}")
-        return _FIELD.sub(lambda m: check_id(ids[m[1]]), RULES[kind].pattern)
+        if ids.keys() != _FIELDS[kind]:
+            raise TopicError(f"{kind} needs the ids {sorted(_FIELDS[kind])}, got {sorted(ids)}")
+        for each in ids.values():
+            check_id(each)
+        return RULES[kind].pattern.format_map(ids)

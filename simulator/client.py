@@ -108,11 +108,12 @@ class Client:
         """Send a message; QoS 0 is lost without a connection, QoS 1 waits for the next one."""
         if qos == 0 and not self.is_connected:
             return
-        packet = Publish(topic, payload, qos, retain, properties=properties)
+        packet_id = 0
         if qos:
-            self._packet_id = self._packet_id % 65_535 + 1
-            packet = Publish(topic, payload, qos, retain, False, self._packet_id, packet.properties)  # noqa: FBT003 - DUP
-            self._unacknowledged[self._packet_id] = packet
+            packet_id = self._packet_id = self._packet_id % 65_535 + 1
+        packet = Publish(topic, payload, qos, retain, packet_id=packet_id, properties=properties)
+        if qos:
+            self._unacknowledged[packet_id] = packet
         if self.is_connected and self._connection is not None:
             self._network.send(self._connection, packet)
 

@@ -44,11 +44,16 @@ def chain_is_whole(journal: Journal) -> str | None:
     return None
 
 
-def state_is_the_fold(journal: Journal, state: State) -> str | None:
+def recorded(journal: Journal) -> list[Recorded]:
+    """Return all entries of a journal with their facts, as the product reads them after a restart."""
+    return [Recorded(entry.seq, entry.at, event_from_json(entry.body)) for entry in journal.read()]
+
+
+def state_is_the_fold(entries: Iterable[Recorded], state: State) -> str | None:
     """INV-17: what the orchestrator knows is what its journal says."""
     folded = State()
-    for entry in journal.read():
-        evolve(folded, event_from_json(entry.body), entry.at)
+    for entry in entries:
+        evolve(folded, entry.event, entry.at)
     for name, ours, theirs in (
         ("rollouts", folded.rollouts, state.rollouts),
         ("devices", _journaled(folded.devices), _journaled(state.devices)),
@@ -61,9 +66,9 @@ def state_is_the_fold(journal: Journal, state: State) -> str | None:
     return None
 
 
-def decisions_follow(journal: Journal) -> str | None:
+def decisions_follow(entries: Iterable[Recorded]) -> str | None:
     """INV-26: every decision comes out the same when it is taken again from the journal."""
-    done = replay(Recorded(entry.seq, entry.at, event_from_json(entry.body)) for entry in journal.read())
+    done = replay(entries)
     return f"entry {done.mismatches[0].seq}: {done.mismatches[0].message}" if done.mismatches else None
 
 

@@ -7,7 +7,7 @@ at once and by the broker up to a minute and a half later, so that late wills an
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -78,7 +78,7 @@ class Network:
             self._clock.after(1.0, lost)
             return connection
         self._connections[connection.number] = connection
-        self._carry_up(connection, partial(self._connect, connection, connect))
+        connection.up_at = self._carry(connection.up_at, partial(self._connect, connection, connect))
         return connection
 
     def send(self, connection: Connection, packet: Packet) -> None:
@@ -86,7 +86,7 @@ class Network:
         if not connection.is_open:
             return
         for _ in range(1 if self._is_calm else self._copies(packet)):
-            self._carry_up(connection, partial(self._receive, connection, packet))
+            connection.up_at = self._carry(connection.up_at, partial(self._receive, connection, packet))
 
     def cut(self, connection: Connection) -> None:
         """Break a connection; what is under way is lost, and the broker notices later."""
@@ -158,15 +158,16 @@ class Network:
     def _put(self, outputs: list[Output]) -> None:
         for output in outputs:
             match output:
-                case Send(connection=number, packet=packet):
+                case Send(number, packet):
                     connection = self._connections.get(number)
                     if connection is not None and connection.is_open:
                         for _ in range(1 if self._is_calm else self._copies(packet)):
-                            self._carry_down(connection, partial(self._deliver, connection, packet))
+                            arrive = partial(self._deliver, connection, packet)
+                            connection.down_at = self._carry(connection.down_at, arrive)
                 case Close(connection=number):
                     closed = self._connections.pop(number, None)
                     if closed is not None and closed.is_open:
-                        self._carry_down(closed, partial(self._close, closed))
+                        closed.down_at = self._carry(closed.down_at, partial(self._close, closed))
                 case _:
                     raise AssertionError("a broker that is not durable puts out no changes")
 
@@ -188,22 +189,19 @@ class Network:
             return 0
         return 2 if self._rng.random() < faults.duplicate else 1
 
-    def _carry_up(self, connection: Connection, arrive: Callable[[], None]) -> None:
-        connection.up_at = self._carry(connection.up_at, arrive)
-
-    def _carry_down(self, connection: Connection, arrive: Callable[[], None]) -> None:
-        connection.down_at = self._carry(connection.down_at, arrive)
-
     def _carry(self, not_before: float, arrive: Callable[[], None]) -> float:
         """Let a packet arrive after the one before it, and return when."""
         now = self._clock.now
         typical = self._faults.delay_seconds
-        if not typical and not_before <= now:
-            self._clock.soon(arrive)
-            return now
-        seconds = self._rng.expovariate(1 / typical) if typical else 0.0
+        if not typical:
+            if not_before <= now:
+                self._clock.soon(arrive)
+                return now
+            self._clock.after(not_before - now, arrive)
+            return not_before
+        seconds = self._rng.expovariate(1 / typical)
         share, factor = _LONG_DELAY
-        if typical and self._rng.random() < share:
+        if self._rng.random() < share:
             seconds *= self._rng.uniform(1, factor)
         at = max(not_before, now + seconds)
         self._clock.after(at - now, arrive)
@@ -219,4 +217,4 @@ def _config_of(faults: Faults) -> BrokerConfig:
 
 def repeated(packet: Publish) -> Publish:
     """Return a QoS 1 message as it is sent again."""
-    return replace(packet, dup=True)
+    return packet._replace(dup=True)

@@ -78,7 +78,8 @@ def ask_if_due(device: Device, now: float) -> Outcome:
     """Ask for what is wanted when it is time; a question about what is not wanted any more is void."""
     step = wanted(device)
     if step is None or not (device.connected or is_granted_beforehand(device)):
-        return replace(device, question=None, ask_at=None), NOTHING
+        is_void = device.question is None and device.ask_at is None
+        return device if is_void else replace(device, question=None, ask_at=None), NOTHING
     if device.question is not None and device.question.step != step:
         device = replace(device, question=None, ask_at=None)
     if device.step is Step.BEFORE_SWITCH or (device.ask_at is not None and now < device.ask_at):

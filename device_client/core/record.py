@@ -223,7 +223,7 @@ class Record(_Remembered):
     def serving(self) -> SlotContent | None:
         """What serves, and how it is asked for its health."""
         content = self.content(self.active)
-        if content is None or self.check is None:
+        if content is None or self.check is None or self.check == content.health_check:
             return content
         return content.model_copy(update={"health_check": self.check})
 

@@ -16,7 +16,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -66,9 +65,8 @@ class Verification(NamedTuple):
     head_hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """One entry as it stands in the journal.
+class StoredEntry(NamedTuple):
+    """One entry as it stands in the journal, column by column.
 
     Attributes:
         seq: Place in the journal, from 1 without gaps.
@@ -130,14 +128,12 @@ class JournalReader:
         """Yield the entries above ``after_seq`` in order; holds no lock between pages."""
         while True:
             with translated(self._place):
-                page = [
-                    StoredEntry(**row)
-                    for row in self._database.query(
-                        "SELECT seq, at, epoch, kind, body, previous_hash, hash FROM entries WHERE seq > ?"
-                        " ORDER BY seq LIMIT ?",
-                        (after_seq, _PAGE_ENTRIES),
-                    )
-                ]
+                rows = self._database.execute(
+                    "SELECT seq, at, epoch, kind, body, previous_hash, hash FROM entries WHERE seq > ?"
+                    " ORDER BY seq LIMIT ?",
+                    (after_seq, _PAGE_ENTRIES),
+                )
+                page = list(map(StoredEntry._make, rows))
             yield from page
             if len(page) < _PAGE_ENTRIES:
                 return
@@ -288,7 +284,7 @@ class Journal(JournalReader):
             records = tuple(entry.record() for entry in entries)
             self._database.conn.executemany(
                 "INSERT INTO entries (seq, at, epoch, kind, body, previous_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(e.seq, e.at, e.epoch, e.kind, e.body, e.previous_hash, e.hash) for e in entries],
+                entries,
             )
             self._head = entries[-1].seq, entries[-1].hash
         return records
@@ -342,11 +338,9 @@ class Journal(JournalReader):
 
     def _check_epoch(self) -> int:
         assert self._epoch is not None, "open_epoch comes first"
-        (row,) = self._database.query("SELECT max(epoch) AS epoch FROM epochs")
-        if row["epoch"] != self._epoch:
-            raise FencedError(
-                f"{self._place}: epoch {row['epoch']} took over from {self._epoch}; this process must exit"
-            )
+        (newest,) = self._database.execute("SELECT max(epoch) FROM epochs").fetchone()
+        if newest != self._epoch:
+            raise FencedError(f"{self._place}: epoch {newest} took over from {self._epoch}; this process must exit")
         return self._epoch
 
     def _chain(self, rows: Sequence[tuple[str, str]], at: float, epoch: int) -> list[StoredEntry]:
@@ -388,7 +382,10 @@ class Journal(JournalReader):
             self._database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
+_ROW: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
 def _hash(previous: str, *row: object) -> str:
     """Return the hash of a row of seq, at, epoch, kind and body."""
-    text = json.dumps(row, separators=(",", ":"), ensure_ascii=False)
+    text = _ROW.encode(row)
     return hashlib.sha256(previous.encode() + text.encode()).hexdigest()

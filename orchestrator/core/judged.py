@@ -7,6 +7,7 @@ from orchestrator.core.inventory import Device
 from orchestrator.core.members import DEPLOYED, Member
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
+from orchestrator.telemetry.columns import Rows
 from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.monitor import Monitor
 
@@ -24,7 +25,7 @@ def members_at(state: State, rollout: Rollout, rows: NDArray[np.intp], monitor: 
     names = sorted(set(groups))
     numbers = np.array([names.index(group) for group in groups], dtype=np.intp)
 
-    def names_at(places: NDArray[np.intp]) -> list[str]:
+    def names_at(places: Rows) -> list[str]:
         return [inventory.names[row] for row in at[places].tolist()]
 
     return Devices(monitor.rows_at(at), names_at, numbers[inventory.column(Device.info)[at]], names)

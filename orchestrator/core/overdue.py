@@ -68,8 +68,11 @@ def fallen_silent(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent
     """Fail deployed devices that were not heard for the policy's deadline, though somebody listened all the time."""
     limit = rollout.policy.rollout.global_.silence_deadline_seconds
     members = rollout.members
+    deployed = members.where(Member.progress, *DEPLOYED)
+    if not deployed.any():
+        return []
     heard_at = np.maximum(members.seen(Device.heard_at), state.listening_since)
-    silent = members.where(Member.progress, *DEPLOYED) & (now - heard_at > limit) & ~is_asleep(rollout, now)
+    silent = deployed & (now - heard_at > limit) & ~is_asleep(rollout, now)
     if not silent.any():
         return []
     message = f"not heard for {limit:g} s"
@@ -85,8 +88,8 @@ def is_asleep(rollout: Rollout, now: float) -> Mask:
 
 def is_ours(state: State, rollout: Rollout) -> Mask:
     """Say which members hold an order of this rollout; a later one may have them."""
-    codes = state.devices.vocabularies["rollout"].known([rollout.id])
-    ours: Mask = np.isin(rollout.members.seen(Device.rollout), codes)
+    members = rollout.members
+    ours: Mask = state.devices.where(Device.rollout, rollout.id)[members.column(Member.device_row)]
     return ours
 
 

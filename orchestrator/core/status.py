@@ -18,9 +18,9 @@ def counts(rollout: Rollout, wave: int | None = None) -> dict[str, int]:
     """Count members by where they are, in all waves or in one; ``failed_ever`` counts against the thresholds."""
     members = rollout.members
     rows = slice(None) if wave is None else members.of_wave(wave)
-    codes, sizes = np.unique(members.column(Member.progress)[rows], return_counts=True)
+    sizes = np.bincount(members.column(Member.progress)[rows]).tolist()
     names = members.vocabularies["progress"].values
-    tally = {names[code].value: int(size) for code, size in zip(codes, sizes, strict=True)}
+    tally = {names[code].value: size for code, size in enumerate(sizes) if size}
     failed_ever = int(members.column(Member.failed)[rows].sum())
     return {**tally, "total": sum(tally.values()), "failed_ever": failed_ever}
 

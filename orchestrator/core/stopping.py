@@ -161,6 +161,8 @@ def _fire_triggers(
     counted[: wave.start] = counted[wave.stop :] = False
     failed = members.named(counted)
     rows = deployed_rows(rollout) if rows is None else rows
+    if not len(rows) and not failed:
+        return []
     every = members_at(state, rollout, rows, context.monitor)
     in_wave = every.take(np.flatnonzero(members.column(Member.wave)[rows] == rollout.wave))
     for trigger in rollout.policy.rollback_triggers.all:

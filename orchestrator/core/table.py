@@ -47,7 +47,7 @@ class Field(Generic[T]):
         values: Of a dictionary-encoded column, what it may hold, to give each its number beforehand.
     """
 
-    __slots__ = ("convert", "default", "dtype", "is_coded", "name", "values", "volatile")
+    __slots__ = ("default", "dtype", "is_coded", "name", "values", "volatile")
 
     def __init__(
         self, default: T, dtype: str | None = None, *, volatile: bool = False, values: Sequence[T] = ()
@@ -57,7 +57,6 @@ class Field(Generic[T]):
         self.dtype = np.dtype(dtype or "i4")
         self.volatile = volatile
         self.values = list(values) or [default]
-        self.convert: type = type(default)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -69,8 +68,9 @@ class Field(Generic[T]):
     def __get__(self, row: "Row | None", owner: type) -> "Self | T":
         if row is None:
             return self
-        cell = row.table.cells[self.name][row.row]
-        value: T = row.table.vocabularies[self.name].values[cell] if self.is_coded else self.convert(cell)
+        table = row.table
+        cell = table.cells[self.name].item(row.row)
+        value: T = table.vocabularies[self.name].values[cell] if self.is_coded else cell
         return value
 
     def __set__(self, row: "Row", value: T) -> None:
@@ -153,8 +153,10 @@ class Table(Mapping[str, R], Generic[R]):
         """Say for each row whether the field holds one of ``values``."""
         column = self.column(field)
         wanted = self.vocabularies[field.name].known(values) if field.is_coded else list(values)
-        result = np.zeros(len(column), dtype=np.bool_)
-        for value in wanted:
+        if not wanted:
+            return np.zeros(len(column), dtype=np.bool_)
+        result: NDArray[np.bool_] = column == wanted[0]
+        for value in wanted[1:]:
             result |= column == value
         return result
 

@@ -54,9 +54,9 @@ def _verify(state: State, rollout: Rollout, context: Context, now: float) -> e.R
     rows = rows[(members.where(Member.progress, Progress.RETURNED) & members.online)[rows]]
     since = float(members.column(Member.settled_at)[rows].max(initial=rollout.rollback_at))
     returned = members_at(state, rollout, rows, context.monitor)
-    window = context.monitor.window(returned, version=None, seconds=max(now - since, 1e-3), now=now)
+    is_well = context.monitor.well(returned, version=None, seconds=max(now - since, 1e-3), now=now)
     is_not_yet, _ = context.monitor.runs(returned, rollout.release.version)
-    not_healthy = tuple(returned.some(is_not_yet | ~window.well))
+    not_healthy = tuple(returned.some(is_not_yet | ~is_well))
     verdict, checks = _compare(rollout, context, returned, now, seconds=max(now - since, 1e-3))
     if returned and now - since < rollout.rollback.monitor_seconds:
         return None

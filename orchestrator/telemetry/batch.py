@@ -117,13 +117,16 @@ class Batch:
 
 def turns_of(rows: Rows) -> NDArray[np.intp] | None:
     """Return how often each row stands before each place; None, for never, where each stands once."""
+    if len(rows) < 2:  # noqa: PLR2004 - alone
+        return None
     ranked = np.sort(rows)
     if (ranked[1:] != ranked[:-1]).all():
         return None
-    order = np.argsort(rows, kind="stable")
-    starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+    places = np.arange(len(rows))
+    starts = places.copy()
+    starts[1:][ranked[1:] == ranked[:-1]] = 0
     turns = np.empty(len(rows), dtype=np.intp)
-    turns[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+    turns[np.argsort(rows, kind="stable")] = places - np.maximum.accumulate(starts)
     return turns
 
 

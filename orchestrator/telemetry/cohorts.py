@@ -29,6 +29,8 @@ VERSIONS_MAX: Final = 16
 QUALITIES_MAX: Final = 16
 """Names of the application's own measures; samples of further ones are left out."""
 
+_CAPACITY_MIN: Final = 4
+
 PERCENTILES: Final = ("latency_p50_seconds", "latency_p95_seconds", "latency_p99_seconds")
 
 
@@ -70,20 +72,22 @@ class Cohorts:
         self._members: list[Cohort] = []
         self._versions_of: Counter[int] = Counter()
         self._closed: list[deque[Cell]] = []
-        self._sums = np.zeros((3, 0))
-        self._means = np.zeros((2, QUALITIES_MAX + 1, 0))
-        self._latency: NDArray[np.int64] = np.zeros((0, BUCKETS), dtype=np.int64)
+        self._sums = np.zeros((3, _CAPACITY_MIN))
+        self._means = np.zeros((2, QUALITIES_MAX + 1, _CAPACITY_MIN))
+        self._latency: NDArray[np.int64] = np.zeros((_CAPACITY_MIN, BUCKETS), dtype=np.int64)
         self._percentiles: NDArray[np.int64] = np.zeros((3, 0, BUCKETS), dtype=np.int64)
 
     def add(self, folded: Folded) -> tuple[Rows, NDArray[np.uint16]]:
         """Add what samples brought; return the rows that measured their quality, and which ones, a bit for each."""
         batch = folded.batch
         codes = self._codes_of(batch)
-        kept = np.flatnonzero(codes >= 0)
-        batch, codes = (batch.take(kept), codes[kept]) if len(kept) < len(codes) else (batch, codes)
+        requests, errors = folded.requests, folded.errors
+        is_kept = codes >= 0
+        if not is_kept.all():
+            batch, codes, requests, errors = batch.take(is_kept), codes[is_kept], requests[is_kept], errors[is_kept]
         count = len(self._members)
         self._reserve(count)
-        for total, amounts in zip(self._sums, (folded.requests[kept], folded.errors[kept], None), strict=True):
+        for total, amounts in zip(self._sums, (requests, errors, None), strict=True):
             total[:count] += np.bincount(codes, amounts, count)
         self._add_cpu(codes, batch.number("cpu_ratio"))
         self._add_latencies(codes, batch)
@@ -91,8 +95,11 @@ class Cohorts:
         return self._add_qualities(codes, batch)
 
     def _codes_of(self, batch: Batch) -> NDArray[np.intp]:
-        both, inverse = np.unique(codes_of(batch.places, batch.versions), return_inverse=True)
-        return np.array([self._index(each) for each in both.tolist()], dtype=np.intp)[inverse]
+        both = codes_of(batch.places, batch.versions).tolist()
+        found = list(map(self._indexes.get, both))
+        if None in found:
+            found = list(map(self._index, both))
+        return np.array(found, dtype=np.intp)
 
     def _index(self, code: int) -> int:
         index = self._indexes.get(code)
@@ -160,10 +167,12 @@ class Cohorts:
         np.add.at(self._latency, (of_code, buckets_of(bounds)), counts)
 
     def _add_percentiles(self, codes: NDArray[np.intp], batch: Batch) -> None:
-        for place, name in enumerate(PERCENTILES):
-            values = batch.number(name)
+        told = np.array([batch.number(name) for name in PERCENTILES])
+        if np.isnan(told).all():
+            return
+        for place, values in enumerate(told):
             known = np.flatnonzero(~np.isnan(values))
-            if batch.samples is not None:
+            if len(known) and batch.samples is not None:
                 known = known[[each.latency is None for each in batch.samples[known]]]
             if not len(known):
                 continue

@@ -5,6 +5,7 @@ cell, so that a new cell is one stretch of memory to clear for the whole fleet. 
 which it arrived, by the receiver's clock.
 """
 
+from collections.abc import Iterable
 from math import inf, nan
 from typing import Any, Final
 
@@ -178,10 +179,10 @@ class Columns:
 
     def turn(self, cell: int) -> None:
         """Open ``cell`` and let the oldest ones go; nothing if it is open already, or was."""
-        for number in range(max(self.cell + 1, cell - CELLS), cell + 1):
+        if cell > self.cell:
             self._close(self.cell)
-            self._clear(number)
-            self.cell = number
+            self._clear(range(max(self.cell, cell - CELLS) + 1, cell + 1))
+            self.cell = cell
 
     def _close(self, cell: int) -> None:
         place = cell % CELLS
@@ -190,10 +191,11 @@ class Columns:
         self.open_requests[:] = 0
         self.open_errors[:] = 0
 
-    def _clear(self, cell: int) -> None:
-        for name in self._made():
-            if _COLUMNS[name][2] == CELLS:
-                getattr(self, name)[cell % CELLS] = 0
+    def _clear(self, cells: Iterable[int]) -> None:
+        rings = [getattr(self, name) for name in self._made() if _COLUMNS[name][2] == CELLS]
+        for cell in cells:
+            for ring in rings:
+                ring[cell % CELLS] = 0
 
     def places(self, since: float | None) -> NDArray[np.intp]:
         """Return where the cells lie, oldest first, that hold what came at ``since`` or later; None: all."""
@@ -223,7 +225,7 @@ class Columns:
         """Return the requests and errors of each device in all of ``places`` together."""
         if len(rows) * len(places) <= FEW:
             requests, errors = self.traffic(rows, places)
-            return requests.sum(axis=0), errors.sum(axis=0)
+            return np.add.reduce(requests), np.add.reduce(errors)
         found = np.zeros((2, len(rows)))
         rings, opened = (self.request_ring, self.error_ring), (self.open_requests, self.open_errors)
         for which, ring in enumerate(rings):
@@ -238,7 +240,7 @@ class Columns:
         """Return the sums of the low and the high halves of ``sample_ring`` or ``event_ring``, for each device."""
         if len(rows) * len(places) <= FEW:
             cells = ring[places[:, None], rows]
-            return (cells & NIBBLE).sum(axis=0, dtype=np.uint16), (cells >> 4).sum(axis=0, dtype=np.uint16)
+            return np.add.reduce(cells & NIBBLE, dtype=np.uint16), np.add.reduce(cells >> 4, dtype=np.uint16)
         low, high = np.zeros(len(rows), dtype=np.uint16), np.zeros(len(rows), dtype=np.uint16)
         for place in places.tolist():
             if ring[place].any():  # Most cells of most fleets hold no event.

@@ -18,8 +18,8 @@ _STEP_CELSIUS: Final = 0.75
 def packed(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Round numbers to twelve significant bits; below 1 they are 0, and 2^31 is the largest."""
     bits = np.asarray(values, dtype=np.float32).view(np.uint32).astype(np.int64)
-    codes: NDArray[np.uint16] = np.clip(((bits + _ROUNDING) >> _DROPPED_BITS) - _BIAS, 0, 0xFFFF).astype(np.uint16)
-    return np.where(codes < 1 << 11, np.uint16(0), codes)
+    codes = ((bits + _ROUNDING) >> _DROPPED_BITS) - _BIAS
+    return np.where(codes < 1 << 11, 0, np.minimum(codes, 0xFFFF)).astype(np.uint16)
 
 
 def unpacked(codes: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -39,7 +39,8 @@ _NUMBERS: Final = _numbers()
 
 def packed_celsius(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Round temperatures to steps of 0.75 °C, from -40 to 150; 0 stands for none."""
-    return (np.clip(np.rint((values - _COLDEST_CELSIUS) / _STEP_CELSIUS), 0, 253) + 1).astype(np.uint8)
+    steps = np.rint((values - _COLDEST_CELSIUS) / _STEP_CELSIUS)
+    return (np.minimum(np.maximum(steps, 0), 253) + 1).astype(np.uint8)
 
 
 def unpacked_celsius(codes: NDArray[np.uint8]) -> NDArray[np.float32]:

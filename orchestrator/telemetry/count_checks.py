@@ -11,7 +11,7 @@ from orchestrator.telemetry.devices import Counted, Names
 from orchestrator.telemetry.evidence import Evidence, name_some
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.values import limit_text
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.documents import CheckResult
 from schemas.policy import Check, CheckType
 

@@ -1,7 +1,6 @@
 """Devices that are judged together: by their rows, so that a verdict about a million of them names none."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, Final, Self, overload
 
 import numpy as np
@@ -75,11 +74,11 @@ class Devices(Sequence[str]):
     def places_by_group(self) -> Iterator[tuple[str, _Places]]:
         """Yield each group with the places of its devices, by the groups' names."""
         order = np.argsort(self._groups, kind="stable")
-        codes, starts = np.unique(self._groups[order], return_index=True)
-        parts = np.split(order, starts[1:]) if len(codes) else []
-        yield from sorted(
-            zip([self._group_names[code] for code in codes.tolist()], parts, strict=True), key=itemgetter(0)
-        )
+        counts = np.bincount(self._groups, minlength=len(self._group_names))
+        ends = np.cumsum(counts)
+        for name, code in sorted((name, code) for code, name in enumerate(self._group_names)):
+            if counts[code]:
+                yield name, order[ends[code] - counts[code] : ends[code]]
 
     def by_group(self) -> Iterator[tuple[str, "Devices"]]:
         """Yield each group with its devices, by the groups' names."""
@@ -88,8 +87,8 @@ class Devices(Sequence[str]):
 
     def in_groups(self, names: Container[str]) -> "Devices":
         """Return those that are in one of these groups."""
-        codes = [code for code, name in enumerate(self._group_names) if name in names]
-        return self.take(np.flatnonzero(np.isin(self._groups, codes)))
+        is_wanted = np.array([name in names for name in self._group_names], dtype=np.bool_)
+        return self.take(np.flatnonzero(is_wanted[self._groups]))
 
     def sums(self, amounts: NDArray[Any]) -> dict[str, float]:
         """Add up an amount of each device by group."""
@@ -98,7 +97,7 @@ class Devices(Sequence[str]):
 
     def groups(self) -> set[str]:
         """Return the groups that they are in."""
-        return {self._group_names[code] for code in np.unique(self._groups).tolist()}
+        return {self._group_names[code] for code in np.flatnonzero(np.bincount(self._groups)).tolist()}
 
     def some(self, mask: NDArray[np.bool_]) -> "Names":
         """Return the names of those that are marked."""

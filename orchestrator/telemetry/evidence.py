@@ -7,7 +7,7 @@ from typing import Final
 from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.devices import Devices, Names
 from orchestrator.telemetry.monitor import Monitor
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.conditions import Operator, exceeds_percent
 
 _NAMED_MAX: Final = 5

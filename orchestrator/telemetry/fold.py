@@ -94,6 +94,8 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     outcomes: dict[SampleOutcome, int] = {}
     batch = _current(columns, batch, outcomes)
     rows = batch.rows
+    if not len(rows):
+        return Folded(batch, np.zeros(0), np.zeros(0), rows, outcomes)
     columns.place[rows] = batch.places
     is_new_boot = _note_boots(columns, batch)
     _note_times(columns, batch)
@@ -104,36 +106,37 @@ def fold(columns: Columns, batch: Batch) -> Folded:
     is_attributed = batch.versions == columns.version[rows]
     is_first = np.isnan(columns.first_at[rows])
     columns.first_at[rows[is_first]] = batch.at[is_first]
-    rises = _rises(columns, batch, is_attributed, is_new_boot & ~is_first)
-    falls = np.fmin.reduce(list(rises.values())) < 0
+    names, rises = _rises(columns, batch, is_attributed, is_new_boot & ~is_first)
+    falls = np.fmin.reduce(rises) < 0
     gap = np.maximum(columns.gaps[0, rows].astype(np.float64), 1.0)
     with np.errstate(invalid="ignore"):  # no gap yet
-        is_bad = ~is_first & (falls | (rises["requests"] > REQUESTS_PER_SECOND_MAX * gap))
+        is_bad = ~is_first & (falls | (rises[names.index("requests")] > REQUESTS_PER_SECOND_MAX * gap))
     is_accepted = ~is_first & ~is_bad
     is_down = batch.number("endpoint_up") == 0
     is_good = is_first | (is_accepted & (is_attributed | is_down | (batch.number("healthy") == 0)))
-    crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0) + is_new_boot)
-    counted = {name: np.fmax(rise, 0.0) * is_accepted for name, rise in rises.items()}
+    crashes = np.where(is_first, 0.0, np.fmax(rises[names.index("restarts")], 0.0) + is_new_boot)
+    counted = dict(zip(names, np.fmax(rises, 0.0) * is_accepted, strict=True))
     _count(columns, rows, counted | {"restarts": crashes}, is_good, is_bad)
     _measure(columns, batch, is_attributed & ~is_bad)
     _believe(columns, batch, is_good)
-    outcomes[SampleOutcome.RESET] = int(is_first.sum())
-    outcomes[SampleOutcome.BAD] = int(is_bad.sum())
+    outcomes[SampleOutcome.RESET] = int(np.count_nonzero(is_first))
+    outcomes[SampleOutcome.BAD] = int(np.count_nonzero(is_bad))
     outcomes[SampleOutcome.ACCEPTED] = len(rows) - outcomes[SampleOutcome.RESET] - outcomes[SampleOutcome.BAD]
-    counts = np.flatnonzero(is_accepted & is_attributed)
     alarmed = rows[(crashes > 0) | (is_down & is_good)]
-    return Folded(batch.take(counts), counted["requests"][counts], counted["errors"][counts], alarmed, outcomes)
+    requests, errors, counts = counted["requests"], counted["errors"], is_accepted & is_attributed
+    if not counts.all():
+        batch, requests, errors = batch.take(counts), requests[counts], errors[counts]
+    return Folded(batch, requests, errors, alarmed, outcomes)
 
 
 def _current(columns: Columns, batch: Batch, outcomes: dict[SampleOutcome, int]) -> Batch:
     """Leave out what is late or came before."""
     rows = batch.rows
-    is_same_boot = columns.boots[0, rows] == batch.boots
-    is_repeated = is_same_boot & (batch.seq == columns.seq[rows])
-    is_late = np.where(
-        is_same_boot, batch.seq < columns.seq[rows], (columns.boots[1:, rows] == batch.boots).any(axis=0)
-    )
-    outcomes[SampleOutcome.DUPLICATE], outcomes[SampleOutcome.LATE] = int(is_repeated.sum()), int(is_late.sum())
+    seq, is_boot = columns.seq[rows], columns.boots[:, rows] == batch.boots
+    is_repeated = is_boot[0] & (batch.seq == seq)
+    is_late = np.where(is_boot[0], batch.seq < seq, np.logical_or.reduce(is_boot[1:]))
+    outcomes[SampleOutcome.DUPLICATE] = int(np.count_nonzero(is_repeated))
+    outcomes[SampleOutcome.LATE] = int(np.count_nonzero(is_late))
     dropped = is_repeated | is_late
     batch = batch.take(~dropped) if dropped.any() else batch
     columns.seq[batch.rows] = batch.seq
@@ -142,9 +145,10 @@ def _current(columns: Columns, batch: Batch, outcomes: dict[SampleOutcome, int])
 
 def _note_boots(columns: Columns, batch: Batch) -> _Mask:
     is_new: _Mask = columns.boots[0, batch.rows] != batch.boots
-    rows = batch.rows[is_new]
-    columns.boots[1:, rows] = columns.boots[:-1, rows]
-    columns.boots[0, rows] = batch.boots[is_new]
+    if is_new.any():
+        rows = batch.rows[is_new]
+        columns.boots[1:, rows] = columns.boots[:-1, rows]
+        columns.boots[0, rows] = batch.boots[is_new]
     return is_new
 
 
@@ -161,8 +165,8 @@ def _note_times(columns: Columns, batch: Batch) -> None:
     columns.stale_after[rows] = np.maximum(STALE_INTERVALS * usual, STALE_SECONDS_MIN)
 
 
-def _rises(columns: Columns, batch: Batch, is_attributed: _Mask, from_zero: _Mask) -> dict[str, Floats]:
-    """Return by how much each counter rose, NaN where that is not known, and take the counters over."""
+def _rises(columns: Columns, batch: Batch, is_attributed: _Mask, from_zero: _Mask) -> tuple[list[str], Floats]:
+    """Return the counters' names and by how much each rose, NaN where that is not known, and take the counters over."""
     rows = batch.rows
     requests, errors = batch.number("requests_total"), batch.number("errors_total")
     is_known = is_attributed & ~np.isnan(requests) & ~np.isnan(errors)
@@ -176,13 +180,11 @@ def _rises(columns: Columns, batch: Batch, is_attributed: _Mask, from_zero: _Mas
         if columns.has(name) or not np.isnan(numbers).all():
             columns.need(name, "log_ring")
             found[name] = numbers
-    rises: dict[str, Floats] = {}
-    for name, now in found.items():
-        column = getattr(columns, name)
-        before = np.where(from_zero, 0.0, column[rows])
-        column[rows] = np.where(np.isnan(now), before, now)
-        rises[name] = now - before
-    return rises
+    held, now = [getattr(columns, name) for name in found], np.array(list(found.values()))
+    before = np.where(from_zero, 0.0, np.array([column[rows] for column in held]))
+    for column, numbers in zip(held, np.where(np.isnan(now), before, now), strict=True):
+        column[rows] = numbers
+    return list(found), now - before
 
 
 def _count(columns: Columns, rows: Rows, counted: dict[str, Floats], is_good: _Mask, is_bad: _Mask) -> None:
@@ -192,7 +194,8 @@ def _count(columns: Columns, rows: Rows, counted: dict[str, Floats], is_good: _M
     _add_halves(columns.sample_ring[place], rows, is_good, is_bad)
     throttles = counted.get("throttles", np.zeros(len(rows)))
     has_events = np.flatnonzero((counted["restarts"] > 0) | (throttles > 0))
-    _add_halves(columns.event_ring[place], rows[has_events], counted["restarts"][has_events], throttles[has_events])
+    if len(has_events):
+        _add_halves(columns.event_ring[place], rows[has_events], counted["restarts"][has_events], throttles[has_events])
     if "log_errors" in counted:
         cell = columns.log_ring[place]
         cell[rows] = np.minimum(cell[rows] + counted["log_errors"], _LOG_MAX)
@@ -206,14 +209,14 @@ def _add_halves(cell: NDArray[np.uint8], rows: Rows, low: NDArray[Any], high: ND
 
 def _measure(columns: Columns, batch: Batch, is_of_version: _Mask) -> None:
     place = columns.cell % CELLS
-    memory, disk = batch.number("memory_bytes"), batch.number("disk_free_bytes")
+    levels = np.array((batch.number("memory_bytes"), batch.number("disk_free_bytes")))
     celsius = batch.number("temperature_celsius")
-    for ring, numbers in (("memory_ring", memory), ("disk_ring", disk)):
-        which = np.flatnonzero(is_of_version & ~np.isnan(numbers))
-        if len(which):
+    # What is less than one KiB is one: 0 stands for none.
+    known, codes = is_of_version & ~np.isnan(levels), packed(np.maximum(levels / _KIB, 1.0))
+    for ring, which, code in zip(("memory_ring", "disk_ring"), known, codes, strict=True):
+        if which.any():
             columns.need(ring)
-            # What is less than one KiB is one: 0 stands for none.
-            getattr(columns, ring)[place, batch.rows[which]] = packed(np.maximum(numbers[which] / _KIB, 1.0))
+            getattr(columns, ring)[place, batch.rows[which]] = code[which]
     which = np.flatnonzero(is_of_version & ~np.isnan(celsius))
     if len(which):
         columns.need("temperature_ring")
@@ -222,16 +225,14 @@ def _measure(columns: Columns, batch: Batch, is_of_version: _Mask) -> None:
 
 def _believe(columns: Columns, batch: Batch, is_good: _Mask) -> None:
     """Take over what good samples say of the device as it is."""
-    which = np.flatnonzero(is_good)
-    rows = batch.rows[which]
-    columns.good_at[rows] = batch.at[which]
-    healthy, up = batch.number("healthy")[which], batch.number("endpoint_up")[which]
-
-    flags = np.bitwise_or.reduce(np.where(np.isnan(batch.numbers[:, which]), _NO_FLAG, _SAYS), axis=0)
+    good = batch if is_good.all() else batch.take(is_good)
+    rows, healthy, up = good.rows, good.number("healthy"), good.number("endpoint_up")
+    columns.good_at[rows] = good.at
+    flags = np.bitwise_or.reduce(np.where(np.isnan(good.numbers), _NO_FLAG, _SAYS), axis=0)
     flags = np.where(flags & _HALF_TRAFFIC == _HALF_TRAFFIC, flags | c.TRAFFIC, flags) & ~_HALF_TRAFFIC
     flags |= (healthy == 1) * c.HEALTHY
     columns.flags[rows] = flags
     # Only an answer ends an outage; a sample that does not mention the endpoint is no answer.
     down = columns.down_since[rows]
-    down = np.where((up == 0) & np.isnan(down), batch.at[which], down)
+    down = np.where((up == 0) & np.isnan(down), good.at, down)
     columns.down_since[rows] = np.where(up == 1, np.nan, down)

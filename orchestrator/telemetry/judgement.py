@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from orchestrator.telemetry.evidence import Evidence, name_some
-from orchestrator.telemetry.windows import BAD_SAMPLES_MAX, Window
+from orchestrator.telemetry.window import BAD_SAMPLES_MAX, Window
 from schemas.documents import CheckResult
 from schemas.policy import Check
 from schemas.verdicts import Verdict, worst

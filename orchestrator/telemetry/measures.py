@@ -9,7 +9,7 @@ from orchestrator.telemetry.baseline import Baseline
 from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.evidence import Evidence
 from orchestrator.telemetry.values import format_value
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.conditions import Condition, Metric
 
 

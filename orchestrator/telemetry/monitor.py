@@ -19,7 +19,8 @@ from orchestrator.telemetry.readings import Signal, Traffic, read_levels, read_t
 from orchestrator.telemetry.recorder import Recorder
 from orchestrator.telemetry.roster import UNKNOWN
 from orchestrator.telemetry.trends import Slopes, fit
-from orchestrator.telemetry.windows import Window, fresh, read_restarts, read_traffic_by_group, read_window, running
+from orchestrator.telemetry.window import Window
+from orchestrator.telemetry.windows import fresh, read_restarts, read_traffic_by_group, read_well, read_window, running
 from orchestrator.telemetry.worst import Worst, read_worst
 
 LONGEST_SECONDS: Final = 1800.0
@@ -68,6 +69,18 @@ class Monitor(Recorder):
             self._columns,
             self._cohorts,
             self._asked(devices),
+            version=self._version(version),
+            seconds=seconds,
+            stale_after=self._stale_after,
+            now=now,
+        )
+
+    def well(self, devices: Devices, *, version: str | None, seconds: float | None, now: float) -> NDArray[np.bool_]:
+        """Say which devices ``window`` shows as fresh and healthy without a doubt."""
+        now = self._catch_up(now)
+        return read_well(
+            self._columns,
+            devices.rows,
             version=self._version(version),
             seconds=seconds,
             stale_after=self._stale_after,

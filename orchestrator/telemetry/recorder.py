@@ -104,8 +104,7 @@ class Recorder:
 
     def rows_at(self, homes: NDArray[Any]) -> Rows:
         """Return the rows of devices by the numbers that the caller has for them; ``UNKNOWN`` where none was told."""
-        found: Rows = self._row_at[np.where(homes < len(self._row_at), homes, UNKNOWN)].astype(np.intp)
-        return found
+        return self._row_at.take(homes, mode="clip").astype(np.intp)  # Beyond the last is nobody, like the last.
 
     def admit(self, devices: Sequence[str], places: Sequence[Place], homes: Sequence[int] = ()) -> Rows:
         """Note where devices belong from now on, and return their rows, new ones where they are new.
@@ -177,7 +176,8 @@ class Recorder:
     def _fold(self, batch: Batch) -> None:
         for each in batch.one_by_one():
             folded = fold(self._columns, each)
-            self.outcomes.update(folded.outcomes)
+            for outcome, count in folded.outcomes.items():
+                self.outcomes[outcome] += count
             if len(folded.alarmed):
                 self._alarmed.append(folded.alarmed)
             rows, qualities = self._cohorts.add(folded)

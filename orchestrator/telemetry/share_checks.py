@@ -8,7 +8,7 @@ from orchestrator.telemetry.devices import Names
 from orchestrator.telemetry.evidence import Evidence, name_some, share_holds
 from orchestrator.telemetry.judgement import doubts, result
 from orchestrator.telemetry.values import limit_text
-from orchestrator.telemetry.windows import Window
+from orchestrator.telemetry.window import Window
 from schemas.documents import CheckResult
 from schemas.policy import Check
 

@@ -74,7 +74,7 @@ class Sketch:
     def packed(cls, offset: int, counts: Sequence[int] | NDArray[Any]) -> Self:
         """Return the sketch of counts from bucket ``offset`` on."""
         table = np.asarray(counts)
-        used = np.flatnonzero(table)
+        (used,) = table.nonzero()
         if not len(used):
             return cls()
         return cls(offset + int(used[0]), tuple(table[used[0] : used[-1] + 1].tolist()))

@@ -15,7 +15,8 @@ from orchestrator.telemetry.devices import Devices
 from orchestrator.telemetry.readings import Signal, read_levels
 from orchestrator.telemetry.roster import UNKNOWN
 from orchestrator.telemetry.trends import fit
-from orchestrator.telemetry.windows import BAD_SAMPLES_MAX, fresh
+from orchestrator.telemetry.window import BAD_SAMPLES_MAX
+from orchestrator.telemetry.windows import fresh
 
 GROWTH_SECONDS: Final = 600.0
 

@@ -182,9 +182,9 @@ def test_smaller_window_on_return_holds_back_what_had_been_sent() -> None:
     first = [one for one in script.take(1) if isinstance(one, Publish)]
     script.lose(1)
     again = script.connect(3, "r", clean_start=False, properties=replace(STAY, receive_maximum=1))[1:]
-    assert again == [replace(first[0], dup=True)]
-    assert script.send(3, Puback(first[0].packet_id)) == [replace(first[1], dup=True)]
-    assert script.send(3, Puback(first[1].packet_id)) == [replace(first[2], dup=True)]
+    assert again == [first[0]._replace(dup=True)]
+    assert script.send(3, Puback(first[0].packet_id)) == [first[1]._replace(dup=True)]
+    assert script.send(3, Puback(first[1].packet_id)) == [first[2]._replace(dup=True)]
     assert [
         (one.payload, one.dup) for one in script.send(3, Puback(first[2].packet_id)) if isinstance(one, Publish)
     ] == [(b"4", False)]

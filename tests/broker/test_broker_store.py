@@ -32,10 +32,10 @@ def _comparable(state: BrokerState) -> BrokerState:
     """Without what has no meaning once a message is accepted: the publisher's packet id and DUP."""
 
     def plain(message: Message) -> Message:
-        return replace(message, packet=replace(message.packet, dup=False, packet_id=0))
+        return message._replace(packet=message.packet._replace(dup=False, packet_id=0))
 
     sessions = tuple(
-        replace(one, outgoing=tuple(replace(out, message=plain(out.message)) for out in one.outgoing))
+        replace(one, outgoing=tuple(out._replace(message=plain(out.message)) for out in one.outgoing))
         for one in state.sessions
     )
     return BrokerState(tuple(sorted(sessions, key=lambda one: one.client_id)), tuple(map(plain, state.retained)))

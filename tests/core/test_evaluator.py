@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -29,7 +28,7 @@ from schemas.errors import DecodeError
 from schemas.ids import shard_of
 from schemas.messages import HealthSample
 from schemas.topics import TopicTree
-from tests.telemetry.telemetry_streams import Stream, sample, sketch_of, streams
+from tests.telemetry.telemetry_streams import Stream, sample, shown, sketch_of, streams
 
 TREE = TopicTree()
 FLEET = ("a", "b", "c")
@@ -89,7 +88,7 @@ class House:
 
 def facts(monitor: Monitor, now: float) -> object:
     window = monitor.window(FLEET, version=None, seconds=None, now=now)
-    slow = (window.together, replace(window, cells=()), [monitor.version_of(each) for each in FLEET])
+    slow = (shown(window), [monitor.version_of(each) for each in FLEET])
     return slow, monitor.endpoints_down(FLEET, version=None, now=now), [monitor.last_seen(each) for each in FLEET]
 
 

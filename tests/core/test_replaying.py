@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def forged(
     chosen = [each for each in entries if each.kind == kind][nth]
     body = json.loads(chosen.body)
     forge(body)
-    changed = [replace(each, body=json.dumps(body)) if each is chosen else each for each in entries]
+    changed = [each._replace(body=json.dumps(body)) if each is chosen else each for each in entries]
     found = again(changed).mismatches
     assert all(each.seq >= chosen.seq for each in found)
     return [(each.kind, each.message) for each in found]
@@ -98,7 +97,7 @@ def test_a_journal_from_before_health_was_counted_is_taken_again(good: list[Stor
     def without_health(entry: StoredEntry) -> StoredEntry:
         body = json.loads(entry.body)
         older = {name: value for name, value in body.items() if name not in {"present", "healthy", "was_healthy"}}
-        return replace(entry, body=json.dumps(older)) if entry.kind == "grant_issued" else entry
+        return entry._replace(body=json.dumps(older)) if entry.kind == "grant_issued" else entry
 
     assert again([without_health(entry) for entry in good]).mismatches == []
 

@@ -80,8 +80,8 @@ IN_EVIDENCE: Final = (
         "falling-counters-are-believed",
         "a device whose counters fall back hides the errors that it has made",
         _FOLD,
-        "    falls = np.fmin.reduce(list(rises.values())) < 0\n",
-        "    falls = np.fmin.reduce(list(rises.values())) < -np.inf\n",
+        "    falls = np.fmin.reduce(rises) < 0\n",
+        "    falls = np.fmin.reduce(rises) < -np.inf\n",
         ("tests/telemetry/test_telemetry_monitor.py::test_outcomes_name_what_became_of_each_sample",),
     ),
     Mutant(
@@ -106,8 +106,8 @@ IN_EVIDENCE: Final = (
         "reboot-is-no-crash",
         "a version that takes the whole device down is not seen to crash",
         _FOLD,
-        'crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0) + is_new_boot)',
-        'crashes = np.where(is_first, 0.0, np.fmax(rises["restarts"], 0.0))',
+        'crashes = np.where(is_first, 0.0, np.fmax(rises[names.index("restarts")], 0.0) + is_new_boot)',
+        'crashes = np.where(is_first, 0.0, np.fmax(rises[names.index("restarts")], 0.0))',
         (
             "tests/telemetry/test_telemetry_monitor.py::test_counters_of_a_new_boot_count_from_zero_and_the_boot_is_a_restart",
         ),

@@ -5,7 +5,6 @@ It sits where the simulated broker hands packets to its clients. What it does, i
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from random import Random
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -73,7 +72,7 @@ def user_of(connection: Connection) -> str:
 
 
 def again(packet: Publish) -> Publish:
-    return replace(packet, qos=0, packet_id=0)
+    return packet._replace(qos=0, packet_id=0)
 
 
 def replays(broker: HostileBroker, user: str, packet: Publish) -> Sequence[Publish]:
@@ -89,7 +88,7 @@ def misdelivers(broker: HostileBroker, user: str, packet: Publish) -> Sequence[P
         return [packet]
     other = broker.rng.choice(others)
     found = [*broker.old(Kind.DESIRED, other), *broker.old(Kind.GRANT, other)]
-    return [packet, *(replace(each, topic=each.topic.replace(other, user)) for each in found)]
+    return [packet, *(each._replace(topic=each.topic.replace(other, user)) for each in found)]
 
 
 def forges(broker: HostileBroker, user: str, packet: Publish) -> Sequence[Publish]:
@@ -104,7 +103,7 @@ def forges(broker: HostileBroker, user: str, packet: Publish) -> Sequence[Publis
     assert real.manifest is not None or real.action != "install"
     manifest = None if real.manifest is None else real.manifest.model_copy(update={"sha256": "f" * 64})
     order = encode(real.model_copy(update={"manifest": manifest, "wave": "forged"}))
-    forged = [again(replace(seen[-1], payload=order))]
+    forged = [again(seen[-1]._replace(payload=order))]
     question = broker.questions.get(user)
     if question is not None:
         grant = Grant(
@@ -129,7 +128,7 @@ def rewinds(broker: HostileBroker, user: str, packet: Publish) -> Sequence[Publi
     address = TREE.parse(packet.topic)
     if address is None or address.kind is not Kind.DESIRED:
         return [packet]
-    return [replace(packet, payload=broker.history[user, Kind.DESIRED][0].payload)] if packet.payload else [packet]
+    return [packet._replace(payload=broker.history[user, Kind.DESIRED][0].payload)] if packet.payload else [packet]
 
 
 def repeats(broker: HostileBroker, user: str, packet: Publish) -> Sequence[Publish]:

@@ -15,11 +15,17 @@ from orchestrator.telemetry.monitor import Monitor
 from orchestrator.telemetry.places import Place
 from orchestrator.telemetry.sample import Sample
 from orchestrator.telemetry.sketch import GAMMA
+from orchestrator.telemetry.window import Window
 from schemas.messages import HealthSample, LatencySketch
 
 Stream = Sequence[tuple[str, HealthSample, float]]
 CELL_SECONDS = 10.0
 """Of a monitor whose longest window is thirty of them."""
+_SHOWN = (
+    "device_count", "fresh", "silent", "suspect", "sample_count", "request_count", "error_count", "restarts",
+    "log_errors", "throttles", "healthy_count", "unhealthy", "undecided", "without_traffic", "without_restarts",
+    "without_log_errors", "without_throttles", "without_cpu", "without_quality", "together",
+)  # fmt: skip
 
 
 def sketch_of(values: Iterable[float], gamma: float = GAMMA) -> LatencySketch:
@@ -51,6 +57,11 @@ def tell(
 def these(monitor: Monitor, groups: Mapping[str, str]) -> Devices:
     """Return devices, given with their groups, as they are judged."""
     return Devices.named(list(groups), monitor.find(list(groups)), groups.values())
+
+
+def shown(window: Window) -> dict[str, Any]:
+    """Return all that a window shows."""
+    return {name: getattr(window, name) for name in _SHOWN}
 
 
 def feed(
