@@ -122,7 +122,7 @@ bench-pieces: $(VENV)/demo ## What an artifact of 20 MB over the broker takes, a
 	$(BIN)/python benchmarks/pieces.py --broker mosquitto
 	$(BIN)/python benchmarks/pieces.py --broker mosquitto --rate 2MB
 
-bench-delta: $(VENV)/demo ## What an update takes when a part has changed, on public packages; needs zstd and a package registry.
+bench-delta: $(VENV)/dev ## What an update takes when a part has changed, on public packages; needs zstd and a package registry.
 	$(BIN)/python benchmarks/delta.py
 
 bench-planning: $(VENV)/demo ## How long the plan for a million devices takes.
