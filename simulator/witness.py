@@ -76,6 +76,10 @@ class Witness:
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(f"{self._clock.elapsed_seconds:.3f} {invariant}: {who}: {what}")
 
+    def is_copied(self, device: str) -> bool:
+        """Say whether another one has, or had, a device's name."""
+        return any(body.startswith(f"{device}+") for body in self.truths)
+
     def _hold(self, invariant: str, who: str, wrong: str | None) -> None:
         if wrong is not None:
             self.accuse(invariant, who, wrong)
