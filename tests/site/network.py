@@ -96,6 +96,16 @@ def site(names: Sequence[str], slow: Sequence[str], links: Links) -> Iterator[No
     finally:
         line.kill()
         line.wait()
+    _take_down(names)
+
+
+def _take_down(names: Sequence[str]) -> None:
+    """Leave room for the next site; links go by themselves only some time after their namespace."""
+    for table, link in enumerate(("registry", "broker"), start=1):
+        _ip(f"rule del table {table}")
+        _ip(f"link del {link}")
+    for name in (*names, "site", "exchange"):
+        _ip(f"netns del {name}")
 
 
 @dataclass(frozen=True, slots=True)
