@@ -60,7 +60,7 @@ format: $(VENV)/dev ## Bring the code into shape.
 	$(BIN)/ruff format .
 
 sim: $(VENV)/demo ## Simulate SEEDS worlds with faults; stops at the first violated invariant.
-	$(BIN)/tidegate simulate --seeds $(SEEDS)
+	$(BIN)/tidegate simulate --seeds $(SEEDS) $(SIM)
 
 power-cut: $(VENV)/dev ## Kill the agent, and fail its disk, at every system call that changes a file; needs strace.
 	$(BIN)/python -m tests.device.power_cut $(POWER_CUT)

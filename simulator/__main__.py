@@ -24,7 +24,10 @@ def main() -> int:
     replaying.add_options(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", type=int, help="run this one")
-    which.add_argument("--seeds", type=int, metavar="COUNT", help="run 0 to COUNT - 1, stop at the first violation")
+    which.add_argument("--seeds", type=int, metavar="COUNT", help="run so many, stop at the first violation")
+    parser.add_argument(
+        "--first", type=int, default=0, metavar="SEED", help="with --seeds: begin here, where another campaign ended"
+    )
     parser.add_argument(
         "--jobs", type=int, help="with --seeds: processes side by side (default: one for each processor)"
     )
@@ -47,18 +50,21 @@ def main() -> int:
         parser.error("name a POLICY to try out, or --seed or --seeds for the simulator's own")
     if options.seed is not None:
         return replaying.replay_seed(options, options.devices or draw_device_count(options.seed))
-    return _run_many(options.seeds, options.devices, options.jobs or processors(), as_json=options.json)
+    if options.first < 0 or options.seeds < 1:
+        parser.error("--first, --seeds: seeds begin at 0, and one is run at least")
+    seeds = range(options.first, options.first + options.seeds)
+    return _run_many(seeds, options.devices, options.jobs or processors(), as_json=options.json)
 
 
 def _replays(options: argparse.Namespace) -> bool:
     return bool(options.trace or options.explain or options.shrink or options.only is not None)
 
 
-def _run_many(count: int, device_count: int | None, jobs: int, *, as_json: bool) -> int:
-    progress = Progress(count)
-    campaign = run_campaign(range(count), device_count=device_count, jobs=jobs, tell=progress.tell)
+def _run_many(seeds: range, device_count: int | None, jobs: int, *, as_json: bool) -> int:
+    progress = Progress(len(seeds))
+    campaign = run_campaign(seeds, device_count=device_count, jobs=jobs, tell=progress.tell)
     progress.end()
-    print(json.dumps(as_data(campaign, device_count, jobs)) if as_json else render(campaign, count, jobs))
+    print(json.dumps(as_data(campaign, device_count, jobs)) if as_json else render(campaign, len(seeds), jobs))
     if campaign.failed is not None:
         seed = campaign.failed.seed
         devices = device_count or draw_device_count(seed)

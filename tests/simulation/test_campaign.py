@@ -53,6 +53,20 @@ def test_first_failing_seed_ends_a_campaign_and_tells_how_to_replay_it(
     assert "replay: tidegate simulate --seed 3 --devices 4 --explain" in told.err
 
 
+def test_campaign_goes_on_where_another_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    def become(seed: int) -> Result:
+        ran.append(seed)
+        return ended(seed)
+
+    seeds_that(monkeypatch, become)
+
+    assert run(monkeypatch, "--seeds", "3", "--first", "762", "--jobs", "1") == 0
+
+    assert ran == [762, 763, 764]
+
+
 def test_what_a_seed_raises_is_its_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def become(seed: int) -> Result:
         if seed == 1:
