@@ -10,13 +10,15 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 HOME_VARIABLE: Final = "TIDEGATE_HOME"
 SLOT_VARIABLE: Final = "TIDEGATE_SLOT"
 ROLE_VARIABLE: Final = "TIDEGATE_ROLE"
 _PROC: Final = Path("/proc")
 _DEAD: Final = ("Z", "X")
+_STAT_BYTES_MAX: Final = 4096
+"""Fifty numbers and a name of at most 64 bytes take less."""
 _LOADING_SECONDS: Final = 0.1
 """So long at most a search waits for programs that the kernel is loading."""
 _LOADING_POLL_SECONDS: Final = 0.001
@@ -53,9 +55,8 @@ class Usage:
     cpu_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """One line of /proc about a process, as far as it matters here."""
+class Status(NamedTuple):
+    """One line of /proc about a process, as far as it matters here; a sample makes one of everybody who lives."""
 
     pid: int
     state: str
@@ -145,8 +146,8 @@ def _marked(home: Path) -> Iterator[tuple[Status, str, str]]:
 
 
 def _all() -> Iterator[Status]:
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (status := status_of(int(entry.name))) is not None:
+    for name in os.listdir(_PROC):  # noqa: PTH208 - iterdir makes a path of each
+        if name.isdigit() and (status := status_of(int(name))) is not None:
             yield status
 
 
@@ -156,13 +157,17 @@ def status_of(pid: int) -> Status | None:
     proc(5) numbers the fields from 1, and the name in brackets may hold anything.
     """
     try:
-        text = (_PROC / str(pid) / "stat").read_text()
+        file = os.open(f"{_PROC}/{pid}/stat", os.O_RDONLY)  # Path.read_text costs five times as much
+        try:
+            line = os.read(file, _STAT_BYTES_MAX)
+        finally:
+            os.close(file)
     except OSError:
         return None
-    fields = text[text.rindex(")") + 2 :].split()
+    fields = line[line.rindex(b")") + 2 :].split()
     return Status(
         pid=pid,
-        state=fields[0],
+        state=fields[0].decode(),
         parent=int(fields[1]),
         group=int(fields[2]),
         session=int(fields[3]),
