@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
+# Where tests need installed programs: only what is given is read, which takes each worker ten seconds for all of them.
+INSTALLED = $(shell grep -lrE 'mark\.(mosquitto|debian|chromium)' --include='*.py' tests | sed 's|/conftest.py$$||')
 # Tests wait for processes of their own, so one more of them than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
@@ -24,7 +26,7 @@ test: $(VENV)/dev ## All tests that need nothing installed.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not mosquitto and not debian and not chromium and not index and not pages" $(TESTS)
 
 test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool), chromium.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "(mosquitto or debian or chromium) and not pages" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "(mosquitto or debian or chromium) and not pages" $(or $(TESTS),$(INSTALLED))
 
 test-pages: $(VENV)/dev ## Type every page of the documentation as a reader would; needs mosquitto, mosquitto-clients, gpg, curl, sqlite3.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m pages $(TESTS)

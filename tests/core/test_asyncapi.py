@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft7Validator
 from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
@@ -14,6 +13,7 @@ from orchestrator.version import VERSION
 from schemas.asyncapi import asyncapi_document
 from schemas.commands import VERBS
 from schemas.topics import RULES, Kind, Sender
+from tests.json_schema import draft_7
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = json.loads(gzip.decompress((ROOT / "tests" / "vectors" / "asyncapi-3.1.0.json.gz").read_bytes()))
@@ -22,7 +22,7 @@ DOCUMENT = asyncapi_document(VERSION)
 
 
 def wrong(document: Any) -> list[str]:  # noqa: ANN401 - JSON holds anything
-    return [error.message for error in Draft7Validator(OFFICIAL).iter_errors(document)]
+    return [error.message for error in draft_7(OFFICIAL).iter_errors(document)]
 
 
 def references(node: Any) -> list[str]:  # noqa: ANN401 - JSON holds anything
@@ -68,7 +68,7 @@ def test_every_topic_has_its_channel_with_who_publishes_and_how() -> None:
 def test_every_schema_is_one_in_the_dialect_of_asyncapi(name: str) -> None:
     schema = DOCUMENT["components"]["schemas"][name]
 
-    Draft7Validator.check_schema(schema)
+    draft_7(schema).check_schema(schema)
     assert "prefixItems" not in json.dumps(schema), "draft 7 would ignore it, and with it what it forbids"
 
 

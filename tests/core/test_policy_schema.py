@@ -3,24 +3,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
 from schemas.policy_schema import policy_json_schema
+from tests.json_schema import draft_2020_12
 
 POLICIES = sorted((Path(__file__).parents[2] / "examples" / "policies").glob("*.yaml"))
 SCHEMA = policy_json_schema()
 
 
 def errors(tree: Any) -> list[str]:  # noqa: ANN401 - YAML holds anything
-    return [error.json_path for error in Draft202012Validator(SCHEMA).iter_errors(tree)]
+    return [error.json_path for error in draft_2020_12(SCHEMA).iter_errors(tree)]
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 def test_every_example_is_valid(path: Path) -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    draft_2020_12(SCHEMA).check_schema(SCHEMA)
     assert errors(YAML(typ="safe", pure=True).load(path)) == []
 
 

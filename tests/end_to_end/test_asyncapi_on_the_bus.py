@@ -11,7 +11,6 @@ from typing import Any
 import aiomqtt
 import msgpack
 import pytest
-from jsonschema import Draft7Validator
 
 from orchestrator.cli.bus import connect, request
 from orchestrator.version import VERSION
@@ -19,6 +18,7 @@ from schemas.asyncapi import asyncapi_document
 from schemas.topics import Kind
 from tests.end_to_end.light_fleet import LightDevice, living
 from tests.end_to_end.stage import POLICY, Stage, make_stage
+from tests.json_schema import draft_7
 
 DEVICES = [f"d-{number:02d}" for number in range(6)]
 DOCUMENT = asyncapi_document(VERSION)
@@ -47,7 +47,7 @@ def wrong(topic: str, payload: bytes) -> list[str]:
         value = json.loads(payload)
     else:
         value = msgpack.unpackb(payload)
-    return [f"{topic}: {error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(value)]
+    return [f"{topic}: {error.json_path}: {error.message}" for error in draft_7(schema).iter_errors(value)]
 
 
 @asynccontextmanager
