@@ -122,8 +122,11 @@ class Health:
         self._turn += 1
         if len(self._silent):
             heard = heard[~np.isin(heard, self._silent)]
-        for start in range(0, len(heard), _AT_ONCE):
-            self._tell(heard[start : start + _AT_ONCE], now)
+        starts = range(0, len(heard), _AT_ONCE)
+        wordy = [self._tell(heard[start : start + _AT_ONCE], now) for start in starts]
+        if wordy:
+            rows, tables = zip(*wordy, strict=True)
+            self._observe(np.concatenate(rows), SampleTable.joined(tables), now)
 
     def _note_silent(self, now: float) -> None:
         crowd, after = self._crowd, self._crowd.behavior.silent_after_seconds
@@ -131,8 +134,8 @@ class Health:
             is_silent = crowd.is_new & crowd.has_fault & crowd.is_up & (now - crowd.started_at >= after)
             self._silent = np.flatnonzero(is_silent)
 
-    def _tell(self, rows: Rows, now: float) -> None:
-        """Send the samples of some devices: most as numbers, those with latencies or quality beside them apart."""
+    def _tell(self, rows: Rows, now: float) -> tuple[Rows, SampleTable]:
+        """Send the samples of some devices, and return those that have latencies or quality beside their numbers."""
         crowd, is_new = self._crowd, self._crowd.is_new[rows]
         ill = self._is_ill(rows, now)
         numbers = self._numbers(rows, ill, now)
@@ -152,8 +155,8 @@ class Health:
             words[place] = Words(latency, words[place].quality if place in words else None)
         wordy = np.zeros(len(rows), dtype=np.bool_)
         wordy[list(words)] = True
-        self._observe(rows[~wordy], numbers[:, ~wordy], is_new[~wordy], None, now)
-        self._observe(rows[wordy], numbers[:, wordy], is_new[wordy], [words[each] for each in sorted(words)], now)
+        self._observe(rows[~wordy], _table(numbers[:, ~wordy], is_new[~wordy], None), now)
+        return rows[wordy], _table(numbers[:, wordy], is_new[wordy], [words[each] for each in sorted(words)])
 
     def _is_ill(self, rows: Rows, now: float) -> Mask:
         """Say on which the new version's fault shows at this moment."""
@@ -198,21 +201,21 @@ class Health:
             numbers[NUMBERS.index(name), ~is_up] = np.nan
         return numbers
 
-    def _observe(self, rows: Rows, numbers: Floats, is_new: Mask, words: list[Words] | None, now: float) -> None:
-        if not len(rows):
-            return
-        held = None
-        if words is not None:
-            held = np.empty(len(rows), dtype=object)
-            for place, each in enumerate(words):
-                held[place] = each
-        versions = [_VERSIONS[each] for each in is_new.tolist()]
-        table = SampleTable(numbers, [_BOOT] * len(rows), versions, held)
-        self._monitor.observe(self._monitor.rows_at(rows), table, now)
-        self._monitor.settle()  # What waits together is folded together, and words cost time.
+    def _observe(self, rows: Rows, table: SampleTable, now: float) -> None:
+        if len(rows):
+            self._monitor.observe(self._monitor.rows_at(rows), table, now)
+            self._monitor.settle()  # What waits together is folded together, and words cost time.
 
     def _admit(self, rows: Rows, places: Sequence[Place]) -> None:
         """Let telemetry know devices, with the place of each group."""
         names = self._devices.names
         codes = self._group[rows].tolist()
         self._monitor.admit([names[row] for row in rows.tolist()], [places[code] for code in codes], rows.tolist())
+
+
+def _table(numbers: Floats, is_new: Mask, words: list[Words] | None) -> SampleTable:
+    held = None
+    if words is not None:
+        held = np.empty(len(words), dtype=object)
+        held[:] = words
+    return SampleTable(numbers, [_BOOT] * len(is_new), [_VERSIONS[each] for each in is_new.tolist()], held)

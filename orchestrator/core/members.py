@@ -212,6 +212,13 @@ class Members(Table[Member]):
         column: NDArray[Any] = self.inventory.column(field)[self.column(Member.device_row)]
         return column
 
+    def there(self, at_home: Mask) -> Mask:
+        """Return what is marked in the inventory for the members' devices; if nothing is, nobody is looked up."""
+        if not at_home.any():
+            return np.zeros(len(self), dtype=np.bool_)
+        marked: Mask = at_home[self.column(Member.device_row)]
+        return marked
+
     @property
     def online(self) -> Mask:
         """Which members are connected."""
@@ -221,14 +228,12 @@ class Members(Table[Member]):
     @property
     def quarantined(self) -> Mask:
         """Which members are in quarantine."""
-        quarantined: Mask = self.seen(Device.quarantine) != 0  # The empty text is the first.
-        return quarantined
+        return self.there(self.inventory.column(Device.quarantine) != 0)  # The empty text is the first.
 
     @property
     def unwell(self) -> Mask:
         """Which members are not seen to be healthy, though they should."""
-        unwell: Mask = self.inventory.unwell[self.column(Member.device_row)]
-        return unwell
+        return self.there(self.inventory.unwell)
 
     @property
     def staged(self) -> Mask:

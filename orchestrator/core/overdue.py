@@ -28,17 +28,17 @@ def overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
     """
     members, limits = rollout.members, rollout.policy.rollout.global_
     waiting = members.where(Member.progress, Progress.ORDERED, Progress.GRANTED, Progress.RETURNING)
+    was_granted = members.was_granted
+    began_at = np.where(was_granted, members.column(Member.granted), members.column(Member.ordered_at))
+    waiting &= now - began_at > limits.deploy_timeout_seconds
     if not waiting.any():
         return []
-    was_granted = members.was_granted
     is_idle = members.online & ~members.seen(Device.is_asking).astype(np.bool_) & ~is_asleep(rollout, now)
     is_idle &= ~members.column(Member.is_ahead)
     if rollout.paused:
         is_idle[:] = False
-    since = np.maximum(members.column(Member.ordered_at), members.seen(Device.online_since))
-    since = np.maximum(since, members.seen(Device.busy_since))
-    since = np.where(was_granted, members.column(Member.granted), since)
-    late = waiting & (was_granted | is_idle) & (now - since > limits.deploy_timeout_seconds)
+    free_since = np.maximum(members.seen(Device.online_since), members.seen(Device.busy_since))
+    late = waiting & (was_granted | (is_idle & (now - free_since > limits.deploy_timeout_seconds)))
     events: list[e.AnyEvent] = []
     for name in members.named(late & is_ours(state, rollout)):
         member = members[name]
@@ -68,11 +68,9 @@ def fallen_silent(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent
     """Fail deployed devices that were not heard for the policy's deadline, though somebody listened all the time."""
     limit = rollout.policy.rollout.global_.silence_deadline_seconds
     members = rollout.members
-    deployed = members.where(Member.progress, *DEPLOYED)
-    if not deployed.any():
-        return []
-    heard_at = np.maximum(members.seen(Device.heard_at), state.listening_since)
-    silent = deployed & (now - heard_at > limit) & ~is_asleep(rollout, now)
+    silent_at_home = now - np.maximum(state.devices.column(Device.heard_at), state.listening_since) > limit
+    silent_at_home &= ~(state.devices.column(Device.sleeps_until) > now)
+    silent = members.there(silent_at_home) & members.where(Member.progress, *DEPLOYED)
     if not silent.any():
         return []
     message = f"not heard for {limit:g} s"
@@ -82,8 +80,8 @@ def fallen_silent(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent
 
 def is_asleep(rollout: Rollout, now: float) -> Mask:
     """Say which members announced a sleep that is not over: they are not late and not silent."""
-    asleep: Mask = rollout.members.seen(Device.sleeps_until) > now
-    return asleep
+    members = rollout.members
+    return members.there(members.inventory.column(Device.sleeps_until) > now)
 
 
 def is_ours(state: State, rollout: Rollout) -> Mask:

@@ -27,12 +27,15 @@ def unheard(state: State, rollout: Rollout, now: float) -> list[str]:
     Who was asked counts as if it had spoken, see ``observe``. Samples show that a device is there as well as its
     presence does, which may have been lost in the same way.
     """
-    members = rollout.members
+    members, devices = rollout.members, state.devices
     under_way = members.where(Member.progress, Progress.GRANTED, Progress.RETURNING)
     if not under_way.any():
         return []
     patience = _SHARE * rollout.policy.rollout.global_.deploy_timeout_seconds
-    since = np.maximum(members.seen(Device.said_at), members.seen(Device.online_since))
+    since = np.maximum(devices.column(Device.said_at), devices.column(Device.online_since))
     is_due = now - np.maximum(since, state.listening_since) > patience
-    is_there = members.online | (now - members.seen(Device.heard_at) < patience)
-    return members.named(under_way & is_due & is_there & ~is_asleep(rollout, now) & is_ours(state, rollout))
+    is_there = devices.column(Device.is_online) | (now - devices.column(Device.heard_at) < patience)
+    late = under_way & members.there(is_due & is_there)
+    if not late.any():
+        return []
+    return members.named(late & ~is_asleep(rollout, now) & is_ours(state, rollout))
