@@ -118,7 +118,8 @@ class Health:
             cells[:] = now
             cells[self._silent] = before
         parts = max(self._turns_min, min(-(-len(self._speakers) // HEARD_MAX), self._turns_max))
-        heard = self._speakers[self._turn % parts :: parts]
+        turn, size = self._turn % parts, -(-len(self._speakers) // parts)
+        heard = self._speakers[turn * size : (turn + 1) * size]  # side by side in telemetry's columns as well
         self._turn += 1
         if len(self._silent):
             heard = heard[~np.isin(heard, self._silent)]
@@ -197,8 +198,9 @@ class Health:
         numbers = np.full((len(NUMBERS), len(rows)), np.nan)
         for name, values in told.items():
             numbers[NUMBERS.index(name)] = values
-        for name in _MEASURED:
-            numbers[NUMBERS.index(name), ~is_up] = np.nan
+        if not is_up.all():
+            for name in _MEASURED:
+                numbers[NUMBERS.index(name), ~is_up] = np.nan
         return numbers
 
     def _observe(self, rows: Rows, table: SampleTable, now: float) -> None:
@@ -218,4 +220,6 @@ def _table(numbers: Floats, is_new: Mask, words: list[Words] | None) -> SampleTa
     if words is not None:
         held = np.empty(len(words), dtype=object)
         held[:] = words
-    return SampleTable(numbers, [_BOOT] * len(is_new), [_VERSIONS[each] for each in is_new.tolist()], held)
+    count = len(is_new)
+    versions = [NEW_VERSION] * count if is_new.all() else [_VERSIONS[each] for each in is_new.tolist()]
+    return SampleTable(numbers, [_BOOT] * count, versions, held)

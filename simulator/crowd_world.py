@@ -109,6 +109,7 @@ class CrowdWorld:
         self._seen: set[tuple[str, int]] = set()
         """What the person has thought of, and in which wave."""
         release, monitor = make_release(NEW_VERSION), Monitor()
+        monitor.reserve(len(scenario.fleet))
         context = Context(monitor, {NEW_RELEASE: release}, {POLICY: scenario.policy}, "http://registry.example")
         self._engine = _BulkEngine(Journal(None), context, self._take)
         self._engine.start(self.now)

@@ -179,6 +179,8 @@ class Monitor(Recorder):
         It is what samples show, up to the last good one; a silent device is left out, because silence proves no outage.
         """
         now = self._catch_up(now)
+        if np.isnan(self._columns.down_since[: len(self._roster)]).all():
+            return {}
         there = self._running(devices, version)
         down = self._columns.good_at[there.rows] - self._columns.down_since[there.rows]
         heard = fresh(self._columns, there.rows, stale_after=self._stale_after, seconds=None, now=now)
