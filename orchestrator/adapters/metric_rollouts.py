@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from orchestrator.core.context import Context
+from orchestrator.core.explain_floor import awaited_count
 from orchestrator.core.judging import current_gate, judge_now
 from orchestrator.core.members import DEPLOYED, Member
 from orchestrator.core.rollout import TERMINAL, WATCHING, Phase, Rollout
@@ -33,6 +34,7 @@ def collect_rollouts(state: State, context: Context, now: float) -> Iterator[Met
     for rollout in shown:
         paused.add_metric([rollout.id], float(rollout.paused))
     yield paused
+    yield _blocking(shown)
     yield from _members(shown)
     yield _verdicts(shown)
     yield from _checks(state, shown, context, now)
@@ -71,6 +73,17 @@ def _phases(shown: list[Rollout]) -> Metric:
     for rollout in shown:
         for phase in Phase:
             family.add_metric([rollout.id, phase.value], float(phase is rollout.phase))
+    return family
+
+
+def _blocking(shown: list[Rollout]) -> Metric:
+    family = _family(
+        "rollout_blocking_devices",
+        "Devices not seen to be healthy for which a rollout's healthy ones wait, by min_available; 0 if nobody waits.",
+        "rollout",
+    )
+    for rollout in shown:
+        family.add_metric([rollout.id], awaited_count(rollout))
     return family
 
 

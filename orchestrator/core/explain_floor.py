@@ -11,9 +11,14 @@ from orchestrator.core.rollout import Phase, Rollout
 _NAMED_MAX: Final = 3
 
 
+def awaited_count(rollout: Rollout) -> int:
+    """Count those that are not seen to be healthy and keep healthy devices waiting; 0 while nobody waits for that."""
+    return _unwell(rollout)[0] if _is_held_up(rollout) else 0
+
+
 def floor_reason(rollout: Rollout) -> str | None:
     """Say in one line for whom healthy devices wait; None while they need not wait for anybody's health."""
-    if rollout.phase is not Phase.DEPLOYING or not waits_for_health(rollout):
+    if not _is_held_up(rollout):
         return None
     count, names = _unwell(rollout)
     percent = rollout.policy.rolling_update.min_available
@@ -41,6 +46,10 @@ def floor_choices(rollout: Rollout) -> tuple[Choice, ...]:
         Choice(command=f"tidegate device {names[0]}", effect="see where one of them is"),
         Choice(command=f"tidegate quarantine {names[0]}", effect="take it out of service, so that nobody waits for it"),
     )
+
+
+def _is_held_up(rollout: Rollout) -> bool:
+    return rollout.phase is Phase.DEPLOYING and waits_for_health(rollout)
 
 
 def _unwell(rollout: Rollout) -> tuple[int, list[str]]:

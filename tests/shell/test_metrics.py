@@ -61,6 +61,27 @@ async def test_exactly_one_phase_of_a_rollout_is_on_and_its_devices_are_counted_
     assert (info.labels["from_version"], info.labels["to_version"]) == ("1.0.0", "2.0.0")
 
 
+async def test_devices_that_are_waited_for_are_counted_while_healthy_ones_wait_for_them() -> None:
+    update = {"max_unavailable": "20%", "min_available": "80%"}
+    policy = make_policy(waves=[{"name": "wave-1", "percentage": 100}], update=update)
+    watch = make_watch(fleet=make_fleet(20), policy=policy)
+    bench = watch.bench
+    bench.reach_wave(1)
+    ill = bench.wave(1)[-4:]
+    before = await watch.scrape()
+    for name in ill:
+        bench.devices[name].is_healthy = False
+    bench.advance(30)
+    meanwhile = await watch.scrape()
+    bench.devices[ill[0]].is_healthy = True
+    bench.advance(30)
+
+    after = await watch.scrape()
+
+    shown = [each.value("tidegate_rollout_blocking_devices") for each in (before, meanwhile, after)]
+    assert shown == [0, 4, 0]
+
+
 async def test_checks_are_shown_as_they_are_now_while_a_person_is_awaited() -> None:
     watch = make_watch(fleet=make_fleet(6), policy=make_policy(canary={"require_human_approval_after": True}))
     bench = watch.bench
