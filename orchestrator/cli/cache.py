@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import logging
 import resource
-import sys
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,6 +11,7 @@ import typer
 from orchestrator.adapters.site_cache import CacheSettings, serve_cache
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import SET_UP
+from orchestrator.cli.serving import log_to_stderr
 from orchestrator.cli.sizes import parse_size
 from orchestrator.signals import until_signalled
 
@@ -41,7 +40,7 @@ def cache(
     ] = None,
 ) -> None:
     """Run a cache for one site; prints a line of JSON when it can be asked. It needs no keys and no broker."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with reported():
         rate = bandwidth_bytes_per_second
         settings = CacheSettings(

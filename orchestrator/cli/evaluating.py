@@ -1,8 +1,6 @@
 """``tidegate evaluator``: a process that reads a part of the fleet's health."""
 
 import asyncio
-import logging
-import sys
 from typing import Annotated
 
 import typer
@@ -10,7 +8,8 @@ import typer
 from orchestrator.adapters import clock
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import SET_UP, broker_url
+from orchestrator.cli.options import SET_UP, BrokerOption, broker_url
+from orchestrator.cli.serving import TopicRootOption, log_to_stderr
 from orchestrator.signals import until_signalled
 from schemas.ids import check_id
 from schemas.shards import parse_shards
@@ -21,19 +20,17 @@ app = typer.Typer()
 
 @app.command("evaluator", rich_help_panel=SET_UP)
 def evaluator(
-    broker: Annotated[str, typer.Option("--broker", envvar="TIDEGATE_BROKER", help="mqtt://user:password@host:port")],
+    broker: BrokerOption,
     shards: Annotated[
         str, typer.Option("--shards", help="Which of the fleet's 64 shards it would read, for example 0-31,40.")
     ] = "0-63",
     name: Annotated[
         str | None, typer.Option("--name", help="Its name on the bus; the broker's user if it is not given.")
     ] = None,
-    topic_root: Annotated[
-        str, typer.Option(help="Leading topic levels; the last is the contract's version.")
-    ] = TOPIC_ROOT,
+    topic_root: TopicRootOption = TOPIC_ROOT,
 ) -> None:
     """Read a part of the fleet's health for the orchestrator; prints a line of JSON with each part it is given."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with reported():
         url = broker_url(broker)
         worker = check_id(name or url.username or "evaluator")

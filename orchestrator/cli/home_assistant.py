@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import sys
 from collections.abc import Callable
 from typing import Annotated, Final
 
@@ -15,6 +14,7 @@ from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, broker_url
+from orchestrator.cli.serving import log_to_stderr
 from orchestrator.discovery import OURS, Config, configurations
 from orchestrator.signals import until_signalled
 from schemas.codec import decode
@@ -46,7 +46,7 @@ def home_assistant(
     remove: Annotated[bool, typer.Option("--remove", help="Take everything of ours away again, and end.")] = False,
 ) -> None:
     """Publish what Home Assistant needs to show rollouts and groups; prints a line of JSON when it listens."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with reported():
         announcer = Announcer(broker_url(broker), check_id(prefix), None if user is None else check_id(user))
         if remove:

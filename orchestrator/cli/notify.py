@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from orchestrator.adapters.outbox import Delivery, Outbox
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.notifying import Notifier, trial
 from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, broker_url
+from orchestrator.cli.serving import log_to_stderr
 from orchestrator.notifications.notification import Notification, to_wire
 from orchestrator.notifications.retrying import Delivered
 from orchestrator.signals import until_signalled
@@ -36,7 +36,7 @@ def notify(
     ] = None,
 ) -> None:
     """Tell people and systems what happens; prints a line of JSON when it listens."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with reported():
         read = read_config(config)
         destinations = make_destinations(read, os.environ)

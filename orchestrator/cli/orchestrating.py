@@ -1,8 +1,6 @@
 """``tidegate orchestrator``: the process that everything else asks."""
 
 import asyncio
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +8,8 @@ import typer
 
 from orchestrator.adapters.watching import Endpoint
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import SET_UP, broker_url
+from orchestrator.cli.options import SET_UP, BrokerOption, broker_url
+from orchestrator.cli.serving import TopicRootOption, log_to_stderr
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.run import Settings, run_orchestrator
 from orchestrator.signals import until_signalled
@@ -21,7 +20,7 @@ app = typer.Typer()
 
 @app.command("orchestrator", rich_help_panel=SET_UP)
 def orchestrator(
-    broker: Annotated[str, typer.Option("--broker", envvar="TIDEGATE_BROKER", help="mqtt://user:password@host:port")],
+    broker: BrokerOption,
     folder: Annotated[Path, typer.Option("--folder", help="Made by `tidegate init`.")],
     registry_host: Annotated[str, typer.Option(help="Where the artifact registry listens.")] = "127.0.0.1",
     registry_port: Annotated[int, typer.Option(help="0 takes a free port.")] = 0,
@@ -36,9 +35,7 @@ def orchestrator(
             "--dashboard-broker-url", help="The broker's WebSocket as browsers reach it: ws://host:port or wss://."
         ),
     ] = None,
-    topic_root: Annotated[
-        str, typer.Option(help="Leading topic levels; the last is the contract's version.")
-    ] = TOPIC_ROOT,
+    topic_root: TopicRootOption = TOPIC_ROOT,
     enrol: Annotated[
         str, typer.Option(help="Which devices may introduce themselves: all, listed (imported ones), or a filter.")
     ] = "all",
@@ -65,7 +62,7 @@ def orchestrator(
     ] = False,
 ) -> None:
     """Run the orchestrator; prints one line of JSON when it is connected."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with reported():
         settings = Settings(
             broker=broker_url(broker),

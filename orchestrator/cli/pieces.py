@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-import logging
-import sys
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +16,8 @@ from starlette.routing import Route
 from orchestrator.adapters.piece_server import PieceServer
 from orchestrator.adapters.registry import serve_app
 from orchestrator.cli.exits import reported
-from orchestrator.cli.options import SET_UP, broker_url
+from orchestrator.cli.options import SET_UP, BrokerOption, broker_url
+from orchestrator.cli.serving import TopicRootOption, log_to_stderr
 from orchestrator.cli.sizes import parse_size
 from orchestrator.signals import until_signalled
 from schemas.topics import TOPIC_ROOT, TopicTree
@@ -28,7 +27,7 @@ app = typer.Typer()
 
 @app.command("pieces", rich_help_panel=SET_UP)
 def pieces(
-    broker: Annotated[str, typer.Option("--broker", envvar="TIDEGATE_BROKER", help="mqtt://user:password@host:port")],
+    broker: BrokerOption,
     folder: Annotated[
         Path, typer.Option("--folder", help="What it gives: releases/ of an orchestrator, or a cache's folder.")
     ],
@@ -39,12 +38,10 @@ def pieces(
     port: Annotated[
         int | None, typer.Option("--port", help="0 takes a free one; without it they are not served.")
     ] = None,
-    topic_root: Annotated[
-        str, typer.Option(help="Leading topic levels; the last is the contract's version.")
-    ] = TOPIC_ROOT,
+    topic_root: TopicRootOption = TOPIC_ROOT,
 ) -> None:
     """Give releases to devices over the broker, in pieces; prints a line of JSON when it is connected."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with reported():
         rate = parse_size(bandwidth_bytes_per_second, "--bandwidth-bytes-per-second")
         server = PieceServer(folder, broker_url(broker), TopicTree(topic_root), bytes_per_second=rate)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import logging
-import sys
 from typing import Annotated
 
 import typer
@@ -11,6 +9,7 @@ import typer
 from orchestrator.adapters.object_store import open_objects
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import SET_UP
+from orchestrator.cli.serving import log_to_stderr
 from orchestrator.signals import until_signalled
 
 app = typer.Typer()
@@ -37,7 +36,7 @@ def registry(
     ] = False,
 ) -> None:
     """Run a registry over an object store; prints a line of JSON when it can be asked. It needs no keys, no broker."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with reported():
         asyncio.run(until_signalled(_serve(store, host, port, None if relay else url_seconds)))
 
