@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.adapters.access import SERVICES, check_users, hash_passwords, keep_passwords, write_private
 from orchestrator.adapters.broker_url import ADDRESS
-from orchestrator.adapters.certificates import DEVICES, TOOLS, Authority
+from orchestrator.adapters.certificates import DEVICES, TOOLS, Authority, read_request
 from orchestrator.adapters.mosquitto_conf import Version, mosquitto_conf
 from schemas.access import Role, access_list
 from schemas.errors import FleetError
@@ -176,10 +176,37 @@ def renew(folder: Path, users: Users, names: Iterable[str], now: datetime) -> No
         if name not in known:
             raise BrokerFolderError(f"{name[:80]!r} has no certificate here; see {folder / _USERS}")
         client = folder / "clients" / name
-        number = len(list(client.glob("*.crt")))
-        (client / f"{_CLIENT}.crt").rename(client / f"before-{number}.crt")
-        (client / f"{_CLIENT}.key").unlink()
+        if not (client / f"{_CLIENT}.key").exists():
+            raise BrokerFolderError(f"{name} keeps its key to itself: let it make another request, and use --sign")
+        _put_aside(client)
         _vouch(folder, users, name, now)
+
+
+def sign(folder: Path, users: Users, request: Path, now: datetime) -> tuple[Users, str]:
+    """Give the device that made a request a certificate for its own key, and let it in if it is new.
+
+    A certificate that it had holds until it runs out or the device is revoked.
+
+    Returns:
+        Who there is now, and who the device is.
+
+    Raises:
+        CertificateError: It is no request, or none that can be signed.
+        BrokerFolderError: Users have no certificates here.
+        AccessError: The name is no device's id, or that of somebody who is no device.
+    """
+    if not users.is_tls:
+        raise BrokerFolderError(f"{folder} is one with passwords; make another with --tls")
+    name, key = read_request(request)
+    users = users if name in users.devices else users.with_more((), (), (name,))
+    check_users(users.names())
+    client = _prepare(folder, users, name)
+    if (client / f"{_CLIENT}.crt").exists():
+        _put_aside(client)
+    (client / f"{_CLIENT}.key").unlink(missing_ok=True)
+    _authority(folder, _issuer(users, name), now).vouch_for_key(name, key, client / _CLIENT)
+    _write(folder, users, now)
+    return users, name
 
 
 def renew_server(folder: Path, users: Users, now: datetime) -> None:
@@ -238,11 +265,23 @@ def _write(folder: Path, users: Users, now: datetime) -> None:
     write_private(folder / _USERS, users.model_dump_json(indent=1))
 
 
-def _vouch(folder: Path, users: Users, name: str, now: datetime) -> None:
+def _put_aside(client: Path) -> None:
+    """Keep a certificate that still holds, so that it can be revoked."""
+    number = len(list(client.glob("*.crt")))
+    (client / f"{_CLIENT}.crt").rename(client / f"before-{number}.crt")
+
+
+def _prepare(folder: Path, users: Users, name: str) -> Path:
+    """Return a user's folder, with all that is not their certificate."""
     client = folder / "clients" / name
     client.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(client / "ca.crt", (folder / "broker" / f"{TOOLS}.crt").read_text())
     write_private(client / ADDRESS, users.address(name))
+    return client
+
+
+def _vouch(folder: Path, users: Users, name: str, now: datetime) -> None:
+    client = _prepare(folder, users, name)
     (client / f"{_CLIENT}.key").unlink(missing_ok=True)  # of an attempt that was interrupted
     _authority(folder, _issuer(users, name), now).vouch_for(name, client / _CLIENT)
 

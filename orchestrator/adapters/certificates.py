@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from schemas.errors import FleetError
@@ -23,6 +25,12 @@ TOOLS, DEVICES = "ca", "devices-ca"
 """The two authorities, as their files are called."""
 AUTHORITY_DAYS: Final = 3650
 LEAF_DAYS: Final = 730
+REQUEST_COMMAND: Final = (
+    "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout client.key -subj /CN=ID -out ID.csr"
+)
+"""What a device types, which keeps ``client.key``."""
+_REQUEST_BYTES_MAX: Final = 65_536
+_RSA_BITS_MIN: Final = 2048
 _LATE: Final = timedelta(hours=1)  # clocks of clients that are behind ours
 _SECRET, _PUBLIC = 0o600, 0o644
 
@@ -68,7 +76,7 @@ class Authority:
             key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
         )  # fmt: skip
         made = (
-            _builder(subject, key, now, AUTHORITY_DAYS)
+            _builder(subject, key.public_key(), now, AUTHORITY_DAYS)
             .issuer_name(subject)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
@@ -90,6 +98,15 @@ class Authority:
             days: How long it holds.
         """
         key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._certify(name, key.public_key(), hosts, days)
+        write_new(place.with_name(f"{place.name}.key"), _private(key), _SECRET)
+        write_new(place.with_name(f"{place.name}.crt"), _pem(certificate), _PUBLIC)
+
+    def vouch_for_key(self, name: str, key: CertificatePublicKeyTypes, place: Path, *, days: int = LEAF_DAYS) -> None:
+        """Write ``place.crt`` for a client that keeps its key to itself; see ``vouch_for``."""
+        write_new(place.with_name(f"{place.name}.crt"), _pem(self._certify(name, key, (), days)), _PUBLIC)
+
+    def _certify(self, name: str, key: CertificatePublicKeyTypes, hosts: Sequence[str], days: int) -> x509.Certificate:
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             _builder(_named(name), key, self._now, days)
@@ -100,8 +117,7 @@ class Authority:
         )
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_general, hosts))), critical=False)
-        write_new(place.with_name(f"{place.name}.key"), _private(key), _SECRET)
-        write_new(place.with_name(f"{place.name}.crt"), _pem(builder.sign(self._key, hashes.SHA256())), _PUBLIC)
+        return builder.sign(self._key, hashes.SHA256())
 
     def revoke(self, certificates: Iterable[Path]) -> None:
         """Write the list of what is taken back, with these; it holds as long as the authority does."""
@@ -111,6 +127,39 @@ class Authority:
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self._now).build()
             known.setdefault(serial, entry)
         _write_list(self._list, self._certificate, self._key, list(known.values()), self._now)
+
+
+def read_request(path: Path) -> tuple[str, CertificatePublicKeyTypes]:
+    """Return the name and the public key of a request for a certificate; nothing else of it counts.
+
+    Raises:
+        CertificateError: It is none, its key is weak or not the sender's own, or it names somebody else than the file
+            does: who signs it has said by the file whom they mean.
+
+    Source:
+        RFC 2986 (PKCS #10).
+    """
+    try:
+        request = x509.load_pem_x509_csr(path.read_bytes()[:_REQUEST_BYTES_MAX])
+        names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        key, is_theirs = request.public_key(), request.is_signature_valid
+    except OSError as error:
+        raise CertificateError(f"{path}: {error.strerror}; name the file that the device has made") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"{path}: is no certificate request in PEM; make one with {REQUEST_COMMAND}") from error
+    said = [str(each.value) for each in names]
+    if said != [path.stem]:
+        shown = ", ".join(repr(each[:80]) for each in said) or "nobody"
+        raise CertificateError(
+            f"{path}: asks for {shown}; a request of {path.stem!r} must name it, and nobody else (CN)"
+        )
+    is_strong = isinstance(key, ec.EllipticCurvePublicKey) or (
+        isinstance(key, rsa.RSAPublicKey) and key.key_size >= _RSA_BITS_MIN
+    )
+    if not is_strong or not is_theirs:
+        why = "its signature is not by its own key" if is_strong else "its key is of a weak or rare kind"
+        raise CertificateError(f"{path}: {why}; make another with {REQUEST_COMMAND}")
+    return path.stem, key
 
 
 def write_new(path: Path, content: bytes, mode: int) -> None:
@@ -149,11 +198,11 @@ def _write_list(
     pending.replace(path)
 
 
-def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, days: int) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, key: CertificatePublicKeyTypes, now: datetime, days: int) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now.astimezone(UTC) - _LATE)
         .not_valid_after(now.astimezone(UTC) + timedelta(days=days))

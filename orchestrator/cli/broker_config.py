@@ -51,12 +51,16 @@ def broker_config(
     add_evaluator: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Let one more in, later.")] = None,
     revoke: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Let somebody in no more.")] = None,
     renew: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Give a user another certificate.")] = None,
+    sign: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CSR", help="Give the device that made this request a certificate for its own key."),
+    ] = None,
     renew_server: Annotated[
         bool, typer.Option("--renew-server", help="Give the broker another certificate, with --host for a new name.")
     ] = False,
 ) -> None:
     """Make what mosquitto and its users need: configuration, access list, and passwords or certificates."""
-    changes = (add_operator, add_device, add_evaluator, revoke, renew)
+    changes = (add_operator, add_device, add_evaluator, revoke, renew, sign)
     with reported(), _disk_trouble():
         if not any(changes) and not renew_server:
             if not host and tls:
@@ -80,7 +84,9 @@ def broker_config(
         if operator or device or devices_file or evaluator or tls:
             raise BrokerFolderError("to a folder that is there users are added with --add-device and its like")
         users = broker_folder.load(folder)
-        said = _change(folder, users, more=(add_operator, add_evaluator, add_device), gone=revoke, again=renew)
+        said = _sign(folder, users, sign or ())
+        users = broker_folder.load(folder)
+        said += _change(folder, users, more=(add_operator, add_evaluator, add_device), gone=revoke, again=renew)
         if renew_server:
             users = broker_folder.load(folder)
             users = users.model_copy(update={"hosts": tuple(host)}) if host else users
@@ -113,6 +119,18 @@ def _change(
         broker_folder.revoke(folder, users, gone, now)
         said.append(f"revoked: {', '.join(gone)}")
         said.append("A connection that is open stays open until it is cut: restart the broker after the next step.")
+    return said
+
+
+def _sign(folder: Path, users: Users, requests: Sequence[Path]) -> list[str]:
+    """Sign requests of devices, and say what they are to be given."""
+    said = []
+    for request in requests:
+        users, name = broker_folder.sign(folder, users, request, _now())
+        said.append(
+            f"signed: {name}, whose key stays where it was made; give it the files of {folder / 'clients' / name}"
+        )
+        said += _for_clients(folder, users, [name])
     return said
 
 
@@ -165,10 +183,11 @@ def _settings(folder: Path, users: Users, name: str, port: int, *, is_device: bo
         return [f"export TIDEGATE_BROKER=mqtt://{name}:PASSWORD@{host}:{port}   # {password}"]
     client = folder / "clients" / name
     if is_device:
+        key = "" if (client / "client.key").exists() else "     # its own, which it has made"
         return [
             f'broker = "{users.address(name)}"',
-            f'ca_file = "ca.crt"               # from {client}, as the next two',
+            f'ca_file = "ca.crt"               # from {client}, as the next{"" if key else " two"}',
             'certificate_file = "client.crt"',
-            'private_key_file = "client.key"',
+            f'private_key_file = "client.key"{key}',
         ]
     return [f"export {CLIENT_VARIABLE}={client.absolute()}"]

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from typer.testing import CliRunner, Result
 
 from orchestrator.__main__ import app
 from orchestrator.adapters.access import find_broker_config
 from schemas.access import access_list
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
 def run(folder: Path, *arguments: str) -> Result:
@@ -184,6 +190,113 @@ def test_who_is_revoked_stands_in_the_list_with_every_certificate_of_the_name(tm
 
     assert run(folder, "--add-device", "pi-1").exit_code == 0, "the name is free for another device"
     assert len(list(x509.load_pem_x509_crl((folder / "broker" / "devices-ca.crl").read_bytes()))) == 2
+
+
+def request(folder: Path, file: str, name: str, key: Key | None = None) -> Path:
+    """Make a request as a device does; ``file`` is its name without the ending."""
+    own = key or ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    hash_of_it = None if isinstance(own, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    made_by_it = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(own, hash_of_it)
+    path = folder / f"{file}.csr"
+    path.write_bytes(made_by_it.public_bytes(Encoding.PEM))
+    return path
+
+
+def test_a_device_keeps_its_key_and_gets_a_certificate_for_it(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    own = ec.generate_private_key(ec.SECP256R1())
+
+    result = run(folder, "--sign", str(request(tmp_path, "pi-2", "pi-2", own)))
+
+    assert result.exit_code == 0, result.output
+    assert "# its own, which it has made" in result.output
+    client = folder / "clients" / "pi-2"
+    assert sorted(path.name for path in client.iterdir()) == ["broker.url", "ca.crt", "client.crt"]
+    signed, authority = certificate(client / "client.crt"), certificate(folder / "broker" / "devices-ca.crt")
+    signed.verify_directly_issued_by(authority)
+    assert signed.public_key() == own.public_key()
+    assert signed.subject == x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pi-2")])
+    assert json.loads((folder / "users.json").read_text())["devices"] == ["pi-1", "pi-2"]
+    purposes = signed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+def test_what_is_asked_for_beside_name_and_key_is_not_given(tmp_path: Path) -> None:
+    folder, own = made(tmp_path / "access", "--tls", "--host", "localhost"), ec.generate_private_key(ec.SECP256R1())
+    greedy = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pi-2")]))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(own, hashes.SHA256())
+    )
+    (tmp_path / "pi-2.csr").write_bytes(greedy.public_bytes(Encoding.PEM))
+
+    assert run(folder, "--sign", str(tmp_path / "pi-2.csr")).exit_code == 0
+
+    signed = certificate(folder / "clients" / "pi-2" / "client.crt")
+    assert not signed.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+def test_a_device_that_signs_anew_keeps_its_key_and_both_certificates_are_revoked_with_it(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    assert run(folder, "--sign", str(request(tmp_path, "pi-1", "pi-1"))).exit_code == 0
+    assert not (folder / "clients" / "pi-1" / "client.key").exists()
+
+    refused = run(folder, "--renew", "pi-1")
+    assert (refused.exit_code, "use --sign" in refused.output) == (1, True)
+    assert run(folder, "--revoke", "pi-1").exit_code == 0
+
+    assert len(list(x509.load_pem_x509_crl((folder / "broker" / "devices-ca.crl").read_bytes()))) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "key", "why"),
+    [
+        ("pi-2", "pi-1", None, "asks for 'pi-1'; a request of 'pi-2' must name it"),
+        ("orchestrator", "orchestrator", None, "two users are named 'orchestrator'"),
+        ("alice", "alice", None, "two users are named 'alice'"),
+        ("pi 2", "pi 2", None, "'pi 2' is no name for a user"),
+        ("pi-2", "pi-2", rsa.generate_private_key(65537, 1024), "weak or rare kind"),
+        ("pi-2", "pi-2", ed25519.Ed25519PrivateKey.generate(), "weak or rare kind"),
+    ],
+)
+def test_a_request_that_must_not_be_signed_changes_nothing(
+    tmp_path: Path, file: str, name: str, key: Key | None, why: str
+) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    path, before = request(tmp_path, file, name, key), files(folder)
+
+    refused = run(folder, "--sign", str(path))
+
+    assert (refused.exit_code, why in refused.output) == (1, True), refused.output
+    assert files(folder) == before
+
+
+def test_a_request_that_is_damaged_or_signed_by_somebody_else_is_refused(tmp_path: Path) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    path = request(tmp_path, "pi-2", "pi-2")
+    raw = bytearray(x509.load_pem_x509_csr(path.read_bytes()).public_bytes(Encoding.DER))
+    raw[raw.index(b"pi-2") : raw.index(b"pi-2") + 4] = b"pi-3"
+    stolen = x509.load_der_x509_csr(bytes(raw)).public_bytes(Encoding.PEM)
+    before = files(folder)
+
+    for file, content, why in (
+        ("pi-3.csr", stolen, "not by its own key"),
+        ("pi-2.csr", path.read_bytes()[:200], "is no certificate request in PEM; make one with openssl req"),
+        ("pi-2.csr", b"", "is no certificate request in PEM"),
+    ):
+        (tmp_path / file).write_bytes(content)
+        refused = run(folder, "--sign", str(tmp_path / file))
+        assert (refused.exit_code, why in refused.output) == (1, True), refused.output
+    assert "No such file" in run(folder, "--sign", str(tmp_path / "none.csr")).output
+    assert files(folder) == before
+
+
+def test_a_folder_with_passwords_signs_nothing(tmp_path: Path) -> None:
+    refused = run(made(tmp_path / "access"), "--sign", str(request(tmp_path, "pi-2", "pi-2")))
+
+    assert (refused.exit_code, "one with passwords" in refused.output) == (1, True)
 
 
 def test_a_revocation_that_was_interrupted_is_finished_when_it_is_typed_again(tmp_path: Path) -> None:
