@@ -25,6 +25,9 @@ from schemas.topics import Kind
 
 SKEW_SECONDS_MAX: Final = 5.0
 _SLOW_SECONDS: Final = 1.0
+_REST_SECONDS: Final = 0.3
+"""After the first retained document; a broker sends them together."""
+_INFO, _PIECES = bus.TREE.build(Kind.ORCHESTRATOR_INFO), bus.TREE.build(Kind.PIECES_AVAILABILITY)
 _FORBIDDEN: Final = (Kind.DESIRED, Kind.GRANT, Kind.REPORTED)
 """What no person may publish: orders, permissions, and a device's words."""
 
@@ -38,35 +41,39 @@ async def look_at_bus(url: BrokerUrl, timeout_seconds: float, now: Callable[[], 
         now: The clock of this machine, in seconds since the epoch.
     """
     try:
-        info = await _retained_info(url, timeout_seconds)
+        retained = await _retained(url, timeout_seconds)
     except FleetError as error:
         where, _, remedy = str(error).partition("; ")
         return [Finding("broker", State.FAILED, where, remedy)]
     findings = [ok("broker", f"{url} takes {bus.actor_of(url)}"), await _rights(url, timeout_seconds)]
-    return [*findings, *_version(info), *await _answer(url, timeout_seconds, now)]
+    findings += [*_version(retained.get(_INFO)), *await _answer(url, timeout_seconds, now)]
+    return [*findings, *_pieces(retained.get(_PIECES))]
 
 
-async def _retained_info(url: BrokerUrl, timeout_seconds: float) -> OrchestratorInfo | None:
-    """Return what the orchestrator says of itself; None when nobody ever did."""
+async def _retained(url: BrokerUrl, timeout_seconds: float) -> dict[str, bytes]:
+    """Return what orchestrator and piece server say of themselves, by topic; nothing of who was never there."""
+    heard: dict[str, bytes] = {}
     is_connected = False
     try:
-        async with (
-            asyncio.timeout(timeout_seconds),
-            bus.session(url, [bus.TREE.build(Kind.ORCHESTRATOR_INFO)]) as client,
-        ):
+        async with asyncio.timeout(timeout_seconds), bus.session(url, [_INFO, _PIECES]) as client:
             is_connected = True
-            async with asyncio.timeout(min(1.0, timeout_seconds)):
+            async with asyncio.timeout(min(1.0, timeout_seconds)) as patience:
                 async for message in client.messages:
-                    return decode(OrchestratorInfo, bytes(message.payload))
+                    heard[str(message.topic)] = bytes(message.payload)
+                    if len(heard) == 2:  # noqa: PLR2004 - both
+                        break
+                    patience.reschedule(asyncio.get_running_loop().time() + _REST_SECONDS)
     except TimeoutError:
         if not is_connected:
             raise BrokerUnavailableError(f"{url}: does not answer; are port and mqtt:// or mqtts:// right?") from None
+    return heard
+
+
+def _version(said: bytes | None) -> list[Finding]:
+    try:
+        info = decode(OrchestratorInfo, said) if said is not None else None
     except DecodeError:
-        return None
-    return None
-
-
-def _version(info: OrchestratorInfo | None) -> list[Finding]:
+        info = None
     if info is None:
         remedy = "start it: tidegate orchestrator --folder FOLDER; or is this another broker than its own?"
         return [Finding("orchestrator", State.WARNING, "says nothing of itself on this broker", remedy)]
@@ -109,6 +116,19 @@ def _unread(reply: Reply) -> list[Finding]:
         return []
     told = f"{why}: meanwhile no gate passes and no soak counts"
     return [Finding("health", State.WARNING, told, "tidegate evaluators, then start what is missing")]
+
+
+def _pieces(said: bytes | None) -> list[Finding]:
+    """Look at the piece server, where there ever was one."""
+    if said is None:
+        return []
+    if said == b"online":
+        return [ok("pieces", "devices without HTTP are given what they install")]
+    remedy = (
+        "start it again: tidegate pieces --folder fleet/releases; if it is not wanted any more, clear what is retained"
+    )
+    told = "nobody gives pieces: devices without HTTP wait for what they install"
+    return [Finding("pieces", State.WARNING, told, f"{remedy}: mosquitto_pub -r -n -t {_PIECES}")]
 
 
 def _clock(reply: Reply, asked_at: float, seconds: float) -> Finding:

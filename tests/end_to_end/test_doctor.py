@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt import publish
 from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
 from orchestrator.adapters import clock
 from orchestrator.adapters.broker_url import BrokerUrl
+from schemas.topics import Kind, TopicTree
 from tests.end_to_end.stage import Stage, environment_of, make_stage
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "policies" / "careful.yaml"
@@ -39,6 +41,11 @@ def examine(url: BrokerUrl, *options: str) -> tuple[int, Findings]:
     result = CliRunner().invoke(app, ["doctor", "--json", "--timeout", "3", *options], env=environment)
     found = json.loads(result.stdout)["findings"]
     return result.exit_code, {each["check"]: each for each in found}
+
+
+def retain(url: BrokerUrl, topic: str, payload: bytes) -> None:
+    login = {"username": url.username or "", "password": url.password}
+    publish.single(topic, payload, qos=1, retain=True, hostname=url.host, port=url.port, auth=login)  # type: ignore[arg-type] # a dict of these is what it takes
 
 
 def states(found: Findings) -> dict[str, str]:
@@ -150,6 +157,20 @@ def test_person_sees_marks_and_remedies(stage: Stage, copy: Path) -> None:
     assert "!  policies" in result.stdout
     assert "→ tidegate lint" in result.stdout
     assert result.stdout.rstrip().endswith("It works, and something wants your attention.")
+
+
+def test_piece_server_that_is_gone_is_found_and_one_that_never_was_is_not_missed(stage: Stage) -> None:
+    topic = TopicTree().build(Kind.PIECES_AVAILABILITY)
+    server, found = stage.broker.url_for("pieces"), {}
+    for said in (b"", b"online", b"offline", b""):
+        retain(server, topic, said)
+        found[said] = examine(stage.operator())[1].get("pieces")
+
+    assert found[b""] is None
+    assert (found[b"online"] or {})["state"] == "ok"
+    gone = found[b"offline"] or {}
+    assert (gone["state"], gone["text"].startswith("nobody gives pieces")) == ("warning", True)
+    assert "tidegate pieces --folder" in gone["remedy"]
 
 
 def test_orchestrator_that_is_away_is_found(stage: Stage) -> None:
