@@ -1,4 +1,4 @@
-"""A hundred and twenty seeds of everything that goes wrong, in chunks for all workers; `make sim` runs more."""
+"""Two hundred seeds of everything that goes wrong, in chunks for all workers; `make sim` runs more."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from simulator.faults import RARER, draw_faults
 from simulator.scenario import draw_device_count, draw_scenario
 from tests.reporting.report_agrees import compare
 
-SEEDS = range(120)
+SEEDS = range(200)
 CHUNK = 10
 DEVICE_COUNT = 10
 HASHED = [0, 1, 2, 17]
