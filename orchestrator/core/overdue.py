@@ -27,18 +27,18 @@ def overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
     Who was ordered ahead of the wave is late for nothing.
     """
     members, limits = rollout.members, rollout.policy.rollout.global_
-    waiting = members.where(Member.progress, Progress.ORDERED, Progress.GRANTED, Progress.RETURNING)
     was_granted = members.was_granted
     began_at = np.where(was_granted, members.column(Member.granted), members.column(Member.ordered_at))
-    waiting &= now - began_at > limits.deploy_timeout_seconds
-    if not waiting.any():
+    may_be_late = members.where(Member.progress, Progress.ORDERED, Progress.GRANTED, Progress.RETURNING)
+    may_be_late &= now - began_at > limits.deploy_timeout_seconds
+    if not may_be_late.any():
         return []
     is_idle = members.online & ~members.seen(Device.is_asking).astype(np.bool_) & ~is_asleep(rollout, now)
     is_idle &= ~members.column(Member.is_ahead)
     if rollout.paused:
         is_idle[:] = False
     free_since = np.maximum(members.seen(Device.online_since), members.seen(Device.busy_since))
-    late = waiting & (was_granted | (is_idle & (now - free_since > limits.deploy_timeout_seconds)))
+    late = may_be_late & (was_granted | (is_idle & (now - free_since > limits.deploy_timeout_seconds)))
     events: list[e.AnyEvent] = []
     for name in members.named(late & is_ours(state, rollout)):
         member = members[name]
