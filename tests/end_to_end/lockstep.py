@@ -35,6 +35,8 @@ TREE: Final = TopicTree()
 STEP_SECONDS: Final = 10.0
 START: Final = 1_700_000_000.0
 PATIENCE_SECONDS: Final = 20.0
+LAG_SECONDS: Final = 0.05
+"""Of the machine's own time, for health, which comes to the orchestrator over a connection that nobody waits for."""
 DEVICES: Final = tuple(f"d-{number}" for number in range(1, 6))
 OLD, NEW = "1.0.0", "1.1.0"
 ROLLOUT: Final = "r-1"
@@ -119,6 +121,8 @@ class World:
     is_last_wave_bad: bool = False
     """It turns bad when it is complete, so that the rollout ends in one way only."""
     frozen: bool = False
+    lags: bool = False
+    """A wave soaks, and the orchestrator has heard nothing of it on the new version yet."""
     heard: int = 0
     summaries: asyncio.Event = field(default_factory=asyncio.Event)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -165,6 +169,9 @@ class World:
                 is_paused = status["paused"] and status["ended_at"] is None
                 self.phase, self.frozen = "paused" if is_paused else status["phase"], status["frozen"]
                 self.is_last_wave_bad |= self.phase == "soaking" and status["wave"] == "wave-2"
+            case Kind.WAVE:
+                wave = json.loads(payload)
+                self.lags = wave["state"] == "soaking" and wave["health"] is None
             case Kind.REPLY:
                 reply = decode(Reply, payload)
                 if reply.status == "ok" and reply.transaction is not None:
@@ -293,6 +300,8 @@ class World:
 
     async def step(self, ended: "asyncio.Future[Any]") -> None:
         """Let ten seconds pass, and wait until the orchestrator has told how the fleet was, or has ended."""
+        if self.lags:
+            await asyncio.sleep(LAG_SECONDS)
         self.measure()
         for device in self.devices.values():
             if device.step:
