@@ -28,7 +28,7 @@ test: $(VENV)/dev ## All tests that need nothing installed.
 test-installed: $(VENV)/dev ## Tests that need Debian's packages: mosquitto, mosquitto-clients, gpg, gpgv, strace, prometheus (promtool), chromium.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "(mosquitto or debian or chromium) and not pages" $(or $(TESTS),$(INSTALLED))
 
-test-pages: $(VENV)/dev ## Type every page of the documentation as a reader would; needs mosquitto, mosquitto-clients, gpg, curl, sqlite3.
+test-pages: $(VENV)/dev ## Type every page of the documentation as a reader would; needs mosquitto, mosquitto-clients, gpg, openssl, curl, sqlite3.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m pages $(TESTS)
 
 test-install: $(VENV)/dev ## Install what is built into empty environments, and run the demo there; needs a package index.

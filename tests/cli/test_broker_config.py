@@ -15,8 +15,7 @@ from typer.testing import CliRunner, Result
 from orchestrator.__main__ import app
 from orchestrator.adapters.access import find_broker_config
 from schemas.access import access_list
-
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+from tests.cli.requests_made import Key, request
 
 
 def run(folder: Path, *arguments: str) -> Result:
@@ -190,17 +189,6 @@ def test_who_is_revoked_stands_in_the_list_with_every_certificate_of_the_name(tm
 
     assert run(folder, "--add-device", "pi-1").exit_code == 0, "the name is free for another device"
     assert len(list(x509.load_pem_x509_crl((folder / "broker" / "devices-ca.crl").read_bytes()))) == 2
-
-
-def request(folder: Path, file: str, name: str, key: Key | None = None) -> Path:
-    """Make a request as a device does; ``file`` is its name without the ending."""
-    own = key or ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    hash_of_it = None if isinstance(own, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    made_by_it = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(own, hash_of_it)
-    path = folder / f"{file}.csr"
-    path.write_bytes(made_by_it.public_bytes(Encoding.PEM))
-    return path
 
 
 def test_a_device_keeps_its_key_and_gets_a_certificate_for_it(tmp_path: Path) -> None:
