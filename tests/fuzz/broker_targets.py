@@ -195,7 +195,8 @@ def _play(payload: bytes) -> None:
 
 
 def operation(what: int, data: bytes = b"") -> bytes:
-    """Return one operation of a house."""
+    """Return one operation of a house, with as much of ``data`` as its length can say."""
+    data = data[:0xFFFF]
     return bytes((what,)) + len(data).to_bytes(2, "big") + data
 
 
