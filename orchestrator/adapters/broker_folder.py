@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.adapters.access import SERVICES, check_users, hash_passwords, keep_passwords, write_private
@@ -176,9 +177,8 @@ def renew(folder: Path, users: Users, names: Iterable[str], now: datetime) -> No
         if name not in known:
             raise BrokerFolderError(f"{name[:80]!r} has no certificate here; see {folder / _USERS}")
         client = folder / "clients" / name
-        if not (client / f"{_CLIENT}.key").exists():
+        if (client / f"{_CLIENT}.crt").exists() and not (client / f"{_CLIENT}.key").exists():
             raise BrokerFolderError(f"{name} keeps its key to itself: let it make another request, and use --sign")
-        _put_aside(client)
         _vouch(folder, users, name, now)
 
 
@@ -200,11 +200,7 @@ def sign(folder: Path, users: Users, request: Path, now: datetime) -> tuple[User
     name, key = read_request(request)
     users = users if name in users.devices else users.with_more((), (), (name,))
     check_users(users.names())
-    client = _prepare(folder, users, name)
-    if (client / f"{_CLIENT}.crt").exists():
-        _put_aside(client)
-    (client / f"{_CLIENT}.key").unlink(missing_ok=True)
-    _authority(folder, _issuer(users, name), now).vouch_for_key(name, key, client / _CLIENT)
+    _vouch(folder, users, name, now, key)
     _write(folder, users, now)
     return users, name
 
@@ -265,25 +261,24 @@ def _write(folder: Path, users: Users, now: datetime) -> None:
     write_private(folder / _USERS, users.model_dump_json(indent=1))
 
 
-def _put_aside(client: Path) -> None:
-    """Keep a certificate that still holds, so that it can be revoked."""
-    number = len(list(client.glob("*.crt")))
-    (client / f"{_CLIENT}.crt").rename(client / f"before-{number}.crt")
+def _vouch(folder: Path, users: Users, name: str, now: datetime, key: CertificatePublicKeyTypes | None = None) -> None:
+    """Give a user a certificate, for a key that they keep to themselves if there is one.
 
-
-def _prepare(folder: Path, users: Users, name: str) -> Path:
-    """Return a user's folder, with all that is not their certificate."""
+    One that they had is put aside, so that it can be revoked.
+    """
+    authority = _authority(folder, _issuer(users, name), now)  # before anything changes: it may be elsewhere
     client = folder / "clients" / name
     client.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(client / "ca.crt", (folder / "broker" / f"{TOOLS}.crt").read_text())
     write_private(client / ADDRESS, users.address(name))
-    return client
-
-
-def _vouch(folder: Path, users: Users, name: str, now: datetime) -> None:
-    client = _prepare(folder, users, name)
-    (client / f"{_CLIENT}.key").unlink(missing_ok=True)  # of an attempt that was interrupted
-    _authority(folder, _issuer(users, name), now).vouch_for(name, client / _CLIENT)
+    if (client / f"{_CLIENT}.crt").exists():
+        number = len(list(client.glob("*.crt")))
+        (client / f"{_CLIENT}.crt").rename(client / f"before-{number}.crt")
+    (client / f"{_CLIENT}.key").unlink(missing_ok=True)
+    if key is None:
+        authority.vouch_for(name, client / _CLIENT)
+    else:
+        authority.vouch_for_key(name, key, client / _CLIENT)
 
 
 def _issuer(users: Users, name: str) -> str:

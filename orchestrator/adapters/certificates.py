@@ -30,7 +30,7 @@ REQUEST_COMMAND: Final = (
 )
 """What a device types, which keeps ``client.key``."""
 _REQUEST_BYTES_MAX: Final = 65_536
-_RSA_BITS_MIN: Final = 2048
+_CURVE_BITS_MIN, _RSA_BITS_MIN = 256, 2048
 _LATE: Final = timedelta(hours=1)  # clocks of clients that are behind ours
 _SECRET, _PUBLIC = 0o600, 0o644
 
@@ -153,7 +153,7 @@ def read_request(path: Path) -> tuple[str, CertificatePublicKeyTypes]:
         raise CertificateError(
             f"{path}: asks for {shown}; a request of {path.stem!r} must name it, and nobody else (CN)"
         )
-    is_strong = isinstance(key, ec.EllipticCurvePublicKey) or (
+    is_strong = (isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= _CURVE_BITS_MIN) or (
         isinstance(key, rsa.RSAPublicKey) and key.key_size >= _RSA_BITS_MIN
     )
     if not is_strong or not is_theirs:

@@ -246,6 +246,7 @@ def test_a_device_that_signs_anew_keeps_its_key_and_both_certificates_are_revoke
         ("alice", "alice", None, "two users are named 'alice'"),
         ("pi 2", "pi 2", None, "'pi 2' is no name for a user"),
         ("pi-2", "pi-2", rsa.generate_private_key(65537, 1024), "weak or rare kind"),
+        ("pi-2", "pi-2", ec.generate_private_key(ec.SECP224R1()), "weak or rare kind"),
         ("pi-2", "pi-2", ed25519.Ed25519PrivateKey.generate(), "weak or rare kind"),
     ],
 )
@@ -278,6 +279,18 @@ def test_a_request_that_is_damaged_or_signed_by_somebody_else_is_refused(tmp_pat
         refused = run(folder, "--sign", str(tmp_path / file))
         assert (refused.exit_code, why in refused.output) == (1, True), refused.output
     assert "No such file" in run(folder, "--sign", str(tmp_path / "none.csr")).output
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("how", ["--sign", "--renew"])
+def test_a_device_keeps_its_certificate_where_the_authority_is_elsewhere(tmp_path: Path, how: str) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    (folder / "authority").rename(tmp_path / "safe")
+    path, before = request(tmp_path, "pi-1", "pi-1"), files(folder)
+
+    refused = run(folder, how, str(path) if how == "--sign" else "pi-1")
+
+    assert (refused.exit_code, "put it back to issue certificates" in refused.output) == (1, True)
     assert files(folder) == before
 
 
