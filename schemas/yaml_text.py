@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -113,10 +114,11 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
             return message if name.isdigit() or not name else f"{name}: {message}"
 
 
-def _known_keys(model: type[BaseModel]) -> list[str]:
+@cache
+def _known_keys(model: type[BaseModel]) -> tuple[str, ...]:
     schema = model.model_json_schema(by_alias=True)
     blocks = [schema, *schema.get("$defs", {}).values()]
-    return sorted({key for block in blocks for key in block.get("properties", {})})
+    return tuple(sorted({key for block in blocks for key in block.get("properties", {})}))
 
 
 def _pointing(source: str, text: str, place: tuple[int, int], message: str) -> str:
