@@ -70,8 +70,10 @@ def _attempt(does: Callable[[], int]) -> int:
 
 def _parse_and_do() -> int:
     import argparse  # noqa: PLC0415 - see main
+    from importlib.metadata import version  # noqa: PLC0415 - see main
 
     parser = argparse.ArgumentParser(prog="tidegate-agent", description="Keeps one device at its ordered version.")
+    parser.add_argument("--version", action="version", version=version("tidegate"))
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, does in (
         ("run", "run the agent until SIGTERM"),

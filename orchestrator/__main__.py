@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -81,12 +81,23 @@ app = typer.Typer(
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from orchestrator.version import VERSION  # noqa: PLC0415 - nobody else waits for it
+
+        print(VERSION)
+        raise typer.Exit
+
+
 @app.callback()
 def tidegate(
     client: ClientOption = None,
     ca_file: CaFileOption = None,
     certificate_file: CertificateOption = None,
     private_key_file: PrivateKeyOption = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Take what holds for every command."""
     for variable, path in zip(FILE_VARIABLES, (ca_file, certificate_file, private_key_file), strict=True):

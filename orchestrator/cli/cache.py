@@ -11,7 +11,7 @@ import typer
 from orchestrator.adapters.site_cache import CacheSettings, serve_cache
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import SET_UP
-from orchestrator.cli.serving import log_to_stderr
+from orchestrator.cli.serving import announce, log_to_stderr
 from orchestrator.cli.sizes import parse_size
 from orchestrator.signals import until_signalled
 
@@ -55,7 +55,7 @@ def cache(
 
 async def _serve(settings: CacheSettings, host: str, port: int) -> None:
     async with serve_cache(settings, host, port) as url:
-        print(json.dumps({"ready": True, "cache": url}), flush=True)
+        announce(json.dumps({"ready": True, "cache": url}))
         await asyncio.Event().wait()
 
 

@@ -9,7 +9,7 @@ from orchestrator.adapters import clock
 from orchestrator.adapters.evaluator_bus import EvaluatorBus
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import SET_UP, BrokerOption, broker_url
-from orchestrator.cli.serving import TopicRootOption, log_to_stderr
+from orchestrator.cli.serving import TopicRootOption, announce, log_to_stderr
 from orchestrator.signals import until_signalled
 from schemas.ids import check_id
 from schemas.shards import parse_shards
@@ -35,4 +35,4 @@ def evaluator(
         url = broker_url(broker)
         worker = check_id(name or url.username or "evaluator")
         bus = EvaluatorBus(worker, parse_shards(shards), url, TopicTree(topic_root), clock=clock.now)
-        asyncio.run(until_signalled(bus.run(lambda line: print(line, flush=True))))
+        asyncio.run(until_signalled(bus.run(announce)))

@@ -14,7 +14,7 @@ from orchestrator.adapters.broker_url import BrokerUrl
 from orchestrator.cli import bus
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, broker_url
-from orchestrator.cli.serving import log_to_stderr
+from orchestrator.cli.serving import announce, log_to_stderr
 from orchestrator.discovery import OURS, Config, configurations
 from orchestrator.signals import until_signalled
 from schemas.codec import decode
@@ -53,7 +53,7 @@ def home_assistant(
             print(json.dumps({"removed": asyncio.run(announcer.remove())}))
         else:
             ready = json.dumps({"ready": True})
-            asyncio.run(until_signalled(announcer.run(lambda: print(ready, flush=True))))
+            asyncio.run(until_signalled(announcer.run(lambda: announce(ready))))
 
 
 class Announcer:

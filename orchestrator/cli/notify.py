@@ -16,7 +16,7 @@ from orchestrator.adapters.outbox import Delivery, Outbox
 from orchestrator.cli.exits import Exit, reported
 from orchestrator.cli.notifying import Notifier, trial
 from orchestrator.cli.options import DEFAULT_BROKER, SET_UP, BrokerOption, broker_url
-from orchestrator.cli.serving import log_to_stderr
+from orchestrator.cli.serving import announce, log_to_stderr
 from orchestrator.notifications.notification import Notification, to_wire
 from orchestrator.notifications.retrying import Delivered
 from orchestrator.signals import until_signalled
@@ -47,7 +47,7 @@ def notify(
             show = _show if dry_run else None
             notifier = Notifier(broker_url(broker), destinations, outbox, clock.now, show)
             ready = {"ready": True, "destinations": [each.name for each in destinations]}
-            asyncio.run(until_signalled(notifier.run(lambda: print(json.dumps(ready), flush=True))))
+            asyncio.run(until_signalled(notifier.run(lambda: announce(json.dumps(ready)))))
 
 
 def _show(destination: str, notification: Notification) -> None:

@@ -9,7 +9,7 @@ import typer
 from orchestrator.adapters.watching import Endpoint
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import SET_UP, BrokerOption, broker_url
-from orchestrator.cli.serving import TopicRootOption, log_to_stderr
+from orchestrator.cli.serving import TopicRootOption, announce, log_to_stderr
 from orchestrator.core.enrolment import parse_enrolment
 from orchestrator.run import Settings, run_orchestrator
 from orchestrator.signals import until_signalled
@@ -79,4 +79,4 @@ def orchestrator(
             dashboard=dashboard,
             dashboard_broker_url=dashboard_broker_url,
         )
-        asyncio.run(until_signalled(run_orchestrator(settings, lambda line: print(line, flush=True))))
+        asyncio.run(until_signalled(run_orchestrator(settings, announce)))

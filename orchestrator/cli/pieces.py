@@ -17,7 +17,7 @@ from orchestrator.adapters.piece_server import PieceServer
 from orchestrator.adapters.registry import serve_app
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import SET_UP, BrokerOption, broker_url
-from orchestrator.cli.serving import TopicRootOption, log_to_stderr
+from orchestrator.cli.serving import TopicRootOption, announce, log_to_stderr
 from orchestrator.cli.sizes import parse_size
 from orchestrator.signals import until_signalled
 from schemas.topics import TOPIC_ROOT, TopicTree
@@ -54,7 +54,7 @@ async def _serve(server: PieceServer, folder: Path, host: str, port: int | None)
         if port is not None:
             served = serve_app(_app(server), host, port, who="the piece server", options="--")
             said["status"] = f"{await stack.enter_async_context(served)}/status"
-        await server.run(lambda: print(json.dumps(said), flush=True))
+        await server.run(lambda: announce(json.dumps(said)))
 
 
 def _app(server: PieceServer) -> Starlette:

@@ -9,7 +9,7 @@ import typer
 from orchestrator.adapters.object_store import open_objects
 from orchestrator.cli.exits import reported
 from orchestrator.cli.options import SET_UP
-from orchestrator.cli.serving import log_to_stderr
+from orchestrator.cli.serving import announce, log_to_stderr
 from orchestrator.signals import until_signalled
 
 app = typer.Typer()
@@ -48,5 +48,5 @@ async def _serve(store: str, host: str, port: int, url_seconds: int | None) -> N
     seconds = url_seconds if objects.can_sign else None
     async with serve_objects(objects, host, port, url_seconds=seconds) as (url, leads_to):
         said = {"ready": True, "registry": url, "redirects": [] if leads_to is None else [leads_to]}
-        print(json.dumps(said), flush=True)
+        announce(json.dumps(said))
         await asyncio.Event().wait()

@@ -44,6 +44,7 @@ def test_the_table_has_every_command_that_a_module_holds() -> None:
     ("typed", "code"),
     [
         (("version",), 0),
+        (("--version",), 0),
         (("list", *BROKER), 5),
         (("pause", "r-1", *BROKER), 5),
         (("devices", *BROKER), 5),
