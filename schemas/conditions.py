@@ -223,10 +223,12 @@ def exact_number(value: float) -> str:
 
 def exact_duration(seconds: float) -> str:
     """Write a duration in the largest unit that divides it, so that it can be read again: ``5 min``, ``250 ms``."""
+    written = float(f"{seconds:.12g}")  # Its unit is chosen as for what will be read.
     for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if seconds >= size and seconds % size == 0:
-            return f"{exact_number(seconds / size)} {unit}"
-    return f"{exact_number(seconds)} s" if seconds >= 1 else f"{exact_number(seconds * 1000)} ms"
+        number = exact_number(written / size)
+        if written >= size and written % size == 0 and float(number) * size == written:
+            return f"{number} {unit}"
+    return f"{exact_number(written)} s" if written >= 1 else f"{exact_number(written * 1000)} ms"
 
 
 def check_sense(condition: Condition, *, must_hold: bool) -> None:

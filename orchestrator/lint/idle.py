@@ -7,6 +7,7 @@ from orchestrator.lint.numbers import EXECUTED_MIN, failures_tolerated
 from orchestrator.lint.samples import too_few_samples
 from orchestrator.lint.scene import WAVE_GATE, PlacedTrigger, Scene
 from schemas.conditions import Absolute, Condition, Metric
+from schemas.policy_triggers import Trigger
 from schemas.times import format_duration
 
 
@@ -66,6 +67,7 @@ def _idle_triggers(scene: Scene) -> Iterator[Finding]:
         window = each.trigger.window_seconds
         if window is not None and between is not None and window < between:
             reason = f"its window is {format_duration(window)}, and samples come {format_duration(between)} apart"
+        reason = reason or _outlasts(each.trigger, scene)
         if reason:
             yield warning(
                 "L001", each.where, f"{each.trigger.name} never fires: {reason}", "bring the limit within reach"
@@ -81,6 +83,21 @@ def _beyond_reach(condition: Condition, scene: Scene) -> str:
     if limit is None or limit < 1:
         return ""
     return f"with a baseline of {percent(min(known))} the limit is {limit * 100:.0f}%, and a rate ends at 100%"
+
+
+def _outlasts(trigger: Trigger, scene: Scene) -> str:
+    """Say why what must go on for so long cannot do so before the rollout is complete; empty if it can."""
+    match trigger.condition.metric:
+        case Metric.ENDPOINT_DOWN:
+            needed = trigger.condition.limit_value(None)
+        case Metric.ERROR_RATE_RISES:
+            needed = trigger.reach_seconds
+        case _:
+            needed = None
+    watched = scene.policy.rollout.canary.watch_seconds + sum(soak for _, soak in scene.soaks)
+    if needed is None or needed <= watched:
+        return ""
+    return f"it takes {format_duration(needed)}, and canary and waves soak {format_duration(watched)} together"
 
 
 def hidden_limits(scene: Scene) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from schemas.conditions import (
     Metric,
     Operator,
     check_sense,
+    exact_duration,
     exceeds_percent,
     percent_of,
 )
@@ -82,6 +83,15 @@ def test_a_trigger_is_understood_and_printed_back(
 @pytest.mark.parametrize("text", ["error_rate > baseline + 10%", "error_rate > 5%", "device restarts > 3 in 5 minutes"])
 def test_what_is_printed_is_understood_the_same(text: str) -> None:
     assert parse_trigger(str(parse_trigger(text))) == parse_trigger(text)
+
+
+@pytest.mark.parametrize(
+    "number", ["0.99999999999999", "59.99999999999999", "3599.9999999999999", "0.25", "218446737095516161"]
+)
+@pytest.mark.parametrize("unit", ["ms", "s", "m", "h"])
+def test_a_duration_is_printed_as_it_will_be_read(number: str, unit: str) -> None:
+    printed = exact_duration(parse_duration(f"{number} {unit}"))
+    assert exact_duration(parse_duration(printed)) == printed
 
 
 @pytest.mark.parametrize(

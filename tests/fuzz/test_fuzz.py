@@ -20,6 +20,10 @@ from tests.fuzz.targets import TARGETS
 SEED = 1
 EXAMPLES = 60
 FOUND: dict[str, tuple[bytes, ...]] = {
+    "condition": (
+        b"\x030.99999999999999",
+        b"\x13error_rate increasing for 3 consecutive checks of 218446737095516161m",
+    ),
     "filter": (b"disk_free_bytes > " + b"9" * 5000,),
     "guardian-memory": (
         b"[" * 100_000,

@@ -258,3 +258,22 @@ def test_a_threshold_looser_than_the_trigger_is_named_for_each_wave() -> None:
     assert findings[0].message == (
         "wave-1 never has failed > 30% of all its devices: wave_failure_rate (failed devices > 20% of wave) acts before"
     )
+
+
+@pytest.mark.parametrize(
+    ("condition", "takes"),
+    [
+        ("health endpoint unreachable for > 1 hours", ""),
+        ("health endpoint unreachable for > 2 hours", "2 h"),
+        ("error_rate increasing for 3 consecutive checks of 20m", ""),
+        ("error_rate increasing for 3 consecutive checks of 30m", "2 h"),
+    ],
+)
+def test_what_takes_longer_than_the_rollout_is_watched_never_fires(condition: str, takes: str) -> None:
+    trigger = make_trigger(condition, scope="single_device", action="rollback_device")
+    policy = make_policy(rollback_triggers={"immediate": [trigger]})
+
+    messages = [each.message for each in found("L001", policy, make_facts())]
+
+    said = f"it never fires: it takes {takes}, and canary and waves soak 1 h 35 min together"
+    assert (said in messages) is bool(takes)
