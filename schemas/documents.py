@@ -197,6 +197,8 @@ class StatusDocument(Message):
     """The orchestrator suspects itself or the broker and decides nothing."""
     staged: Annotated[StagingStatus | None, Field(exclude_if=lambda staged: staged is None)] = None
     """Written only where members are ordered ahead of their waves."""
+    blocking_devices: Annotated[Count, Field(exclude_if=lambda count: count == 0)] = 0
+    """Devices not seen to be healthy for which healthy ones wait, by ``min_available``; written only where they do."""
 
 
 class ShardLease(Message):

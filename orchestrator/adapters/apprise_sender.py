@@ -13,7 +13,7 @@ from schemas.errors import FleetError
 _KINDS: Final = {
     "on-completed": "success", "on-wave-completed": "success", "on-awaiting-approval": "warning",
     "on-caution": "warning", "on-device-quarantined": "warning", "on-halted": "failure", "on-rolled-back": "failure",
-    "on-aborted": "warning", "on-brake": "failure", "on-fleet-frozen": "failure",
+    "on-aborted": "warning", "on-blocked": "warning", "on-brake": "failure", "on-fleet-frozen": "failure",
 }  # fmt: skip
 
 

@@ -149,6 +149,7 @@ class Notifier:
             await asyncio.sleep(_TICK_SECONDS)
             now = self._clock()
             self._take(self._watcher.gathered(now), now)
+            self._take(self._watcher.waited(now), now)
 
     async def _learn(self) -> None:
         """Ask who is quarantined, which no retained document says, and then count as knowing what the bus holds."""

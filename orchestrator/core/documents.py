@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from orchestrator.core.allowed import allowed_verbs
+from orchestrator.core.explain_floor import awaited_count
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Mask, Member
 from orchestrator.core.peers import peers_ref
@@ -113,6 +114,7 @@ def status_document(state: State, rollout: Rollout, now: float, healthy: Mask | 
         waves=tuple(wave_status(rollout, number, now, healthy) for number in range(len(rollout.plan.waves))),
         frozen=bool(state.frozen),
         staged=staging_status(rollout),
+        blocking_devices=awaited_count(rollout),
     )
 
 

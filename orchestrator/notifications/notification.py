@@ -23,6 +23,7 @@ class Trigger(StrEnum):
     WAVE_COMPLETED = "on-wave-completed"
     AWAITING_APPROVAL = "on-awaiting-approval"
     CAUTION = "on-caution"
+    BLOCKED = "on-blocked"
     HALTED = "on-halted"
     ROLLED_BACK = "on-rolled-back"
     COMPLETED = "on-completed"
@@ -37,6 +38,7 @@ MEANINGS: Final[Mapping[Trigger, str]] = {
     Trigger.WAVE_COMPLETED: "a wave, or the canary, passed its gate and the rollout goes on or is complete",
     Trigger.AWAITING_APPROVAL: "a rollout waits for somebody's approval",
     Trigger.CAUTION: "a gate, or the canary's watch, saw what is not good enough to go on with; nothing is stopped",
+    Trigger.BLOCKED: "healthy devices have waited a quarter of an hour for others to be healthy (`min_available`)",
     Trigger.HALTED: "a rollout has halted by itself and waits for a person",
     Trigger.ROLLED_BACK: "devices are being brought back (`phase` `rolling_back`); again once they are (`rolled_back`)",
     Trigger.COMPLETED: "a rollout reached all that it should",
@@ -45,7 +47,9 @@ MEANINGS: Final[Mapping[Trigger, str]] = {
     Trigger.BRAKE: "somebody pulled the emergency brake: no device activates an install",
     Trigger.FLEET_FROZEN: "the orchestrator suspects itself or the broker and decides nothing",
 }
-WAITING: Final = frozenset({Trigger.AWAITING_APPROVAL, Trigger.HALTED, Trigger.BRAKE, Trigger.FLEET_FROZEN})
+WAITING: Final = frozenset(
+    {Trigger.AWAITING_APPROVAL, Trigger.BLOCKED, Trigger.HALTED, Trigger.BRAKE, Trigger.FLEET_FROZEN}
+)
 """What still waits for somebody when it is found; the others are news only when they happen."""
 
 

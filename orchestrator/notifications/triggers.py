@@ -47,17 +47,22 @@ class Known(BaseModel):
     done: tuple[str, ...]
     frozen: bool
     plan_digest: str | None
+    blocked_since: str | None = None
+    blocked_told: bool = False
 
     @classmethod
-    def of(cls, status: StatusDocument) -> "Known":
-        """Return what to remember of ``status``."""
+    def of(cls, status: StatusDocument, before: "Known | None") -> "Known":
+        """Return what to remember of ``status``, where ``before`` was remembered of the one before it."""
         ended = status.phase in ENDED
+        since = before.blocked_since if before is not None else None
         return cls(
             phase=status.phase,
             wave=status.wave,
             done=tuple(wave.wave for wave in status.waves if wave.state in _DONE),
             frozen=status.frozen and not ended,
             plan_digest=status.plan_digest,
+            blocked_since=(since or status.ts) if status.blocking_devices else None,
+            blocked_told=status.blocking_devices > 0 and before is not None and before.blocked_told,
         )
 
 

@@ -21,10 +21,13 @@ from orchestrator.notifications.notification import (
 from orchestrator.notifications.triggers import ENDED, Known, KnownGate, News, gate_news, status_news
 from schemas.codec import decode
 from schemas.documents import AuditRecord, GateResult, RollbackOrder, RolloutEvent, StatusDocument
+from schemas.times import format_timestamp, parse_timestamp
 from schemas.topics import Address, Kind
 
 QUARANTINE_GATHER_SECONDS: Final = 2.0
 """Devices that are quarantined one after the other are told in one message."""
+BLOCKED_SECONDS: Final = 900.0
+"""So long healthy devices wait for others to be healthy before somebody is told; for a while they often do."""
 _QUARANTINES_KNOWN: Final = "quarantines-known"
 _FAILURES_KEPT: Final = 5
 _GATES_SENT_MAX: Final = 32
@@ -59,6 +62,8 @@ class Watcher:
     failures: dict[str, deque[str]] = field(default_factory=dict)
     orders: dict[str, RollbackOrder] = field(default_factory=dict)
     gathering: dict[str, tuple[str, float]] = field(default_factory=dict)
+    blocked: dict[str, float] = field(default_factory=dict)
+    """Rollouts whose healthy devices wait, each since when, of which nobody was told."""
     frozen: set[str] = field(default_factory=set)
     why_frozen: str = ""
 
@@ -66,8 +71,11 @@ class Watcher:
         """Know from memory what the bus is compared with."""
         self.settled = self.settled or "settled" in self.memory
         for key, text in self.memory.items():
-            if key.startswith("status/") and Known.model_validate_json(text).frozen:
-                self.frozen.add(key.removeprefix("status/"))
+            if key.startswith("status/"):
+                rollout, known = key.removeprefix("status/"), Known.model_validate_json(text)
+                self._note_blocked(rollout, known)
+                if known.frozen:
+                    self.frozen.add(rollout)
 
     def hear(self, address: Address, payload: bytes, now: float, *, is_retained: bool = False) -> Heard:
         """Fold one message.
@@ -130,6 +138,19 @@ class Watcher:
         self.gathering.clear()
         return heard
 
+    def waited(self, now: float) -> Heard:
+        """Return the news of rollouts whose healthy devices have waited long for others to be healthy."""
+        heard = Heard()
+        for rollout, since in list(self.blocked.items()):
+            status, key = self.statuses.get(rollout), f"status/{rollout}"
+            if status is None or now - since < BLOCKED_SECONDS:
+                continue
+            known = Known.model_validate_json(self.memory[key]).model_copy(update={"blocked_told": True})
+            self._remember(heard, key, known.model_dump_json())
+            self._note_blocked(rollout, known)
+            heard.notifications.append(self._about(status, News(Trigger.BLOCKED, status.wave), format_timestamp(since)))
+        return heard
+
     def settle(self) -> Heard:
         """Note that all that the bus held is known: from now on what is found there is news."""
         self.settled = True
@@ -153,13 +174,15 @@ class Watcher:
         status = decode(StatusDocument, payload)
         is_first = rollout not in self.statuses
         self.statuses[rollout] = status
-        known, text = Known.of(status), self.memory.get(key)
+        text = self.memory.get(key)
         before = None if text is None else Known.model_validate_json(text)
+        known = Known.of(status, before)
         if known != before:
             self._remember(heard, key, known.model_dump_json())
             news = [each for each in status_news(before, known) if not is_old or each.trigger in WAITING]
             heard.notifications += [self._about(status, each, status.ts) for each in news]
             self._note_frozen(heard, status, known)
+            self._note_blocked(rollout, known)
         if is_first:  # Verdicts that came before it.
             for wave, gate in self.gates.get(rollout, {}).items():
                 self._judged(heard, status, wave, gate, is_old=is_old)
@@ -192,6 +215,12 @@ class Watcher:
         if not is_old:
             news = gate_news(before, known, wave)
             heard.notifications += [self._about(status, each, gate.evaluated_at) for each in news]
+
+    def _note_blocked(self, rollout: str, known: Known) -> None:
+        if known.blocked_since is None or known.blocked_told:
+            self.blocked.pop(rollout, None)
+        else:
+            self.blocked[rollout] = parse_timestamp(known.blocked_since)
 
     def _note_frozen(self, heard: Heard, status: StatusDocument, known: Known) -> None:
         was_frozen = bool(self.frozen)
@@ -248,6 +277,7 @@ class Watcher:
         for known in (self.statuses, self.gates, self.failures, self.orders):
             known.pop(rollout, None)
         self.frozen.discard(rollout)
+        self.blocked.pop(rollout, None)
         if f"status/{rollout}" in self.memory:
             self._remember(heard, f"status/{rollout}", None)
 

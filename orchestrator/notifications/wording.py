@@ -42,6 +42,9 @@ def title_of(trigger: Trigger, status: StatusDocument, wave: str | None) -> str:
             said = f"{wave} is done"
         case Trigger.AWAITING_APPROVAL:
             said = f"awaits approval after {wave}"
+        case Trigger.BLOCKED:
+            count = status.blocking_devices
+            said = f"waits for {count} {'device' if count == 1 else 'devices'} not seen to be healthy"
         case Trigger.CAUTION:
             said = f"caution at {wave}"
         case _:

@@ -24,9 +24,14 @@ def explained(bench: Bench, **subject: str) -> dict[str, Any]:
     return dict(bench.command("get", **subject).data or {})
 
 
+def status(bench: Bench) -> StatusDocument:
+    """Return the rollout's retained document."""
+    return decode(StatusDocument, bench.retained()[TREE.build(Kind.STATUS, rollout="r-001")])
+
+
 def reasons(bench: Bench) -> tuple[str, ...]:
     """Return why the rollout is where it is, as its retained document says."""
-    return decode(StatusDocument, bench.retained()[TREE.build(Kind.STATUS, rollout="r-001")]).reasons
+    return status(bench).reasons
 
 
 def test_a_healthy_device_that_waits_says_for_whom_and_what_to_type() -> None:
@@ -69,11 +74,13 @@ def test_the_status_says_it_when_it_begins_and_no_more_when_it_ends() -> None:
     *_, last = ill = bench.wave(1)[-4:]
     said = f"min_available 80%: healthy devices wait for 4 not seen to be healthy: {', '.join(ill[:3])}, …"
     assert said in reasons(bench)
+    assert status(bench).blocking_devices == 4
 
     bench.devices[last].is_healthy = True
     bench.advance(30)
 
     assert not any(reason.startswith("min_available") for reason in reasons(bench))
+    assert status(bench).blocking_devices == 0
 
 
 def test_nothing_is_said_while_some_healthy_device_may_go() -> None:

@@ -12,6 +12,7 @@ from schemas.codec import encode
 from schemas.documents import AuditRecord, RollbackOrder, RolloutEvent
 from schemas.errors import DecodeError
 from schemas.messages import Hold
+from schemas.times import format_timestamp, parse_timestamp
 from schemas.topics import Address, Kind
 from tests.notifications.receiver import AT, make_gate, make_status
 
@@ -144,6 +145,45 @@ def test_devices_quarantined_while_nobody_listened_are_found_and_those_of_before
     again.found_quarantined({"d-2": "crash_loop"}, 40.0)
     again.found_quarantined({"d-1": "clone", "d-2": "crash_loop"}, 50.0)
     assert [each.devices for each in again.gathered(60.0).notifications] == [("d-1",)]
+
+
+BLOCKED = make_status(blocking_devices=3, reasons=("min_available 75%: healthy devices wait for 3",))
+SINCE = parse_timestamp(AT)
+
+
+def test_rollout_that_waits_a_quarter_of_an_hour_for_ill_devices_is_told_once() -> None:
+    watcher = watcher_that_knows((STATUS, make_status()))
+    watcher.hear(STATUS, encode(BLOCKED), SINCE)
+    later = make_status(blocking_devices=2, ts=format_timestamp(SINCE + 600))
+    watcher.hear(STATUS, encode(later), SINCE + 600)
+
+    assert told(watcher.waited(SINCE + 899)) == []
+    (notification,) = watcher.waited(SINCE + 900).notifications
+    assert (notification.trigger, notification.at) == (Trigger.BLOCKED, AT)
+    assert notification.title == "r-1 waits for 2 devices not seen to be healthy"
+    assert told(watcher.waited(SINCE + 2000)) == []
+    again = Watcher(memory=watcher.memory)
+    assert told(again.hear(STATUS, encode(later), SINCE + 2000)) == told(again.waited(SINCE + 2000)) == []
+
+
+def test_rollout_that_need_not_wait_any_more_is_not_told_and_may_be_later() -> None:
+    watcher = watcher_that_knows((STATUS, make_status()), (STATUS, BLOCKED), (STATUS, make_status()))
+
+    assert told(watcher.waited(SINCE + 1000)) == []
+    again = make_status(blocking_devices=1, ts=format_timestamp(SINCE + 1000))
+    watcher.hear(STATUS, encode(again), SINCE + 1000)
+    assert told(watcher.waited(SINCE + 1800)) == []
+    assert told(watcher.waited(SINCE + 1900)) == ["on-blocked"]
+
+
+def test_rollout_that_waits_is_told_after_a_restart_of_who_tells_it() -> None:
+    watcher = Watcher(memory=watcher_that_knows((STATUS, BLOCKED)).memory)
+
+    assert told(watcher.waited(SINCE + 1000)) == []
+    watcher.hear(STATUS, encode(BLOCKED), SINCE + 1001, is_retained=True)
+    (notification,) = watcher.waited(SINCE + 1001).notifications
+    assert "min_available 75%: healthy devices wait for 3" in notification.text
+    assert notification.next[-1] == "tidegate explain r-1"
 
 
 def test_what_is_found_at_the_very_first_start_is_old_unless_it_waits_for_somebody() -> None:
