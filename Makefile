@@ -2,8 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first interpreter that is new enough and can make environments; `make PYTHON=/path/to/python` overrides.
-PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+# The first interpreter that is new enough and can make environments; `make PYTHON=/path/to/python` overrides. A distribution's
+# own is built with profiles: a quarter faster than most that were compiled on a machine.
+PYTHON ?= $(shell for each in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 SEEDS ?= 2000
 # Where tests need installed programs: only what is given is read, which takes each worker ten seconds for all of them.
