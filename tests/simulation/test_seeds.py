@@ -119,7 +119,7 @@ HARDSHIP = (
 
 
 def test_every_hardship_is_drawn_and_happens() -> None:
-    drawn = [draw_faults(seed) for seed in SEEDS]
+    drawn = [draw_faults(seed) for seed in range(200)]
     assert all(sum(bool(getattr(each, name)) for each in drawn) >= 10 for name in RARER)
     assert {each.queued_max for each in drawn} == {None, 0, 1, 2}
 
