@@ -114,7 +114,7 @@ def is_msgpack_map(first: int) -> bool:
 
 
 def _parse_json(payload: bytes) -> object:
-    return json.loads(payload.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    return _JSON.decode(payload.decode())
 
 
 def _parse_msgpack(payload: bytes, bounds: Bounds) -> object:
@@ -141,6 +141,9 @@ def _unique(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> Never:
     raise DecodeError(f"{text} is no number")
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _refuse_extension(code: int, _data: bytes) -> Never:

@@ -91,7 +91,7 @@ def any_of(kind: str, envelope: bytes, keys: Iterable[bytes], bounds: Bounds = M
         ("schemas.dsse.verify", lambda *_: True),
         ("schemas.dsse._decode_base64", lenient),
         ("schemas.dsse.pre_authentication_encoding", lambda _, payload: payload),
-        ("schemas.codec._unique", dict),
+        ("schemas.codec._JSON", json.JSONDecoder()),
         ("schemas.trust._check_own", lambda *_: None),
         ("schemas.trust.unseal", any_of),
         ("schemas.trust.Root.revokes", lambda *_: False),
