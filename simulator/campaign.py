@@ -1,6 +1,7 @@
 """Many seeds on all processors: the same result for any number of processes, up to the first seed that fails."""
 
 import gc
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -26,12 +27,14 @@ class Seen:
     Attributes:
         reached: See ``coverage``.
         violations: Broken invariants, or what was raised.
+        trace_hash: Of all that happened in it; empty where something was raised.
     """
 
     seed: int
     outcomes: tuple[str, ...]
     reached: frozenset[str]
     violations: tuple[str, ...]
+    trace_hash: str = ""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class Campaign:
     Attributes:
         count: Seeds that were run, the failing one included.
         reached: In how many seeds each thing was reached; each rare state is there, also with 0.
+        digest: Of the traces of all seeds so far: two campaigns with the same one saw the same worlds.
         failed: The first seed that failed; None while none has.
         was_interrupted: Somebody ended it before it was through.
         seconds: How long it took, on the wall's clock.
@@ -49,6 +53,7 @@ class Campaign:
     count: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=lambda: Counter({f"rare {name}": 0 for name in RARE}))
+    digest: str = ""
     failed: Seen | None = None
     was_interrupted: bool = False
     seconds: float = 0.0
@@ -63,6 +68,7 @@ class Campaign:
         self.count += 1
         self.outcomes.update(seen.outcomes)
         self.reached.update(seen.reached)
+        self.digest = hashlib.sha256(f"{self.digest}{seen.trace_hash}".encode()).hexdigest()
         self.failed = seen if seen.violations else None
 
 
@@ -131,4 +137,4 @@ def _run(device_count: int | None, seed: int) -> Seen:
         result = simulate(seed, device_count=device_count)
     except Exception as error:  # noqa: BLE001 - whatever breaks a seed is its finding, and is told with the seed
         return Seen(seed, (), frozenset(), (f"{type(error).__name__}: {error}",))
-    return Seen(seed, tuple(result.outcomes.values()), reached(result.trace), result.violations)
+    return Seen(seed, tuple(result.outcomes.values()), reached(result.trace), result.violations, result.trace_hash)

@@ -46,7 +46,12 @@ def render(campaign: Campaign, count: int, jobs: int) -> str:
     stopped = ", interrupted" if campaign.was_interrupted else ""
     outcomes = ", ".join(f"{name} {number}" for name, number in sorted(campaign.outcomes.items()))
     speed = f"{campaign.seeds_per_second:.1f} seeds/s with {jobs} processes"
-    lines = [f"{done}{stopped}, {judged}, {speed}", f"rollouts: {outcomes or 'none'}", "reached, in so many seeds:"]
+    lines = [
+        f"{done}{stopped}, {judged}, {speed}",
+        f"traces: {campaign.digest[:16]}",
+        f"rollouts: {outcomes or 'none'}",
+        "reached, in so many seeds:",
+    ]
     for kind in ("rare", "mishap", "command", "phase", "fact"):
         found = sorted((-number, name) for name, number in campaign.reached.items() if name.startswith(f"{kind} "))
         lines += [f"{-number:8} {name}" for number, name in found]
@@ -66,6 +71,7 @@ def as_data(campaign: Campaign, device_count: int | None, jobs: int) -> dict[str
         "seconds": round(campaign.seconds, 1),
         "seeds_per_second": round(campaign.seeds_per_second, 2),
         "jobs": jobs,
+        "traces": campaign.digest,
         "outcomes": dict(sorted(campaign.outcomes.items())),
         "reached": dict(sorted(campaign.reached.items())),
     }

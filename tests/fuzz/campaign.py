@@ -1,9 +1,8 @@
 """Feeds every decoder a million payloads that somebody evil might send.
 
 ``make fuzz``: for each decoder a process of its own, payloads from the campaign's seed. A finding is an exception that
-is not documented, a payload that costs more than a second of CPU, memory that grows,
-or a process that dies. Payload N is
-always the same: ``FUZZ="--only NAME --at N"`` makes it again, with its traceback.
+is not documented, a payload that costs more than a second of CPU, memory that grows, or a process that dies. Payload N
+is always the same: ``FUZZ="--only NAME --at N"`` makes it again, with its traceback.
 """
 
 import argparse
@@ -78,11 +77,6 @@ class Outcome:
         return not self.findings and self.growth_bytes <= GROWTH_BYTES_MAX
 
 
-def count_of(target: Target, count: int) -> int:
-    """Return how many payloads a target gets in a campaign of ``count``."""
-    return max(count // target.cost, min(count, 1_000))
-
-
 def run(name: str, seed: int, count: int, told: "multiprocessing.Queue[Any]") -> None:
     """Put one decoder to the test, in a process of its own."""
     logging.disable()
@@ -146,16 +140,19 @@ def peak_bytes() -> int:
 
 
 def campaign(names: list[str], seed: int, count: int, workers: int, progress: Progress) -> list[Outcome]:
-    """Run each target in a process of its own, some at a time, and return what became of them in their order."""
+    """Run each target in a process of its own, some at a time, and return what became of them in their order.
+
+    Those whose payloads cost most begin, so that none of them is waited for alone.
+    """
     context = multiprocessing.get_context("spawn")
     told: multiprocessing.Queue[Any] = context.Queue()
-    waiting, running = list(names), dict[str, SpawnProcess]()
+    waiting, running = sorted(names, key=lambda name: -TARGETS[name].cost), dict[str, SpawnProcess]()
     done, heard = dict[str, Outcome](), dict[str, float]()
-    bars = {name: progress.add_task(name, total=count_of(TARGETS[name], count), start=False) for name in names}
+    bars = {name: progress.add_task(name, total=count, start=False) for name in names}
     while waiting or running:
         while waiting and len(running) < workers:
             name = waiting.pop(0)
-            running[name] = context.Process(target=run, args=(name, seed, count_of(TARGETS[name], count), told))
+            running[name] = context.Process(target=run, args=(name, seed, count, told))
             running[name].start()
             heard[name] = time.monotonic()
             progress.start_task(bars[name])
@@ -209,7 +206,7 @@ def again(name: str, seed: int, number: int) -> int:
 def main() -> int:
     """Run a campaign and return the exit code: 0 nothing found, 1 something, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="make fuzz", description="Feed every decoder what somebody evil might send.")
-    parser.add_argument("--count", type=int, default=COUNT, help="payloads for a cheap decoder (default 1,000,000)")
+    parser.add_argument("--count", type=int, default=COUNT, help="payloads for each decoder (default 1,000,000)")
     parser.add_argument("--only", action="append", choices=sorted(TARGETS), help="this decoder; may be given again")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="decoders at a time")

@@ -22,7 +22,7 @@ class Target:
         refusals: The documented errors; whatever else is raised is a finding.
         seeds: Makes valid documents, by the product's own encoders where there are some, and hostile ones.
         shapes: Makes of these seeds what makes whole documents.
-        cost: One payload costs as much as so many of a cheap decoder; a campaign gives it so many times fewer.
+        cost: One payload costs as much as so many of a cheap decoder; the tests give it so many times fewer.
     """
 
     decode: Callable[[bytes], object]

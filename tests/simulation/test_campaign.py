@@ -30,7 +30,7 @@ def run(patch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def facts_of(done: Campaign) -> tuple[Any, ...]:
-    return done.count, done.outcomes, done.reached, done.failed
+    return done.count, done.outcomes, done.reached, done.digest, done.failed
 
 
 def test_campaign_comes_out_the_same_for_any_number_of_processes() -> None:
@@ -38,6 +38,7 @@ def test_campaign_comes_out_the_same_for_any_number_of_processes() -> None:
 
     assert alone.count == len(SEEDS)
     assert facts_of(alone) == facts_of(together)
+    assert run_campaign(SEEDS[1:], device_count=3, jobs=1).digest != alone.digest
 
 
 def test_first_failing_seed_ends_a_campaign_and_tells_how_to_replay_it(
