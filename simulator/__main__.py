@@ -6,6 +6,7 @@ Exit codes: 0 no invariant was violated, 1 one was, 2 wrong usage, 130 interrupt
 
 import argparse
 import json
+import os
 import sys
 from typing import Final
 
@@ -74,5 +75,16 @@ def _run_many(seeds: range, device_count: int | None, jobs: int, *, as_json: boo
     return _INTERRUPTED if campaign.was_interrupted else 0
 
 
+def run() -> int:
+    """Run it for somebody who may read only the first lines, as ``head`` does; then the exit code is 1."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -1,6 +1,9 @@
 """Campaigns of seeds: counted in order whoever is done first, and what they say that they have reached."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +100,16 @@ def test_interrupted_campaign_tells_what_was_done(
     assert told.startswith("4 of 7 seeds, interrupted, no violation")
     assert "4 mishap broker restarts" in told
     assert f"never reached: {', '.join(RARE)}" in told
+
+
+def test_who_reads_only_the_first_lines_gets_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        typed = [sys.executable, "-m", "simulator", "--seed", "1", "--devices", "3", "--explain"]
+        done = subprocess.run(typed, stdout=nobody, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 BEGUN = ("orchestrator rollout_started", "d-0001 draining (generation 1)")
