@@ -7,15 +7,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from schemas.codec import DEPTH_MAX
 from schemas.errors import FleetError
+from schemas.yaml_shape import YamlShapeError, check_shape, yaml_reader
 
-_PARTS_MAX = 8_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -40,8 +37,10 @@ def parse_yaml(text: str, model: type[Model], *, source: str, expected: str, len
     if len(text) > length_max:
         raise YamlTextError(f"{source}: {len(text)} characters, at most {length_max} are allowed")
     try:
-        _check_shape(text, source)
-        tree = YAML(typ="rt", pure=True).load(text)
+        check_shape(text)
+        tree = yaml_reader().load(text)
+    except YamlShapeError as error:
+        raise YamlTextError(_pointing(source, text, error.place, str(error))) from error
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = (mark.line, mark.column) if mark is not None else (0, 0)
@@ -57,20 +56,6 @@ def parse_yaml(text: str, model: type[Model], *, source: str, expected: str, len
         first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
         message = _explain(first, model)
         raise YamlTextError(_pointing(source, text, _position(tree, first["loc"]), message)) from error
-
-
-def _check_shape(text: str, source: str) -> None:
-    """Refuse, before anything is built, what could grow beyond its own text or exhaust the stack."""
-    depth = 0
-    for count, event in enumerate(YAML(typ="rt", pure=True).parse(text)):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        place = (event.start_mark.line, event.start_mark.column)
-        if isinstance(event, AliasEvent):
-            raise YamlTextError(_pointing(source, text, place, "aliases are not allowed; write the value out"))
-        if count > _PARTS_MAX:
-            raise YamlTextError(_pointing(source, text, place, f"more than {_PARTS_MAX} keys, values and lists"))
-        if depth > DEPTH_MAX:
-            raise YamlTextError(_pointing(source, text, place, f"nested deeper than {DEPTH_MAX}"))
 
 
 def _plain(node: Any) -> Any:  # noqa: ANN401 - YAML holds anything

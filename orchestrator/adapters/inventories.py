@@ -15,15 +15,13 @@ from typing import Any, Final, Literal
 from zoneinfo import available_timezones
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from schemas.codec import DEPTH_MAX
 from schemas.errors import FleetError
 from schemas.ids import is_id
 from schemas.inventory import DeviceEntry
+from schemas.yaml_shape import YamlShapeError, check_shape, yaml_reader
 
 Format = Literal["csv", "yaml", "ansible"]
 
@@ -185,8 +183,10 @@ def _csv_rows(text: str, source: str) -> Iterator[_Row]:
 def _yaml_rows(text: str, source: str) -> Iterator[_Row]:
     """Read ``devices: {cam-1: {region: eu}}``, or a list of mappings with ``device``."""
     try:
-        _check_shape(text, source)
-        root = YAML(typ="rt", pure=True).compose(text)
+        check_shape(text, parts_max=None)
+        root = yaml_reader().compose(text)
+    except YamlShapeError as error:
+        raise InventoryError(f"{source}:{error.place[0] + 1}: {error}") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark
         raise InventoryError(f"{source}:{mark.line + 1 if mark else 1}: no YAML: {error.problem}") from error
@@ -203,18 +203,6 @@ def _yaml_rows(text: str, source: str) -> Iterator[_Row]:
             yield _Row(_line(key), str(key.value), _mapping(node))
     else:
         raise InventoryError(f"{source}:1: expected 'devices:' with a device on each line, or a list of devices")
-
-
-def _check_shape(text: str, source: str) -> None:
-    """Refuse, before anything is built, what could grow beyond its own text, and nesting, which costs its square."""
-    depth = 0
-    for event in YAML(typ="rt", pure=True).parse(text):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        line = event.start_mark.line + 1
-        if isinstance(event, AliasEvent):
-            raise InventoryError(f"{source}:{line}: aliases are not allowed; write the value out")
-        if depth > DEPTH_MAX:
-            raise InventoryError(f"{source}:{line}: nested deeper than {DEPTH_MAX}; a device has values and lists only")
 
 
 def _line(node: Node) -> str:

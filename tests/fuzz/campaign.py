@@ -77,7 +77,7 @@ class Outcome:
         return not self.findings and self.growth_bytes <= GROWTH_BYTES_MAX
 
 
-def run(name: str, seed: int, count: int, told: "multiprocessing.Queue[Any]") -> None:
+def run(name: str, seed: int, numbers: range, told: "multiprocessing.Queue[Any]") -> None:
     """Put one decoder to the test, in a process of its own."""
     logging.disable()
     signal.signal(signal.SIGPROF, _hang)
@@ -86,7 +86,7 @@ def run(name: str, seed: int, count: int, told: "multiprocessing.Queue[Any]") ->
     mutator = target.mutator()
     found: dict[tuple[str, str], Finding] = {}
     before, told_at = 0, 0.0
-    for number in range(count):
+    for number in numbers:
         payload = mutator.payload(seed, number)
         if finding := feed(target, payload, number, outcome):
             known = found.setdefault((finding.what, finding.place), finding)
@@ -95,10 +95,10 @@ def run(name: str, seed: int, count: int, told: "multiprocessing.Queue[Any]") ->
                 shortest = min(known, finding, key=lambda each: each.bytes_count)
                 shortest.count = finding.count
                 found[finding.what, finding.place] = shortest
-        if number == min(_WARM_UP, count - 1):
+        if number == numbers[min(_WARM_UP, len(numbers) - 1)]:
             before = peak_bytes()
         if (now := time.monotonic()) - told_at > _TOLD_EACH_SECONDS:
-            told.put((name, number + 1))
+            told.put((name, number + 1 - numbers.start))
             told_at = now
     outcome.growth_bytes = peak_bytes() - before
     outcome.cpu_seconds = time.process_time()
@@ -139,7 +139,7 @@ def peak_bytes() -> int:
     return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-def campaign(names: list[str], seed: int, count: int, workers: int, progress: Progress) -> list[Outcome]:
+def campaign(names: list[str], seed: int, numbers: range, workers: int, progress: Progress) -> list[Outcome]:
     """Run each target in a process of its own, some at a time, and return what became of them in their order.
 
     Those whose payloads cost most begin, so that none of them is waited for alone.
@@ -148,11 +148,11 @@ def campaign(names: list[str], seed: int, count: int, workers: int, progress: Pr
     told: multiprocessing.Queue[Any] = context.Queue()
     waiting, running = sorted(names, key=lambda name: -TARGETS[name].cost), dict[str, SpawnProcess]()
     done, heard = dict[str, Outcome](), dict[str, float]()
-    bars = {name: progress.add_task(name, total=count, start=False) for name in names}
+    bars = {name: progress.add_task(name, total=len(numbers), start=False) for name in names}
     while waiting or running:
         while waiting and len(running) < workers:
             name = waiting.pop(0)
-            running[name] = context.Process(target=run, args=(name, seed, count, told))
+            running[name] = context.Process(target=run, args=(name, seed, numbers, told))
             running[name].start()
             heard[name] = time.monotonic()
             progress.start_task(bars[name])
@@ -207,6 +207,7 @@ def main() -> int:
     """Run a campaign and return the exit code: 0 nothing found, 1 something, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="make fuzz", description="Feed every decoder what somebody evil might send.")
     parser.add_argument("--count", type=int, default=COUNT, help="payloads for each decoder (default 1,000,000)")
+    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="begin with this payload (default 0)")
     parser.add_argument("--only", action="append", choices=sorted(TARGETS), help="this decoder; may be given again")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="decoders at a time")
@@ -221,7 +222,8 @@ def main() -> int:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        outcomes = campaign(names, options.seed, options.count, options.workers, progress)
+        numbers = range(options.first, options.first + options.count)
+        outcomes = campaign(names, options.seed, numbers, options.workers, progress)
     if options.json:
         sys.stdout.write(json.dumps({"seed": options.seed, "targets": [asdict(each) for each in outcomes]}) + "\n")
     else:

@@ -95,7 +95,7 @@ def test_of_many_wrong_rows_the_first_twenty_are_named() -> None:
         ("devices: [", "yaml", "fleet:1: no YAML: "),
         ("regions: {}", "yaml", "fleet:1: expected 'devices:' with a device on each line, or a list of devices"),
         ("devices:\n  cam-1: {regoin: eu}", "yaml", "line 2: 'cam-1': there is no field 'regoin'"),
-        ("devices:\n  cam-1: &a {region: eu}\n  cam-2: *a\n", "yaml", "fleet:3: aliases are not allowed"),
+        ("devices:\n  cam-1: &a {region: eu}\n  cam-2: *a\n", "yaml", "fleet:2: anchors and aliases are not allowed"),
         ("devices:\n  cam-1: " + "{a: " * 6_000, "yaml", "fleet:2: nested deeper than "),
         ("- {region: eu}", "yaml", "line 1: '' is no device id"),
         ("devices:\n  cam-1: {region: [eu]}", "yaml", "line 2: 'cam-1': region: Input should be a valid string"),
