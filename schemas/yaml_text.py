@@ -11,7 +11,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from schemas.errors import FleetError
-from schemas.yaml_shape import YamlShapeError, check_shape, yaml_reader
+from schemas.yaml_plain import NotPlainError, plain_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,9 +37,8 @@ def parse_yaml(text: str, model: type[Model], *, source: str, expected: str, len
     if len(text) > length_max:
         raise YamlTextError(f"{source}: {len(text)} characters, at most {length_max} are allowed")
     try:
-        check_shape(text)
-        tree = yaml_reader().load(text)
-    except YamlShapeError as error:
+        tree = plain_yaml().load(text)
+    except NotPlainError as error:
         raise YamlTextError(_pointing(source, text, error.place, str(error))) from error
     except MarkedYAMLError as error:
         mark = error.problem_mark

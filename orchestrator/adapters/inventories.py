@@ -21,7 +21,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from schemas.errors import FleetError
 from schemas.ids import is_id
 from schemas.inventory import DeviceEntry
-from schemas.yaml_shape import YamlShapeError, check_shape, yaml_reader
+from schemas.yaml_plain import NotPlainError, plain_yaml
 
 Format = Literal["csv", "yaml", "ansible"]
 
@@ -183,9 +183,8 @@ def _csv_rows(text: str, source: str) -> Iterator[_Row]:
 def _yaml_rows(text: str, source: str) -> Iterator[_Row]:
     """Read ``devices: {cam-1: {region: eu}}``, or a list of mappings with ``device``."""
     try:
-        check_shape(text, parts_max=None)
-        root = yaml_reader().compose(text)
-    except YamlShapeError as error:
+        root = plain_yaml(parts_max=None).compose(text)
+    except NotPlainError as error:
         raise InventoryError(f"{source}:{error.place[0] + 1}: {error}") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark
