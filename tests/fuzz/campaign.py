@@ -85,7 +85,7 @@ def run(name: str, seed: int, numbers: range, told: "multiprocessing.Queue[Any]"
     target, outcome = TARGETS[name], Outcome(name)
     mutator = target.mutator()
     found: dict[tuple[str, str], Finding] = {}
-    before, told_at = 0, 0.0
+    before, told_at, parent = 0, 0.0, multiprocessing.parent_process()
     for number in numbers:
         payload = mutator.payload(seed, number)
         if finding := feed(target, payload, number, outcome):
@@ -100,6 +100,8 @@ def run(name: str, seed: int, numbers: range, told: "multiprocessing.Queue[Any]"
         if (now := time.monotonic()) - told_at > _TOLD_EACH_SECONDS:
             told.put((name, number + 1 - numbers.start))
             told_at = now
+            if parent is not None and not parent.is_alive():
+                return
     outcome.growth_bytes = peak_bytes() - before
     outcome.cpu_seconds = time.process_time()
     outcome.findings = list(found.values())

@@ -1,6 +1,8 @@
 """Whatever comes from outside is read or refused as documented; here with few payloads, in ``make fuzz`` with many."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -140,3 +142,29 @@ def test_a_campaign_says_what_became_of_each_decoder() -> None:
     (outcome,) = json.loads(done.stdout)["targets"]
     assert (outcome["target"], outcome["payloads"], outcome["findings"]) == ("topic", 200, [])
     assert outcome["worst_ms"] > 0
+
+
+def test_a_campaign_that_is_killed_leaves_no_process() -> None:
+    command = [sys.executable, "-m", "tests.fuzz.campaign", "--only", "topic", "--count", "1000000000"]
+    killed = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+    )
+    while max((seconds for pid, seconds in members(killed.pid).items() if pid != killed.pid), default=0.0) < 1.5:
+        assert killed.poll() is None, "it ended before its decoder was at work"
+
+    killed.kill()
+    killed.wait()
+
+    while members(killed.pid):
+        pass
+
+
+def members(group: int) -> dict[int, float]:
+    """Return the processes of a group, each with the seconds of a processor that it has had."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            values = path.read_text().rpartition(")")[2].split()
+            if int(values[2]) == group:
+                found[int(path.parent.name)] = int(values[11]) / os.sysconf("SC_CLK_TCK")
+    return found
