@@ -190,6 +190,19 @@ def is_alive(process: int) -> bool:
         return False
 
 
+def is_free(folder: Path) -> bool:
+    """Say whether nobody unpacks into a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(opened)
+
+
 TRACED = """
 import os, sys
 os.execvp("strace", ["strace", "-D", "-qq", "-y", "-o", {log!r}, "-e", "trace={calls}", *{inject!r},
@@ -218,6 +231,7 @@ def test_disk_may_fail_and_the_process_may_die_at_every_call_that_changes_the_sl
     assert len(points) >= len(make_manifest().files)
 
     for number in points:
+        until(lambda: is_free(slot))  # strace, which holds what its child held, ends a moment later
         empty(slot)
         traced("-e", f"inject={call}:{how}:when={number}")
         failure = unpacked(slot)
