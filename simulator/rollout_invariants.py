@@ -80,7 +80,11 @@ def staging_lets_nobody_go(entry: Entry, scene: Scene) -> str | None:
     match entry.kind:
         case "devices_ordered" if body.get("ahead", False):
             rollout = scene.ledger.rollout(entry)
-            opened = [name for name in body["devices"] if rollout.wave_of[name] <= rollout.wave]
+            opened = [
+                name
+                for name in body["devices"]
+                if rollout.wave_of[name] <= rollout.wave and not _stands(entry, scene, name)
+            ]
             if opened or not rollout.is_staged or body["action"] != "install":
                 return f"{next(iter(opened), body['rollout'])} is ordered to {body['action']} ahead"
         case "wave_started" | "grant_issued":

@@ -33,6 +33,7 @@ FOUND = [
     (719, 10),
     (1478, 10),
     (761, 10),
+    (3255, 8),
 ]
 """Seeds, each with its number of devices, that found a bug."""
 
