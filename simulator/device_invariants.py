@@ -130,8 +130,9 @@ def nothing_happens_that_was_not_remembered(
     active, record = step.disk.active, step.disk.record
     if active == record.active or record.session == 0 or record.phase in (Phase.SWITCHING, Phase.ROLLING_BACK):
         return None
-    if record.active is None and active is not None and not step.disk.slots[active].is_whole:
-        return None  # it is damaged, and the record says so
+    is_known_damaged = active is not None and record.content(active) is None and not step.disk.slots[active].is_whole
+    if is_known_damaged and (record.active is None or step.after is None):
+        return None  # nothing else is whole, or the agent has ended before it could lead the link to what is
     return f"{active} serves and the record, {record.phase}, says {record.active}"
 
 

@@ -25,6 +25,7 @@ class Ledger:
         grants: The entry of every grant, by device and nonce.
         quarantined: Devices that are kept out of waves.
         is_frozen: So many devices fell silent that nothing is decided.
+        told_before: Devices that were told more than the journal knows, since a backup was put back; ordered once more.
     """
 
     rollouts: dict[str, RolloutFacts] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Ledger:
     grants: dict[tuple[str, str], Entry] = field(default_factory=dict)
     quarantined: set[str] = field(default_factory=set)
     is_frozen: bool = False
+    told_before: set[str] = field(default_factory=set)
     last_seq: int = 0
 
     def rollout(self, entry: Entry) -> RolloutFacts:
@@ -71,6 +73,7 @@ class Ledger:
     def _order(self, entry: Entry) -> None:
         body, rollout = entry.body, self.rollout(entry)
         word = {"install": "ordered", "rollback": "returning", "hold": "held"}[body["action"]]
+        self.told_before.difference_update(body["devices"])
         for device in body["devices"]:
             is_ahead = body.get("ahead", False)
             self.orders[device] = Order(body["rollout"], body["action"], body["generation"], is_ahead)

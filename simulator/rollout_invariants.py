@@ -188,6 +188,8 @@ def words_come_from_the_device(entry: Entry, scene: Scene) -> str | None:
         limit = scene.ledger.rollout(entry).policy["rollout"]["global"]["silence_deadline_minutes"] * 60
         silent = entry.at - scene.sampled_at.get(body["device"], -math.inf)
         return f"{body['device']} was heard {silent:.0f} s ago" if silent <= limit else None
+    if entry.kind == "device_failed" and scene.ledger.rollout(entry).progress[body["device"]] == "pending":
+        return f"{body['device']} failed at what it has yet to be ordered"
     reports = scene.truths[body["device"]].reports
     said = any((body["generation"], state, body["version"]) in reports for state in _SAID[entry.kind])
     return None if said else f"{body['device']} never said so: {entry.kind} {body['version']}"
@@ -272,9 +274,9 @@ def _sent_forwards(entry: Entry, scene: Scene) -> list[str]:
 
 
 def _stands(entry: Entry, scene: Scene, device: str) -> bool:
-    """Say whether a device is ordered what it was ordered already: so it is after a backup was put back."""
+    """Say whether a device is ordered what it was ordered already: so it is once after a backup was put back."""
     body, order = entry.body, scene.ledger.orders.get(device)
-    if order is None or entry.kind != "devices_ordered":
+    if order is None or entry.kind != "devices_ordered" or device not in scene.ledger.told_before:
         return False
     is_same = order._replace(generation=0) == (body["rollout"], body["action"], 0, body.get("ahead", False))
     return is_same and _facts(entry, scene).progress[device] == "ordered"

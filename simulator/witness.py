@@ -183,6 +183,7 @@ class Witness:
         before, self.ledger = self.ledger, Ledger()
         for each in stored:
             self.ledger.apply(Entry(each.seq, each.at, each.kind, json.loads(each.body)))
+        self.ledger.told_before = set(self.ledger.orders)
         self.ledger.ordered |= before.ordered
         self.ledger.grants = before.grants | self.ledger.grants
 

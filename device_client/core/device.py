@@ -177,13 +177,13 @@ def _start(device: Device, event: Started, now: float) -> Outcome:
     if going_back is not None and (going_back.deadline_at is None or record.active != going_back.slot):
         device, resumed = resume_return(device)
         return device, (*effects, *resumed)
+    if record.active is not None and facts.active != record.active:  # first: what runs serves on if the link stays
+        device = begin(device, Step.SWITCH)
+        effects = (*effects, SwitchSlot(device.ticket, record.active, must_succeed=True))
     if facts.running is not None and facts.running != record.active and not device.setup.has_router:
         device = begin(device, Step.STOP)
         effects = (*effects, StopApplication(device.ticket))
     if record.active is not None:
-        if facts.active != record.active:
-            device = begin(device, Step.SWITCH)
-            effects = (*effects, SwitchSlot(device.ticket, record.active))
         device = begin(device, Step.START, walk=hooks_after_start(device))
         effects = (*effects, StartApplication(device.ticket, record.active))
         if device.setup.has_router:  # nobody knows which slot it leads to, and clients may still be served by the other

@@ -111,8 +111,8 @@ class StopApplication:
 class SwitchSlot:
     """Let the slot be the active one, atomically and durably.
 
-    ``must_succeed``: it undoes a switch that failed, and what follows would remember that it is undone. A shell that
-    cannot do it ends before that; the next start judges by the link.
+    ``must_succeed``: what follows takes it for done; it undoes a switch that failed, or takes up after a power cut what
+    is whole. A shell that cannot do it ends before that; the next start judges by the link.
     """
 
     ticket: int

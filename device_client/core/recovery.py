@@ -179,5 +179,12 @@ def _recover_resting(record: Record, facts: Facts) -> Record:
     if had_one:
         where = f"{left} serves instead" if left else "and nothing else is verified"
         update["error"] = describe(ErrorCode.INTEGRITY_FAILED, "recovery", f"the active slot is damaged, {where}")
-        update["phase"] = record.phase if record.phase in IN_PROGRESS else Phase.FAILED
+        goes_on = record.phase in IN_PROGRESS and not _is_ordered(record, left)
+        update["phase"] = record.phase if goes_on else Phase.FAILED
     return record.model_copy(update=update)
+
+
+def _is_ordered(record: Record, slot: SlotName | None) -> bool:
+    """Say whether a slot holds what the order wants; nobody has permitted it to serve, and nothing is left to do."""
+    content, manifest = record.content(slot), record.desired.manifest if record.desired is not None else None
+    return content is not None and manifest is not None and content.manifest_sha256 == manifest.sha256

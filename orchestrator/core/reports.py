@@ -85,7 +85,8 @@ def _installed(device: Device, rollout: Rollout, member: Member, reported: Repor
     target = rollout.release.version
     if reported.state == "idle" and reported.installed_version == target:
         return [] if member.progress is Progress.COMMITTED else [_committed(device, rollout, reported)]
-    is_news = member.progress is not Progress.FAILED or (member.is_lost and reported.installed_version is not None)
+    is_told = member.progress in {Progress.FAILED, Progress.PENDING}  # pending: it has yet to be ordered another try
+    is_news = not is_told or (member.is_lost and reported.installed_version is not None)
     if reported.state in {"failed", "rolled_back"} and is_news:
         if _may_pass(rollout, member, reported):
             return [retry(rollout, device.id, reported.error.code if reported.error else reported.state, now)]

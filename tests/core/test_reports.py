@@ -99,6 +99,18 @@ def test_a_repeated_report_is_no_second_fact() -> None:
     assert bench.kinds().count("device_failed") == 1
 
 
+def test_a_failure_told_again_before_another_try_is_ordered_is_no_failure_of_that_try() -> None:
+    bench = started()
+    bench.fail(CANARY)
+    bench.hold()
+    assert bench.command("retry", rollout="r-001", devices=[CANARY]).status == "ok"
+
+    bench.report(CANARY, "failed", code="smoke_test_failed")
+
+    assert (bench.member(CANARY).progress, bench.state.devices[CANARY].quarantine) == (Progress.PENDING, "")
+    assert bench.kinds().count("device_failed") == 1
+
+
 def test_a_committed_device_that_goes_back_by_itself_has_failed() -> None:
     bench = started()
     bench.install(CANARY)

@@ -253,6 +253,32 @@ def test_damaged_active_slot_is_replaced_by_the_other_one() -> None:
     assert bench.error_code == "integrity_failed"
 
 
+def with_a_damaged_slot_and_the_order_in_standby() -> Bench:
+    bench = Bench(alive={"blue"}).ready()
+    del bench.disk["blue"]
+    return bench
+
+
+def test_what_serves_only_because_the_active_slot_is_damaged_is_no_success_of_the_order() -> None:
+    bench = with_a_damaged_slot_and_the_order_in_standby()
+
+    bench.start()
+
+    assert (bench.version, bench.link, bench.phase()) == ("1.1.0", "green", Phase.FAILED)
+    assert bench.error_code == "integrity_failed"
+
+
+def test_link_that_cannot_be_led_away_from_a_damaged_slot_ends_the_agent_before_what_runs_is_stopped() -> None:
+    bench = with_a_damaged_slot_and_the_order_in_standby()
+
+    effects = bench.start()
+
+    (switch,) = (each for each in effects if isinstance(each, SwitchSlot))
+    (stop,) = (each for each in effects if isinstance(each, StopApplication))
+    assert (switch.slot, switch.must_succeed) == ("green", True)
+    assert effects.index(switch) < effects.index(stop)
+
+
 def test_device_without_any_verified_slot_runs_nothing() -> None:
     bench = Bench(alive={"blue"}).committed()
     bench.disk.clear()

@@ -256,6 +256,14 @@ IN_DECISIONS: Final = (
         ("tests/core/test_reports.py",),
     ),
     Mutant(
+        "a-failure-told-again",
+        "a device that is to be tried again, and connects before its next order, is failed and kept out for what was known",
+        _REPORTS,
+        "is_told = member.progress in {Progress.FAILED, Progress.PENDING}",
+        "is_told = member.progress is Progress.FAILED",
+        ("tests/core/test_reports.py",),
+    ),
+    Mutant(
         "at-rest-is-committed",
         "a device that rests on the old version counts as updated, and a security hole as closed",
         _REPORTS,

@@ -271,4 +271,20 @@ ON_DEVICES: Final = (
         "move(device, Signal.VERIFIED)",
         ("tests/device/test_device_machine.py", "tests/device/test_device_orders.py"),
     ),
+    Mutant(
+        "a-link-that-stays-unnoticed",
+        "a device whose active slot is damaged and whose disk is full counts as healthy on a version that it does not run",
+        "device_client/core/device.py",
+        "SwitchSlot(device.ticket, record.active, must_succeed=True)",
+        "SwitchSlot(device.ticket, record.active)",
+        ("tests/device/test_device_recovery.py",),
+    ),
+    Mutant(
+        "damage-that-counts-as-success",
+        "a device that serves the new version because its old slot is damaged is said to have got there in order",
+        _RECOVERY,
+        "record.phase in IN_PROGRESS and not _is_ordered(record, left)",
+        "record.phase in IN_PROGRESS",
+        ("tests/device/test_device_recovery.py",),
+    ),
 )

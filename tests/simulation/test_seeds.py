@@ -34,6 +34,7 @@ FOUND = [
     (1478, 10),
     (761, 10),
     (3255, 8),
+    (4017, 5),
 ]
 """Seeds, each with its number of devices, that found a bug."""
 
