@@ -133,8 +133,8 @@ class Publisher:
                 return [self._bytes(Kind.PLAN, plan_document(state.rollouts[name]), rollout=name)]
             case PublishStatus(rollout=name, waves=waves):
                 rollout = state.rollouts[name]
-                documents = [self._wave(rollout, wave) for wave in waves]
-                self._progressed.pop(name, None)
+                changed = self._progressed.pop(name, set()).union(waves)
+                documents = [self._wave(rollout, wave) for wave in sorted(changed)]
                 status = status_document(state, rollout, now, self._healthy(state, rollout, now))
                 return [*documents, self.message(Kind.STATUS, status, rollout=name)]
             case NoteProgress(rollout=name, waves=waves):

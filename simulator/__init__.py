@@ -2,8 +2,9 @@
 
 ``simulate(seed)`` runs one and returns what became of it; ``World(make_scenario(...))`` tells a story. After every step
 the world is held against invariants that know the ground truth: ``device_invariants``, ``disk_invariants``,
-``rollout_invariants``, ``watch_invariants``, ``baseline_invariants``, ``telemetry``, ``endings``, ``witness``. Which of
-the 25 invariants is which function, and what they do not show, stands in ``docs/RELIABILITY.md``.
+``rollout_invariants``, ``tries_invariants``, ``watch_invariants``, ``baseline_invariants``, ``telemetry``, ``endings``,
+``view_invariants``, ``witness``. Which of the invariants is which function, and what they do not show, stands in
+``docs/RELIABILITY.md``.
 """
 
 from simulator.application import GOOD, Behavior, crashing, failing, slow

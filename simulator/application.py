@@ -18,6 +18,9 @@ ERROR_RATIO: Final = 0.004
 _LATENCY_SECONDS: Final = 0.08
 LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
 """Latencies of one sample, in buckets around the usual one."""
+_PLAIN_ERROR_RATIO: Final = 0.05
+_PLAIN_LATENCY_FACTOR: Final = 1.4
+"""From here on it is plainly ill: no gate lets so much pass."""
 MEMORY_BYTES: Final = 180_000_000
 """What it usually takes."""
 DISK_FREE_BYTES: Final = 5_000_000_000
@@ -130,6 +133,15 @@ class Application:
     def misbehaves(self, now: float) -> bool:
         """Say whether its faults have begun."""
         return now - self.started_at >= self.behavior.begins_after_seconds
+
+    def ill_seconds(self, now: float) -> float:
+        """Return for how long it has said no, or had more errors or higher latencies than any gate lets pass."""
+        behavior = self.behavior
+        is_poor = behavior.error_ratio >= _PLAIN_ERROR_RATIO or behavior.latency_factor >= _PLAIN_LATENCY_FACTOR
+        well_seconds = 0.0 if is_poor else behavior.sick_after_seconds
+        if well_seconds is None:
+            return 0.0
+        return max(0.0, now - self.started_at - max(well_seconds, behavior.begins_after_seconds))
 
     def work(self, counters: Counters, now: float, rng: random.Random) -> None:
         """Count what it did since the counters were brought up to date."""

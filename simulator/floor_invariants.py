@@ -12,6 +12,8 @@ from simulator.scene import RolloutInvariant, Scene
 
 _TOLD_SECONDS: Final = 180.0
 """After three samples and more than a tick the orchestrator knows."""
+_FRESH_SECONDS: Final = 120.0
+"""Good news that is not older than two samples counts."""
 
 
 def enough_stay_healthy(entry: Entry, scene: Scene) -> str | None:
@@ -33,7 +35,9 @@ def enough_stay_healthy(entry: Entry, scene: Scene) -> str | None:
 
 def _is_well(device: str, entry: Entry, scene: Scene) -> bool:
     word = scene.words.get(device)
-    return word is not None and word.is_well and entry.at - word.since > _TOLD_SECONDS and scene.serves(device)
+    if word is None or not word.is_well or entry.at - word.at > _FRESH_SECONDS:
+        return False
+    return entry.at - word.since > _TOLD_SECONDS and scene.serves(device)
 
 
 def _is_ill(device: str, entry: Entry, scene: Scene) -> bool:

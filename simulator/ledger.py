@@ -24,6 +24,7 @@ class Ledger:
         ordered: Every (device, generation) that was ever ordered.
         grants: The entry of every grant, by device and nonce.
         quarantined: Devices that are kept out of waves.
+        mishaps: When and of what each device failed last, or was ordered back alone.
         is_frozen: So many devices fell silent that nothing is decided.
         told_before: Devices that were told more than the journal knows, since a backup was put back; ordered once more.
     """
@@ -33,6 +34,7 @@ class Ledger:
     ordered: set[tuple[str, int]] = field(default_factory=set)
     grants: dict[tuple[str, str], Entry] = field(default_factory=dict)
     quarantined: set[str] = field(default_factory=set)
+    mishaps: dict[str, tuple[float, str]] = field(default_factory=dict)
     is_frozen: bool = False
     told_before: set[str] = field(default_factory=set)
     last_seq: int = 0
@@ -68,7 +70,15 @@ class Ledger:
             case "grant_issued":
                 self._grant(entry)
             case _ if "rollout" in body:
+                self._note_mishaps(entry)
                 apply_fact(self.rollout(entry), entry)
+
+    def _note_mishaps(self, entry: Entry) -> None:
+        body = entry.body
+        if entry.kind == "device_failed":
+            self.mishaps[body["device"]] = (entry.at, body["code"])
+        elif entry.kind == "rollback_ordered" and body["scope"] == "device":
+            self.mishaps.update(dict.fromkeys(body["devices"], (entry.at, body["trigger"])))
 
     def _order(self, entry: Entry) -> None:
         body, rollout = entry.body, self.rollout(entry)
@@ -78,7 +88,8 @@ class Ledger:
             is_ahead = body.get("ahead", False)
             self.orders[device] = Order(body["rollout"], body["action"], body["generation"], is_ahead)
             self.ordered.add((device, body["generation"]))
-            rollout.progress[device] = word
+            rollout.progress[device], rollout.moved_at[device] = word, entry.at
+            rollout.retry_at.pop(device, None)
 
     def _grant(self, entry: Entry) -> None:
         device = entry.body["device"]
@@ -86,4 +97,5 @@ class Ledger:
         rollout = self.rollout(entry)
         if entry.body["step"] == "activate":
             granted = {"ordered": "granted", "returning": "returning_granted"}
-            rollout.progress[device] = granted.get(rollout.progress[device], rollout.progress[device])
+            if rollout.progress[device] in granted:
+                rollout.progress[device], rollout.moved_at[device] = granted[rollout.progress[device]], entry.at

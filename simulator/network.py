@@ -110,6 +110,11 @@ class Network:
         """Messages that the broker which runs now has had no room for."""
         return 0 if self._broker is None else self._broker.dropped_count
 
+    def retained(self) -> dict[str, bytes]:
+        """Return what the broker holds retained, by topic; nothing while it is down."""
+        messages = () if self._broker is None else self._broker.snapshot().retained
+        return {message.packet.topic: message.packet.payload for message in messages}
+
     def restart_broker(self, down_seconds: float) -> None:
         """Kill the broker and start it again, with what it has kept."""
         if self._broker is None:

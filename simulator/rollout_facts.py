@@ -35,6 +35,8 @@ class RolloutFacts:
         failed: Members that count against their wave.
         excused: Of these, the ones that a person let pass.
         attempts: How often each member was tried again.
+        retry_at: When the next try of a member may be ordered at the earliest; of those that wait for it.
+        moved_at: When each member was ordered or let go last.
         phase: Of the canary's watch; None in the first and in other waves.
         phase_since_seconds: At how much soak that phase began.
         phase_verdict: The phase that was judged last, and how.
@@ -63,6 +65,8 @@ class RolloutFacts:
     failed: set[str] = field(default_factory=set)
     excused: set[str] = field(default_factory=set)
     attempts: dict[str, int] = field(default_factory=dict)
+    retry_at: dict[str, float] = field(default_factory=dict)
+    moved_at: dict[str, float] = field(default_factory=dict)
     phase: str | None = None
     phase_since_seconds: float = 0.0
     phase_verdict: tuple[str, str] | None = None
@@ -194,7 +198,7 @@ def _apply_to_member(rollout: RolloutFacts, entry: Entry) -> None:
         case "device_retried":
             rollout.progress[device] = "pending"
             rollout.failed.discard(device)
-            rollout.attempts[device] = entry.body["attempt"]
+            rollout.attempts[device], rollout.retry_at[device] = entry.body["attempt"], entry.body["not_before"]
         case kind:
             rollout.progress[device] = kind.removeprefix("device_")
 

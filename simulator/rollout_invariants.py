@@ -3,7 +3,6 @@
 Each invariant is a function of the entry and the scene it enters; it returns what is wrong, or None.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +12,7 @@ from simulator.baseline_invariants import BASELINE_INVARIANTS
 from simulator.floor_invariants import FLOOR_INVARIANTS
 from simulator.rollout_facts import Entry, RolloutFacts, out_of_service_max
 from simulator.scene import RolloutInvariant, Scene
+from simulator.tries_invariants import TRIES_INVARIANTS
 from simulator.watch_invariants import WATCH_INVARIANTS, wave_policy
 
 
@@ -152,18 +152,6 @@ def quarantine_keeps_out(entry: Entry, scene: Scene) -> str | None:
     return f"{out[0]} is in quarantine and goes on" if out else None
 
 
-def tries_are_bounded(entry: Entry, scene: Scene) -> str | None:
-    """INV-6: a device is tried again as often as the policy says, and after that only by a person."""
-    body = entry.body
-    if entry.kind != "device_retried" or body["by"] != "orchestrator":
-        return None
-    rollout = scene.ledger.rollout(entry)
-    limit, before = rollout.policy["rollout"]["global"]["max_retries"], rollout.attempts.get(body["device"], 0)
-    if body["attempt"] != before + 1 or body["attempt"] > limit:
-        return f"{body['device']}: try {body['attempt']} after {before}, at most {limit}"
-    return None
-
-
 def one_rollout_for_each_device(entry: Entry, scene: Scene) -> str | None:
     """INV-18: a device belongs to one active rollout at most."""
     if entry.kind == "devices_joined":
@@ -177,22 +165,6 @@ def one_rollout_for_each_device(entry: Entry, scene: Scene) -> str | None:
         if shared and not rollout.outcome:
             return f"{shared[0]} is in {name} already"
     return None
-
-
-def words_come_from_the_device(entry: Entry, scene: Scene) -> str | None:
-    """INV-19: what is written about a device is what this device has said."""
-    body = entry.body
-    if entry.kind not in _SAID or body.get("code") == "deploy_timeout":
-        return None
-    if body.get("code") == "silent":
-        limit = scene.ledger.rollout(entry).policy["rollout"]["global"]["silence_deadline_minutes"] * 60
-        silent = entry.at - scene.sampled_at.get(body["device"], -math.inf)
-        return f"{body['device']} was heard {silent:.0f} s ago" if silent <= limit else None
-    if entry.kind == "device_failed" and scene.ledger.rollout(entry).progress[body["device"]] == "pending":
-        return f"{body['device']} failed at what it has yet to be ordered"
-    reports = scene.truths[body["device"]].reports
-    said = any((body["generation"], state, body["version"]) in reports for state in _SAID[entry.kind])
-    return None if said else f"{body['device']} never said so: {entry.kind} {body['version']}"
 
 
 def thresholds_hold(entry: Entry, scene: Scene) -> str | None:
@@ -223,18 +195,13 @@ def decisions_are_taken_once(entry: Entry, scene: Scene) -> str | None:
 
 
 _GONE: Final = frozenset({"granted", "proven", "committed"})
-_SAID: Final[Mapping[str, tuple[str, ...]]] = {
-    "device_committed": ("idle",),
-    "device_returned": ("idle", "rolled_back"),
-    "device_failed": ("failed", "rolled_back"),
-}
 
 ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-7 approval": approval_comes_first,
     "INV-8 capacity": capacity_holds,
     **FLOOR_INVARIANTS,
+    **TRIES_INVARIANTS,
     "INV-6 rollbacks are seen": rollbacks_are_seen,
-    "INV-6 tries are bounded": tries_are_bounded,
     "INV-10 wave order": waves_keep_their_order,
     "INV-10 staging": staging_lets_nobody_go,
     "INV-10 completion": only_what_is_whole_completes,
@@ -245,7 +212,6 @@ ROLLOUT_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-16 decided once": decisions_are_taken_once,
     "INV-18 one rollout": one_rollout_for_each_device,
     "INV-18 quarantine": quarantine_keeps_out,
-    "INV-19 attribution": words_come_from_the_device,
     "INV-21 thresholds": thresholds_hold,
 }
 

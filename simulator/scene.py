@@ -1,6 +1,7 @@
 """What each entry of the journal is judged by: the journal before it, and the ground truth."""
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,7 +28,9 @@ class Scene:
         online: The devices that the orchestrator believes to be there.
         sampled_at: When the last sample of each device reached the orchestrator.
         words: What each device says of its health, as it reached the process that runs; of none that lies.
+        liars: Devices that have sent floods, or samples that are not so.
         serves: Says whether the application of a device really runs and answers.
+        ill_seconds: For how long the application of a device has really been plainly ill.
         approvals: Each (rollout, wave) that a person has asked to approve; the wave may be left out.
         activations: Each rollout that a person has asked to activate.
         normal_count: Returns how many normal samples a group has sent since a moment, but for a version.
@@ -38,7 +41,9 @@ class Scene:
     online: frozenset[str]
     sampled_at: Mapping[str, float]
     words: Mapping[str, Word]
+    liars: AbstractSet[str]
     serves: Callable[[str], bool]
+    ill_seconds: Callable[[str], float]
     approvals: set[tuple[str, str | None]]
     activations: set[str]
     normal_count: Callable[[str, str, float], int]

@@ -12,6 +12,8 @@ from simulator.scene import RolloutInvariant, Scene
 
 _EVIDENCE_SECONDS_MAX: Final = 600.0
 """A gate that passes has seen a sample of each device that is not older: the shortest window of the policies here."""
+_ILL_SECONDS_MAX: Final = 900.0
+"""The longest window of a gate of the policies here: what was ill in all of it is in every figure of it."""
 _SLACK_SECONDS: Final = 1e-3
 
 
@@ -31,6 +33,17 @@ def gates_judge_everybody(entry: Entry, scene: Scene) -> str | None:
         return f"passed without evidence of {silent[0]}"
     watched, needed = rollout.watched(entry.at), soak_needed_seconds(rollout)
     return f"passed after {watched:.0f} of {needed:.0f} s" if watched + _SLACK_SECONDS < needed else None
+
+
+def nothing_ill_passes(entry: Entry, scene: Scene) -> str | None:
+    """INV-11: no gate passes while a deployed device that is heard, and does not lie, has really been ill all along."""
+    body = entry.body
+    if entry.kind != "gate_judged" or body["verdict"] != "pass" or body["decision"] == "watch":
+        return None
+    deployed = scene.ledger.rollout(entry).having("proven", "committed")
+    ill = {name: scene.ill_seconds(name) for name in deployed if name in scene.words}
+    worst = max(ill, key=ill.__getitem__, default="")
+    return f"passed, and {worst} is ill for {ill[worst]:.0f} s" if worst and ill[worst] > _ILL_SECONDS_MAX else None
 
 
 def soak_is_watched(entry: Entry, scene: Scene) -> str | None:
@@ -109,6 +122,7 @@ def wave_policy(rollout: RolloutFacts) -> Mapping[str, Any]:
 
 WATCH_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-11 gate soundness": gates_judge_everybody,
+    "INV-11 nothing ill passes": nothing_ill_passes,
     "INV-11 soak is watched": soak_is_watched,
     "INV-11 canary phases": phases_follow_each_other,
     "INV-11 extensions": extensions_are_bounded,

@@ -47,6 +47,7 @@ class Witness:
         sampled_at: When the last sample of each device reached the orchestrator.
         words: What each device says of its health, and since when; begun anew with each process.
         serves: Asks a device whether its application really runs and answers.
+        ill_seconds: Asks a device for how long its application has really been plainly ill.
         approvals: Each (rollout, wave) that a person has asked to approve.
         activations: Each rollout that a person has asked to activate.
         online: Asks the orchestrator whom it believes to be there.
@@ -62,6 +63,7 @@ class Witness:
         self.sampled_at: dict[str, float] = {}
         self.words: dict[str, Word] = {}
         self.serves: Callable[[str], bool] = lambda _device: True
+        self.ill_seconds: Callable[[str], float] = lambda _device: 0.0
         self.approvals: set[tuple[str, str | None]] = set()
         self.activations: set[str] = set()
         self.online: Callable[[], frozenset[str]] = frozenset
@@ -195,8 +197,8 @@ class Witness:
             if entry.seq != self.ledger.last_seq + 1:
                 self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
             scene = Scene(
-                self.ledger, self.truths, online, self.sampled_at, self.words, self.serves, self.approvals,
-                self.activations, self.normal_count,
+                self.ledger, self.truths, online, self.sampled_at, self.words, self._liars, self.serves,
+                self.ill_seconds, self.approvals, self.activations, self.normal_count,
             )  # fmt: skip
             for name, holds in ROLLOUT_INVARIANTS.items():
                 wrong = holds(entry, scene)

@@ -45,6 +45,7 @@ from simulator.people import ALICE, BOB, Habits, Person
 from simulator.plant import Plant
 from simulator.scenario import POLICY, ROLLOUT, WARM_UP_SECONDS, Scenario, draw_scenario
 from simulator.trace import Trace
+from simulator.view_invariants import people_see_what_is_so
 from simulator.witness import Witness
 
 _LOOK_SECONDS: Final = 60.0
@@ -99,6 +100,7 @@ class World:
         self.orchestrator = self._make_orchestrator()
         self.devices = {spec.id: self._make_device(spec) for spec in scenario.fleet}
         self.witness.serves = self._serves
+        self.witness.ill_seconds = self._ill_seconds
         self.person = self._make_person(ALICE, scenario.habits, self.stream("people"))
         self.colleague = self._make_person(BOB, Habits(approve_after_seconds=None), self.stream(BOB))
         self.clones: list[SimulatedDevice] = []
@@ -170,6 +172,10 @@ class World:
     def _serves(self, name: str) -> bool:
         application = self.devices[name].plant.application
         return application is not None and application.is_well(self.clock.now)
+
+    def _ill_seconds(self, name: str) -> float:
+        application = self.devices[name].plant.application
+        return 0.0 if application is None else application.ill_seconds(self.clock.now)
 
     def _is_silent(self, name: str) -> bool:
         application = self.devices[name].plant.application
@@ -270,6 +276,9 @@ class World:
             wrong = accounts_balance(name, witness.ledger, rollout, self.devices)
             if wrong is not None:
                 witness.accuse("INV-18 accounting", name, wrong)
+        unseen = people_see_what_is_so(engine.state, self.network.retained(), self._tree, self.clock.now)
+        if unseen is not None:
+            witness.accuse("INV-27 view", "broker", unseen)
         for wrong in self._missing():
             witness.accuse("INV-25 liveness", "world", wrong)
 

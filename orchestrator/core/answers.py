@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from orchestrator.core import events as e
 from orchestrator.core.rollout import Rollout
+from orchestrator.core.soaking import watched_until
 from orchestrator.core.state import State
 from orchestrator.core.status import rollout_summary
 from schemas.documents import Reply, ReplyError
@@ -33,7 +34,7 @@ def complete(state: State, outcome: Outcome, now: float) -> Reply:
     """Return the answer with the state that the command led to; its facts have been applied."""
     if outcome.about is None:
         return outcome.reply
-    summary = rollout_summary(state.rollouts[outcome.about], now)
+    summary = rollout_summary(state.rollouts[outcome.about], watched_until(state, now))
     return outcome.reply.model_copy(update={"data": {**summary, **(outcome.reply.data or {})}})
 
 

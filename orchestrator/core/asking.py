@@ -14,6 +14,7 @@ from orchestrator.core.explain import explain_rollout
 from orchestrator.core.explain_device import explain_device
 from orchestrator.core.inventory import Device
 from orchestrator.core.selection import selected
+from orchestrator.core.soaking import watched_until
 from orchestrator.core.state import State
 from orchestrator.core.status import rollout_summary
 from schemas.commands import ListCommand, QueryCommand
@@ -42,7 +43,10 @@ def decide_get(state: State, command: QueryCommand, now: float) -> Outcome:
     if rollout is None:
         return refuse("invalid_payload", "rollout: name a rollout or a device", field="rollout")
     return accept(
-        {**rollout_summary(rollout, now), **explain_rollout(state, rollout, now, allowed=allowed_verbs(rollout))}
+        {
+            **rollout_summary(rollout, watched_until(state, now)),
+            **explain_rollout(state, rollout, now, allowed=allowed_verbs(rollout)),
+        }
     )
 
 
@@ -52,7 +56,7 @@ def decide_list(state: State, command: ListCommand, context: Context, now: float
         return list_evaluators(context.readers(now), now)
     if command.what == "rollouts":
         newest = list(state.rollouts.values())[-min(command.limit, LISTED_MAX) :]
-        rows = [rollout_summary(rollout, now) for rollout in newest]
+        rows = [rollout_summary(rollout, watched_until(state, now)) for rollout in newest]
         brakes = {"frozen": state.frozen[:512], "unread": state.unread}
         return accept({"rollouts": rows, "devices": len(state.devices), **brakes, "time": format_timestamp(now)})
     try:

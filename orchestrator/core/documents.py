@@ -13,6 +13,7 @@ from orchestrator.core.inventory import Device
 from orchestrator.core.members import Mask, Member
 from orchestrator.core.peers import peers_ref
 from orchestrator.core.rollout import TERMINAL, Rollout
+from orchestrator.core.soaking import watched_until
 from orchestrator.core.state import State
 from orchestrator.core.status import counts, next_decision_at, reasons, staging_status, wave_state, wave_status
 from orchestrator.core.summaries import fitted, plan_summary
@@ -94,6 +95,7 @@ def _health_check(rollout: Rollout) -> HealthCheck:
 
 def status_document(state: State, rollout: Rollout, now: float, healthy: Mask | None = None) -> StatusDocument:
     """Say where the rollout is, why, and what may be commanded; ``healthy`` marks the members seen to be well."""
+    seen_until = watched_until(state, now)
     return StatusDocument(
         rollout=rollout.id,
         release=rollout.release.release,
@@ -102,16 +104,16 @@ def status_document(state: State, rollout: Rollout, now: float, healthy: Mask | 
         wave=None if rollout.phase in TERMINAL else rollout.wave_name,
         paused=rollout.paused,
         counts=counts(rollout),
-        reasons=reasons(rollout, now),
+        reasons=reasons(rollout, seen_until),
         allowed=allowed_verbs(rollout),
-        next_decision_at=next_decision_at(rollout, now),
+        next_decision_at=None if state.frozen else next_decision_at(rollout, now),
         started_at=format_timestamp(rollout.started_at),
         started_by=rollout.by,
         ts=format_timestamp(now),
         ended_at=None if rollout.ended_at is None else format_timestamp(rollout.ended_at),
         plan_digest=rollout.plan.digest,
         from_versions=dict(_from_versions(rollout).most_common(FROM_VERSIONS_MAX)),
-        waves=tuple(wave_status(rollout, number, now, healthy) for number in range(len(rollout.plan.waves))),
+        waves=tuple(wave_status(rollout, number, seen_until, healthy) for number in range(len(rollout.plan.waves))),
         frozen=bool(state.frozen),
         staged=staging_status(rollout),
         blocking_devices=awaited_count(rollout),

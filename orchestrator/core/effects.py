@@ -89,7 +89,8 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
             ]
         case e.GateJudged(rollout=name, wave=wave):
             ids = {"rollout": name, "wave": state.rollouts[name].plan.waves[wave].name}
-            return [PublishMessage(Kind.GATE, ids, _gate(event, at)), PublishStatus(name)]
+            status = PublishStatus(name) if event.decision == "watch" else PublishStatus(name, (wave,))
+            return [PublishMessage(Kind.GATE, ids, _gate(event, at)), status]
         case e.RollbackOrdered(rollout=name, scope=scope):
             order = PublishMessage(Kind.ROLLBACK, {"rollout": name, "scope": scope}, _order(event, at))
             return [order, PublishStatus(name, (state.rollouts[name].wave,)), _notice(event, at, "rollback_ordered")]

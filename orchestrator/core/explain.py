@@ -61,8 +61,8 @@ def _summary(state: State, rollout: Rollout, now: float) -> str:
             told = f"{done} of {size} done, {under_way} under way, {failed} failed, {away} offline"
             return f"{stopped}{wave} is being installed: {told}"
         case Phase.SOAKING:
-            left = next_decision_at(rollout, now)
-            return f"{stopped}{wave} is installed ({done} of {size}) and watched until its gate, at {left}"
+            left = "once the fleet is heard again" if state.frozen else f"at {next_decision_at(rollout, now)}"
+            return f"{stopped}{wave} is installed ({done} of {size}) and watched until its gate, {left}"
         case Phase.AWAITING_APPROVAL:
             return f"{stopped}{wave} passed its gate; a person must approve going on to {total - deployed} devices"
         case Phase.AWAITING_DEVICES:

@@ -7,6 +7,7 @@ Source:
 """
 
 from orchestrator.core.rollout import WATCHING, Rollout
+from orchestrator.core.state import State
 from schemas.policy_phases import CanaryPhase
 
 
@@ -14,6 +15,11 @@ def soaked_seconds(rollout: Rollout, now: float) -> float:
     """Return how much soak of the current wave has been watched."""
     running = rollout.phase in WATCHING
     return rollout.soaked_seconds + (max(0.0, now - rollout.soak_since) if running else 0.0)
+
+
+def watched_until(state: State, now: float) -> float:
+    """Return up to when soak counts: while nothing is decided, because nobody is heard, none does."""
+    return state.frozen_at if state.frozen else now
 
 
 def soak_required_seconds(rollout: Rollout, wave: int | None = None) -> float:

@@ -139,6 +139,24 @@ def test_the_status_says_where_the_rollout_is_and_why() -> None:
     assert status.next_decision_at is not None
 
 
+def test_the_status_counts_no_soak_and_promises_no_decision_while_nobody_is_heard() -> None:
+    bench = started()
+    bench.install_wave()
+    bench.advance(60)
+    for device in bench.devices.values():
+        device.is_silent = True
+    bench.advance(600)
+    assert bench.state.frozen
+
+    status = status_document(bench.state, bench.rollout, bench.now)
+
+    soaked = status.waves[0].soaked_seconds
+    assert (status.frozen, status.next_decision_at) == (True, None)
+    assert soaked < 300
+    bench.advance(600)
+    assert status_document(bench.state, bench.rollout, bench.now).waves[0].soaked_seconds == soaked
+
+
 def test_a_wave_names_its_members_up_to_a_size_and_then_their_digest() -> None:
     bench = Bench(
         make_fleet(450), make_policy(waves=[{"name": "w1", "percentage": 20}, {"name": "w2", "percentage": 100}])

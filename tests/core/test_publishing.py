@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestrator.core.rollout import Phase
 from schemas.codec import RETAINED, decode
 from schemas.documents import StatusDocument, WaveDocument
 from schemas.topics import Kind
@@ -55,6 +56,27 @@ def test_the_status_counts_who_is_healthy_who_is_not_and_who_failed() -> None:
 
     wave = status.waves[1]
     assert (wave.devices, wave.done, wave.healthy, wave.failed) == (5, 2, 1, 1)
+
+
+def test_a_canary_that_waits_for_approval_says_so_in_its_own_document() -> None:
+    bench = Bench(make_fleet(6), make_policy(canary={"require_human_approval_after": True}))
+    bench.start()
+    bench.install_wave()
+    bench.soak()
+
+    assert bench.phase() is Phase.AWAITING_APPROVAL
+    assert published(bench)[-1].state == "awaiting_approval"
+
+
+def test_news_of_a_waves_members_is_not_lost_when_something_else_is_told_of_the_rollout_first() -> None:
+    bench = Bench(make_fleet(6), make_policy())
+    bench.start()
+    later = bench.rollout.plan.waves[1]
+    assert bench.command("skip", rollout="r-001", devices=[later.members[0]], reason="in repair").status == "ok"
+    assert bench.command("pause", rollout="r-001").status == "ok"
+    bench.tick()
+
+    assert published(bench, later.name)[-1].counts["skipped"] == 1
 
 
 def test_waves_that_wait_say_nothing_of_health(bench: Bench) -> None:

@@ -257,7 +257,7 @@ IN_DECISIONS: Final = (
     ),
     Mutant(
         "a-failure-told-again",
-        "a device that is to be tried again, and connects before its next order, is failed and kept out for what was known",
+        "a device that is to be tried again, and connects before its order, is kept out for what was known",
         _REPORTS,
         "is_told = member.progress in {Progress.FAILED, Progress.PENDING}",
         "is_told = member.progress is Progress.FAILED",

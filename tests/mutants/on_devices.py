@@ -273,7 +273,7 @@ ON_DEVICES: Final = (
     ),
     Mutant(
         "a-link-that-stays-unnoticed",
-        "a device whose active slot is damaged and whose disk is full counts as healthy on a version that it does not run",
+        "a device with a damaged slot and a full disk counts as healthy on a version that it does not run",
         "device_client/core/device.py",
         "SwitchSlot(device.ticket, record.active, must_succeed=True)",
         "SwitchSlot(device.ticket, record.active)",

@@ -1,6 +1,7 @@
 # ruff: noqa: ANN401 - what stands in for a product function takes whatever it takes
 """Bugs of the product, one at a time."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,17 +17,20 @@ from device_client.core.events import Step, StepSucceeded
 from device_client.core.grant import judge_grant
 from device_client.core.record import Record
 from orchestrator.adapters.journal import Journal
-from orchestrator.core import concluding, grants, soaking, state, verifying
+from orchestrator.core import concluding, grants, reports, soaking, staging, state, verifying
 from orchestrator.core import events as e
+from orchestrator.core.effects import PublishStatus
 from orchestrator.core.judging import judged
-from orchestrator.core.members import Member, Members
+from orchestrator.core.members import Member, Members, Progress
 from orchestrator.core.orders import order
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.intake import Located
+from orchestrator.publishing import Publisher
 from orchestrator.service import Engine
-from orchestrator.telemetry.gates import judge_gate
+from orchestrator.telemetry.gates import CHECKS, judge_gate
 from orchestrator.telemetry.limiter import Limiter
 from orchestrator.telemetry.places import Place
+from schemas.policy_rollout import GlobalPolicy
 from schemas.verdicts import Verdict
 from simulator.process import WatchedJournal
 
@@ -84,6 +88,27 @@ def pass_without_evidence(patch: pytest.MonkeyPatch) -> None:
 
     for module in ("judging", "phases"):
         patch.setattr(f"orchestrator.core.{module}.judge_gate", lenient)
+
+
+def overlook_latency(patch: pytest.MonkeyPatch) -> None:
+    real = CHECKS["latency_p95"]
+
+    def blind(*args: Any) -> Any:
+        found = real(*args)
+        return found.model_copy(update={"verdict": "pass"}) if found.verdict == "fail" else found
+
+    patch.setitem(CHECKS, "latency_p95", blind)
+
+
+def forget_what_was_due(patch: pytest.MonkeyPatch) -> None:
+    real = Publisher._perform
+
+    def forgetful(publisher: Any, known: Any, effect: Any, now: float, made: Any) -> Any:
+        if isinstance(effect, PublishStatus):
+            publisher._progressed.pop(effect.rollout, None)
+        return real(publisher, known, effect, now, made)
+
+    patch.setattr(Publisher, "_perform", forgetful)
 
 
 def skip_the_short_term(patch: pytest.MonkeyPatch) -> None:
@@ -198,6 +223,32 @@ def try_for_ever(patch: pytest.MonkeyPatch) -> None:
         return bool(reported.error is not None and reported.error.retryable and rollout.phase.value != "rolling_back")
 
     patch.setattr("orchestrator.core.reports._may_pass", patient)
+
+
+def try_at_once(patch: pytest.MonkeyPatch) -> None:
+    real = staging.is_due
+    for module in ("progress", "staging"):
+        patch.setattr(f"orchestrator.core.{module}.is_due", lambda rollout, now: real(rollout, math.inf))
+
+
+def lose_patience(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(GlobalPolicy, "deploy_timeout_seconds", property(lambda limits: limits.deploy_timeout_minutes * 30))
+
+
+def hear_old_failures(patch: pytest.MonkeyPatch) -> None:
+    real = reports._installed
+
+    def forgetful(device: Any, rollout: Any, member: Any, reported: Any, now: float) -> Any:
+        if member.progress is Progress.PENDING and reported.state in {"failed", "rolled_back"}:
+            return [reports._failed(device, rollout, reported), reports._quarantine(device, reported)]
+        return real(device, rollout, member, reported, now)
+
+    patch.setattr(reports, "_installed", forgetful)
+
+
+def suspect_everybody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("orchestrator.core.clones.RETURNS_MAX", 0)
+    patch.setattr("orchestrator.core.clones._returns", lambda _device, _info: True)
 
 
 def commit_without_health(patch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ FOUND = [
     (761, 10),
     (3255, 8),
     (4017, 5),
+    (4344, 4),
 ]
 """Seeds, each with its number of devices, that found a bug."""
 
