@@ -2,7 +2,8 @@
 
 from orchestrator.core.members import DEPLOYED, Progress
 from orchestrator.core.orders import may_run_it
-from orchestrator.core.rollout import Phase, Rollout
+from orchestrator.core.rollout import TERMINAL, Phase, Rollout
+from orchestrator.core.state import State
 
 
 def may_resume(rollout: Rollout) -> bool:
@@ -10,8 +11,17 @@ def may_resume(rollout: Rollout) -> bool:
     return rollout.halted_from is Phase.STAGING or bool(rollout.counts(*DEPLOYED))
 
 
-def allowed_verbs(rollout: Rollout) -> tuple[str, ...]:
-    """Return the commands about ``rollout`` that would change something now."""
+def allowed_verbs(state: State, rollout: Rollout) -> tuple[str, ...]:
+    """Return the commands about ``rollout`` that would change something now.
+
+    While nothing is decided because the fleet fell silent, ``resume`` takes the silence for what it is.
+    """
+    verbs = _of_phase(rollout)
+    thaws = state.frozen and rollout.phase not in TERMINAL and "resume" not in verbs
+    return ("resume", *verbs) if thaws else verbs
+
+
+def _of_phase(rollout: Rollout) -> tuple[str, ...]:
     back = ("rollback",) if may_run_it(rollout).any() else ()
     skip = ("skip",) if rollout.counts(Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED) else ()
     again = ("retry",) if rollout.counts(Progress.FAILED, Progress.RETURNED, Progress.SKIPPED) else ()

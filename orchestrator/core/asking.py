@@ -45,7 +45,7 @@ def decide_get(state: State, command: QueryCommand, now: float) -> Outcome:
     return accept(
         {
             **rollout_summary(rollout, watched_until(state, now)),
-            **explain_rollout(state, rollout, now, allowed=allowed_verbs(rollout)),
+            **explain_rollout(state, rollout, now, allowed=allowed_verbs(state, rollout)),
         }
     )
 

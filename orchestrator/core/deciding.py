@@ -45,7 +45,7 @@ class _Order:
         return Outcome(events, Reply(status="ok", data=data), about=self.rollout.id)
 
     def wrong_phase(self, message: str) -> Outcome:
-        allowed = allowed_verbs(self.rollout)
+        allowed = allowed_verbs(self.state, self.rollout)
         return refuse("wrong_phase", message, phase=self.rollout.phase.value, allowed=allowed)
 
 

@@ -105,7 +105,7 @@ def status_document(state: State, rollout: Rollout, now: float, healthy: Mask | 
         paused=rollout.paused,
         counts=counts(rollout),
         reasons=reasons(rollout, seen_until),
-        allowed=allowed_verbs(rollout),
+        allowed=allowed_verbs(state, rollout),
         next_decision_at=None if state.frozen else next_decision_at(rollout, now),
         started_at=format_timestamp(rollout.started_at),
         started_by=rollout.by,
@@ -114,7 +114,7 @@ def status_document(state: State, rollout: Rollout, now: float, healthy: Mask | 
         plan_digest=rollout.plan.digest,
         from_versions=dict(_from_versions(rollout).most_common(FROM_VERSIONS_MAX)),
         waves=tuple(wave_status(rollout, number, seen_until, healthy) for number in range(len(rollout.plan.waves))),
-        frozen=bool(state.frozen),
+        frozen=bool(state.frozen) and rollout.phase not in TERMINAL,
         staged=staging_status(rollout),
         blocking_devices=awaited_count(rollout),
     )

@@ -82,7 +82,7 @@ def _awaited(state: State, rollout: Rollout, now: float) -> Awaited | None:
         queued = rollout.counts(*QUEUED) if rollout.phase is Phase.COMPLETED else 0
         return Awaited(text=f"{queued} devices that were offline; they follow when they return") if queued else None
     if state.frozen:
-        return Awaited(text="the fleet to be heard again")
+        return Awaited(text="the fleet to be heard again, or a person who resumes it")
     if rollout.phase is Phase.ROLLING_BACK:
         return _outcomes(state, rollout, Progress.RETURNING)
     if state.unread and rollout.phase in {Phase.SOAKING, Phase.AWAITING_DEVICES}:

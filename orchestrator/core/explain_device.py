@@ -205,7 +205,7 @@ def _next(state: State, device: Device, rollout: Rollout | None, member: Member 
     found = []
     is_ordered = member is not None and member.progress is Progress.ORDERED
     if rollout is not None and device.rollout == rollout.id and is_ordered:
-        if state.own_wait(device) is not None and "skip" in allowed_verbs(rollout):
+        if state.own_wait(device) is not None and "skip" in allowed_verbs(state, rollout):
             found.append(Choice(command=f"tidegate skip {rollout.id} {device.id}", effect=VERB_EFFECTS["skip"]))
         if not device.is_unwell:
             found += floor_choices(rollout)

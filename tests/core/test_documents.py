@@ -152,9 +152,18 @@ def test_the_status_counts_no_soak_and_promises_no_decision_while_nobody_is_hear
 
     soaked = status.waves[0].soaked_seconds
     assert (status.frozen, status.next_decision_at) == (True, None)
+    assert status.allowed[0] == "resume", "a person may take the silence for what it is"
     assert soaked < 300
     bench.advance(600)
     assert status_document(bench.state, bench.rollout, bench.now).waves[0].soaked_seconds == soaked
+
+
+def test_a_rollout_that_is_over_does_not_say_for_ever_that_nothing_is_decided() -> None:
+    bench = started()
+    bench.command("abort", rollout="r-001")
+    bench.state.frozen = "half of the fleet fell silent"
+
+    assert not status_document(bench.state, bench.rollout, bench.now).frozen
 
 
 def test_a_wave_names_its_members_up_to_a_size_and_then_their_digest() -> None:
