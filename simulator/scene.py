@@ -48,5 +48,9 @@ class Scene:
     activations: set[str]
     normal_count: Callable[[str, str, float], int]
 
+    def is_copied(self, device: str) -> bool:
+        """Say whether another device has, or had, this one's name."""
+        return any(body.startswith(f"{device}+") for body in self.truths)
+
 
 RolloutInvariant = Callable[[Entry, Scene], str | None]

@@ -45,6 +45,18 @@ def tries_are_bounded(entry: Entry, scene: Scene) -> str | None:
     return None
 
 
+def tries_are_used(entry: Entry, scene: Scene) -> str | None:
+    """INV-6: nobody is given up who was let do nothing yet, has tries left, and whose failure may pass."""
+    body = entry.body
+    if entry.kind != "device_failed":
+        return None
+    device, rollout = body["device"], scene.ledger.rollout(entry)
+    may_pass = body["code"] == "deploy_timeout" or (body["generation"], body["code"]) in scene.truths[device].passing
+    tries, limit = rollout.attempts.get(device, 0), rollout.policy["rollout"]["global"]["max_retries"]
+    goes_on = rollout.progress[device] == "ordered" and not rollout.is_stopped and not rollout.outcome
+    return f"{device} is given up after {tries} of {limit} tries" if may_pass and goes_on and tries < limit else None
+
+
 def tries_wait(entry: Entry, scene: Scene) -> str | None:
     """INV-6: nobody is ordered another try before its pause is over."""
     if entry.kind != "devices_ordered" or entry.body["action"] != "install":
@@ -78,14 +90,14 @@ def quarantine_has_its_reason(entry: Entry, scene: Scene) -> str | None:
         return None
     device = body["device"]
     if body["reason"] == IS_COPIED:
-        is_copied = any(name.startswith(f"{device}+") for name in scene.truths)
-        return None if is_copied else f"there is one {device}"
+        return None if scene.is_copied(device) else f"there is one {device}"
     is_known = scene.ledger.mishaps.get(device) == (entry.at, body["reason"]) or device in scene.liars
     return None if is_known else f"{device} is kept out for {body['reason']}, which nothing says"
 
 
 TRIES_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-6 tries are bounded": tries_are_bounded,
+    "INV-6 tries are used": tries_are_used,
     "INV-6 tries wait": tries_wait,
     "INV-18 quarantine has a reason": quarantine_has_its_reason,
     "INV-19 attribution": words_come_from_the_device,

@@ -49,11 +49,13 @@ class DeviceTruth:
 
     Attributes:
         ran: Every version it ever ran, in order.
+        runs: The version that it started last.
         asked: Its questions by nonce, with the moment on the boot clock and the boot.
         used: Nonces whose answer it has accepted.
         epoch: The highest epoch of an accepted grant.
         seq: The highest number within that epoch.
         reports: Each (generation, state, version) it has published.
+        passing: Each (generation, code) of a failure that may pass, as it has said.
         successes: Healthy answers in a row of what runs now.
         well_since: When that row began.
         well_version: Whose answers these are.
@@ -62,15 +64,18 @@ class DeviceTruth:
         verified: The version whose staged bytes were verified since they were fetched.
         sealed: The write count of each slot when it was last complete, from verified bytes.
         writes: The write count of each slot when this was looked at last.
+        restarts: When a version was started that had run until then, each time.
         installs: How often a slot was written under each generation, the last one only.
     """
 
     ran: list[str] = field(default_factory=list)
+    runs: str | None = None
     asked: dict[str, tuple[Ready, float]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     epoch: int = 0
     seq: int = 0
     reports: set[tuple[int, str, str | None]] = field(default_factory=set)
+    passing: set[tuple[int, str]] = field(default_factory=set)
     successes: int = 0
     well_since: float = 0.0
     well_version: str | None = None
@@ -79,6 +84,7 @@ class DeviceTruth:
     verified: str | None = None
     sealed: dict[SlotName, int] = field(default_factory=dict)
     writes: dict[SlotName, int] = field(default_factory=dict)
+    restarts: list[float] = field(default_factory=list)
     installs: tuple[int, int] = (0, 0)
 
     def of_a_copy(self) -> "DeviceTruth":
@@ -89,6 +95,7 @@ class DeviceTruth:
             used=set(self.used),
             asked={},
             turned_back=set(self.turned_back),
+            restarts=list(self.restarts),
             sealed=dict(self.sealed),
             writes=dict(self.writes),
         )
@@ -101,6 +108,14 @@ class DeviceTruth:
         """Count that a slot is written under an order."""
         known, count = self.installs
         self.installs = (generation, count + 1 if generation == known else 1)
+
+    def note_start(self, version: str | None, now: float) -> None:
+        """Note that a version is started, for the first time or again."""
+        if version is not None and version == self.runs:
+            self.restarts.append(now)
+        self.runs = version
+        if version is not None and version not in self.ran:
+            self.ran.append(version)
 
     def note_probe(self, version: str | None, now: float) -> None:
         """Fold in a probe; None is an application that is not well."""

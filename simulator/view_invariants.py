@@ -8,8 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from orchestrator.core.allowed import allowed_verbs
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
 from orchestrator.core.effects import ordered_devices
+from orchestrator.core.explain import explain_rollout
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from schemas.codec import encode
@@ -28,6 +30,15 @@ def people_see_what_is_so(state: State, retained: Mapping[str, bytes], tree: Top
     for name in ordered_devices(state):
         if retained.get(tree.build(Kind.DESIRED, device=name)) != desired_bytes(state, state.devices[name], {}):
             return f"what {name} is to run is not what it was ordered"
+    return None
+
+
+def people_are_told_what_helps(state: State, now: float) -> str | None:
+    """INV-27: of a rollout that is not over it is said what it waits for and what may be typed."""
+    for rollout in state.active:
+        told = explain_rollout(state, rollout, now, allowed=allowed_verbs(state, rollout))
+        if not told["awaited"] or not told["next"]:
+            return f"{rollout.id} is {rollout.phase.value}: {told['summary']}, and nothing is said of what helps"
     return None
 
 

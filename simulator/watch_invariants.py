@@ -46,6 +46,19 @@ def nothing_ill_passes(entry: Entry, scene: Scene) -> str | None:
     return f"passed, and {worst} is ill for {ill[worst]:.0f} s" if worst and ill[worst] > _ILL_SECONDS_MAX else None
 
 
+def no_crash_is_made_up(entry: Entry, scene: Scene) -> str | None:
+    """INV-11: no gate counts more crashes and reboots than there were since its devices were let go."""
+    if entry.kind != "gate_judged":
+        return None
+    rollout = scene.ledger.rollout(entry)
+    deployed = rollout.having("proven", "committed")
+    if any(name in scene.liars or scene.is_copied(name) for name in deployed):
+        return None
+    again = sum(at >= rollout.moved_at[name] for name in deployed for at in scene.truths[name].restarts)
+    counted = max((each["observed"] or 0 for each in entry.body["checks"] if each["check"] == "crash_count"), default=0)
+    return f"{counted:g} crashes count, there were {again}" if counted > again else None
+
+
 def soak_is_watched(entry: Entry, scene: Scene) -> str | None:
     """INV-11: time during which nobody watched does not count as soak."""
     if entry.kind not in {"soak_progressed", "canary_phase_started"}:
@@ -123,6 +136,7 @@ def wave_policy(rollout: RolloutFacts) -> Mapping[str, Any]:
 WATCH_INVARIANTS: Final[Mapping[str, RolloutInvariant]] = {
     "INV-11 gate soundness": gates_judge_everybody,
     "INV-11 nothing ill passes": nothing_ill_passes,
+    "INV-11 no crash is made up": no_crash_is_made_up,
     "INV-11 soak is watched": soak_is_watched,
     "INV-11 canary phases": phases_follow_each_other,
     "INV-11 extensions": extensions_are_bounded,

@@ -96,6 +96,8 @@ class Witness:
         """A device says where it is."""
         said = (reported.observed_generation, str(reported.state), reported.installed_version)
         self.truths[device].reports.add(said)
+        if reported.error is not None and reported.error.retryable:
+            self.truths[device].passing.add((reported.observed_generation, reported.error.code))
 
     def probed(self, device: str, version: str | None, now: float) -> None:
         """A device asks its application; None is one that is not well."""
@@ -139,8 +141,7 @@ class Witness:
         if slot != disk.active and not may_be_left:
             self.accuse("INV-2 no unverified execution", device, f"{slot} is not active")
         truth.note_probe(None, now)
-        if held.version is not None and held.version not in truth.ran:
-            truth.ran.append(held.version)
+        truth.note_start(held.version, now)
 
     def tries(self, device: str, slot: SlotName, disk: Disk) -> None:
         """INV-2: a device runs a slot that clients are not led to yet, which must be verified all the same."""

@@ -100,6 +100,16 @@ def overlook_latency(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(CHECKS, "latency_p95", blind)
 
 
+def count_crashes_thrice(patch: pytest.MonkeyPatch) -> None:
+    real = CHECKS["crash_count"]
+
+    def exaggerating(*args: Any) -> Any:
+        found = real(*args)
+        return found.model_copy(update={"observed": 3 * (found.observed or 0)})
+
+    patch.setitem(CHECKS, "crash_count", exaggerating)
+
+
 def forget_what_was_due(patch: pytest.MonkeyPatch) -> None:
     real = Publisher._perform
 
@@ -223,6 +233,10 @@ def try_for_ever(patch: pytest.MonkeyPatch) -> None:
         return bool(reported.error is not None and reported.error.retryable and rollout.phase.value != "rolling_back")
 
     patch.setattr("orchestrator.core.reports._may_pass", patient)
+
+
+def give_up_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("orchestrator.core.reports._may_pass", lambda *args: False)
 
 
 def try_at_once(patch: pytest.MonkeyPatch) -> None:
