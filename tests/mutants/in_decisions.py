@@ -364,4 +364,28 @@ IN_DECISIONS: Final = (
         "            state.epoch = event.epoch",
         ("tests/core/test_restoring.py",),
     ),
+    Mutant(
+        "a-canary-that-goes-on-soaking",
+        "who reads waves never learns that one waits for approval",
+        "orchestrator/core/effects.py",
+        'PublishStatus(name) if event.decision == "watch" else PublishStatus(name, (wave,))',
+        "PublishStatus(name)",
+        ("tests/core/test_publishing.py",),
+    ),
+    Mutant(
+        "soak-that-nobody-watched",
+        "the status promises a decision in a minute while nobody is heard and nothing is decided",
+        "orchestrator/core/soaking.py",
+        "return state.frozen_at if state.frozen else now",
+        "return now",
+        ("tests/core/test_documents.py",),
+    ),
+    Mutant(
+        "no-way-out-of-the-silence",
+        "a person who looks at a fleet in which nothing is decided is not told the command that goes on",
+        "orchestrator/core/allowed.py",
+        'thaws = state.frozen and rollout.phase not in TERMINAL and "resume" not in verbs',
+        "thaws = False",
+        ("tests/core/test_documents.py",),
+    ),
 )

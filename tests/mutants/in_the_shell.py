@@ -251,4 +251,12 @@ IN_THE_SHELL: Final = (
         "            self._asks[device] = asks\n            self._asks.move_to_end(device, last=False)",
         ("tests/shell/test_piece_queue.py",),
     ),
+    Mutant(
+        "news-of-waves-forgotten",
+        "a device that failed is missing from its wave's document, because its rollout was paused in the same second",
+        "orchestrator/publishing.py",
+        "changed = self._progressed.pop(name, set()).union(waves)",
+        "changed = set(waves) if self._progressed.pop(name, waves) else set()",
+        ("tests/core/test_publishing.py",),
+    ),
 )
