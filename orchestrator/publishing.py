@@ -77,8 +77,8 @@ class Publisher:
         """Devices whose desired state is still to be written again; a large fleet's takes several ticks."""
         self._progressed: dict[str, set[int]] = {}
         """Rollouts, with their waves, whose documents are due with the next tick."""
-        self._short: set[str] = set()
-        """Rollouts whose healthy devices wait for others to be healthy, as their documents say."""
+        self._short: dict[str, str] = {}
+        """For whom healthy devices of a rollout wait, as its status says."""
         self._peers: dict[str, PeersDocument | None] = {}
         """What each site was told last of who has what; None: nobody."""
         self._peers_at = 0.0
@@ -113,9 +113,10 @@ class Publisher:
         return [*self.publish(state, due, now), *self._peers_due(state, now), *self._summaries(state, now)]
 
     def _held_up(self, state: State) -> list[PublishStatus]:
-        """Let the status say when healthy devices begin to wait for others to be healthy, and when they need not."""
-        now_short = {rollout.id for rollout in state.active if floor_reason(rollout) is not None}
-        changed, self._short = now_short ^ self._short, now_short
+        """Let the status say when healthy devices begin to wait for others to be healthy, for whom, and when not."""
+        reasons = {rollout.id: reason for rollout in state.active if (reason := floor_reason(rollout)) is not None}
+        changed = {name for name, _ in reasons.items() ^ self._short.items()}
+        self._short = reasons
         return [PublishStatus(name) for name in sorted(changed)]
 
     def message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:

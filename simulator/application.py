@@ -18,7 +18,7 @@ ERROR_RATIO: Final = 0.004
 _LATENCY_SECONDS: Final = 0.08
 LATENCY_SHAPE: Final = (20, 90, 120, 60, 10)
 """Latencies of one sample, in buckets around the usual one."""
-_PLAIN_ERROR_RATIO: Final = 0.05
+_PLAIN_ERROR_RATIO: Final = 0.08
 _PLAIN_LATENCY_FACTOR: Final = 1.4
 """From here on it is plainly ill: no gate lets so much pass."""
 MEMORY_BYTES: Final = 180_000_000

@@ -30,6 +30,7 @@ from simulator.network import Network
 from simulator.process import CrashError, Process, WatchedJournal
 from simulator.telemetry import WatchedMonitor
 from simulator.trace import Trace
+from simulator.view_invariants import people_see_what_is_so
 from simulator.witness import Witness
 
 SUBSCRIPTIONS: Final = (
@@ -221,6 +222,12 @@ class SimulatedOrchestrator:
             return
         if not self._witness.is_copied(device):  # Two with one name may say more at once than one device may.
             self._witness.accuse("INV-20 control is not delayed", device, "asked and was not answered at once")
+
+    def note_view(self, process: Process, retained: Mapping[str, bytes]) -> None:
+        """A tick is over; what was said so far must be what is so."""
+        unseen = people_see_what_is_so(process.engine.state, retained, self._tree, self.clock.now)
+        if unseen is not None:
+            self._witness.accuse("INV-27 view", "orchestrator", unseen)
 
     def _on_write(self) -> None:
         if self.journal_failure and self._disk_rng.random() < self.journal_failure:

@@ -22,6 +22,8 @@ _TOGETHER: Final = 7
 
 
 _QUESTION: Final = "/ready"
+_LOOKED_AT_EACH: Final = 5
+"""Ticks after which it is looked at what people see; each time would cost more than the ticks do."""
 
 
 class CrashError(Exception):
@@ -102,6 +104,9 @@ class Process:
         self._is_awake = True
         self._is_alive = True
         self._roots_said: Publish | None = None
+        self._ticks = 0
+        self._retained: dict[str, bytes] = {}
+        """What it has said that stays, by topic."""
         self._samples: list[tuple[str, int, bytes]] = []
         """Device, shard and payload of what was not heard yet."""
         self.client = world.make_client(self)
@@ -199,6 +204,9 @@ class Process:
         survives = not serves or self._run(lambda: self.engine.handle(Tick(), self._world.clock.now))
         if survives and self.client.is_idle:
             self.engine.performed()
+        self._ticks += 1
+        if survives and serves and self._ticks % _LOOKED_AT_EACH == 0:
+            self._world.note_view(self, self._retained)
 
     def _run(self, turn: Callable[[], list[Outgoing]]) -> bool:
         """Take a turn and publish what comes of it; False if it was the last."""
@@ -210,4 +218,6 @@ class Process:
         for each in outgoing:
             properties = Properties(correlation_data=each.correlation) if each.correlation else NO_PROPERTIES
             self.client.publish(each.topic, each.payload, qos=each.qos, retain=each.retain, properties=properties)
+            if each.retain:
+                self._retained[each.topic] = each.payload
         return True

@@ -25,6 +25,7 @@ class Scene:
     Attributes:
         ledger: The journal before the entry.
         truths: What the devices have really done.
+        groups: Of each device.
         online: The devices that the orchestrator believes to be there.
         sampled_at: When the last sample of each device reached the orchestrator.
         words: What each device says of its health, as it reached the process that runs; of none that lies.
@@ -38,6 +39,7 @@ class Scene:
 
     ledger: Ledger
     truths: Mapping[str, DeviceTruth]
+    groups: Mapping[str, str]
     online: frozenset[str]
     sampled_at: Mapping[str, float]
     words: Mapping[str, Word]

@@ -1,4 +1,4 @@
-"""What must hold of the retained documents when the world has come to rest: people and devices see what is so.
+"""What must hold of retained documents after a tick, and when the world has come to rest: people see what is so.
 
 They are compared with documents that are made anew from the orchestrator's state. What only the clock changes is left
 out, and how healthy devices are, which is told when something else is.

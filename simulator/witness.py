@@ -198,7 +198,7 @@ class Witness:
             if entry.seq != self.ledger.last_seq + 1:
                 self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
             scene = Scene(
-                self.ledger, self.truths, online, self.sampled_at, self.words, self._liars, self.serves,
+                self.ledger, self.truths, self.groups, online, self.sampled_at, self.words, self._liars, self.serves,
                 self.ill_seconds, self.approvals, self.activations, self.normal_count,
             )  # fmt: skip
             for name, holds in ROLLOUT_INVARIANTS.items():

@@ -79,8 +79,8 @@ def react(state: State, event: e.AnyEvent, at: float) -> list[Effect]:
     match event:
         case e.DevicesOrdered(rollout=name, devices=devices):
             return [*(PublishDesired(device) for device in devices), NoteProgress(name, _waves(state, name, devices))]
-        case e.GrantIssued():
-            return []  # The answer is made where it is asked for; a lost one is asked for again.
+        case e.GrantIssued(rollout=name, device=device, step="activate"):  # The answer is made where it is asked for.
+            return [NoteProgress(name, (state.rollouts[name].members[device].wave,))]
         case e.RolloutStarted(rollout=name, plan=plan):
             return [
                 PublishPlan(name),
