@@ -21,6 +21,8 @@ from simulator.network import Connection, Network
 Trick = Callable[["HostileBroker", str, Publish], Sequence[Publish]]
 TREE = TopicTree()
 ORDERS = (Kind.DESIRED, Kind.GRANT)
+HELD_SECONDS = 60.0
+"""So long the last ones wait at most for others to be shuffled with."""
 
 
 class HostileBroker:
@@ -35,6 +37,8 @@ class HostileBroker:
         self._trick = trick
         self._is_active = True
         self._network = world.network
+        self._clock = world.clock
+        self._connections: dict[str, Connection] = {}
         world.network._deliver = self._deliver  # type: ignore[method-assign]
 
     def stop(self) -> None:
@@ -45,10 +49,28 @@ class HostileBroker:
             Network._deliver(self._network, connection, packet)
             return
         self._remember(packet)
-        out = self._trick(self, user_of(connection), packet)
+        user = user_of(connection)
+        self._connections[user] = connection
+        out = self._trick(self, user, packet)
         self.tampered += list(out) != [packet]
         for each in out:
             Network._deliver(self._network, connection, each)
+
+    def hold(self, user: str, packet: Publish) -> None:
+        """Keep a message back, for ``HELD_SECONDS`` at most."""
+        if not self.held[user]:
+            self._clock.after(HELD_SECONDS, lambda: self._hand_over(user))
+        self.held[user].append(packet)
+
+    def take_held(self, user: str) -> list[Publish]:
+        """Return what was kept back, shuffled."""
+        out = self.held.pop(user, [])
+        self.rng.shuffle(out)
+        return out
+
+    def _hand_over(self, user: str) -> None:
+        for each in self.take_held(user):
+            Network._deliver(self._network, self._connections[user], each)
 
     def _remember(self, packet: Publish) -> None:
         address = TREE.parse(packet.topic)
@@ -137,11 +159,6 @@ def repeats(broker: HostileBroker, user: str, packet: Publish) -> Sequence[Publi
 
 
 def reorders(broker: HostileBroker, user: str, packet: Publish) -> Sequence[Publish]:
-    """Hands out three at a time, shuffled."""
-    held = broker.held[user]
-    held.append(packet)
-    if len(held) < 3:
-        return []
-    broker.rng.shuffle(held)
-    out, held[:] = list(held), []
-    return out
+    """Hands out three at a time, shuffled, or what there is after a minute."""
+    broker.hold(user, packet)
+    return broker.take_held(user) if len(broker.held[user]) == 3 else []
