@@ -36,6 +36,8 @@ FOUND = [
     (3255, 8),
     (4017, 5),
     (4344, 4),
+    (888, 4),
+    (2926, 9),
 ]
 """Seeds, each with its number of devices, that found a bug."""
 
