@@ -24,6 +24,7 @@ from orchestrator.core.effects import (
 from orchestrator.core.explain_floor import floor_reason
 from orchestrator.core.judged import deployed_rows, members_at
 from orchestrator.core.members import Mask
+from orchestrator.core.orders import taken_by
 from orchestrator.core.peers import peer_documents
 from orchestrator.core.rollout import TERMINAL, Rollout
 from orchestrator.core.state import State
@@ -79,6 +80,10 @@ class Publisher:
         """Rollouts, with their waves, whose documents are due with the next tick."""
         self._short: dict[str, str] = {}
         """For whom healthy devices of a rollout wait, as its status says."""
+        self._offered_back: set[str] = set()
+        """Rollouts that are over, and of which the status still offers a rollback."""
+        self._were_ordered = False
+        """Whether devices may have been taken from those since the last tick."""
         self._peers: dict[str, PeersDocument | None] = {}
         """What each site was told last of who has what; None: nobody."""
         self._peers_at = 0.0
@@ -109,7 +114,7 @@ class Publisher:
         """Return the documents of rollouts that have come further since the last tick, and how groups and waves are."""
         due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
         self._progressed = {}
-        due += self._held_up(state)
+        due += [*self._held_up(state), *self._overtaken(state)]
         return [*self.publish(state, due, now), *self._peers_due(state, now), *self._summaries(state, now)]
 
     def _held_up(self, state: State) -> list[PublishStatus]:
@@ -118,6 +123,12 @@ class Publisher:
         changed = {name for name, _ in reasons.items() ^ self._short.items()}
         self._short = reasons
         return [PublishStatus(name) for name in sorted(changed)]
+
+    def _overtaken(self, state: State) -> list[PublishStatus]:
+        """Let the status of a rollout that is over say when others have taken what it could bring back."""
+        were_ordered, self._were_ordered = self._were_ordered, False
+        offered = sorted(self._offered_back) if were_ordered else []
+        return [PublishStatus(name) for name in offered if taken_by(state, state.rollouts[name]) is not None]
 
     def message(self, kind: Kind, message: BaseModel, /, **ids: str) -> Outgoing:
         """Return one message in its place."""
@@ -137,9 +148,12 @@ class Publisher:
                 changed = self._progressed.pop(name, set()).union(waves)
                 documents = [self._wave(rollout, wave) for wave in sorted(changed)]
                 status = status_document(state, rollout, now, self._healthy(state, rollout, now))
+                is_offered = rollout.phase in TERMINAL and "rollback" in status.allowed
+                (self._offered_back.add if is_offered else self._offered_back.discard)(name)
                 return [*documents, self.message(Kind.STATUS, status, rollout=name)]
             case NoteProgress(rollout=name, waves=waves):
                 self._progressed.setdefault(name, set()).update(waves)
+                self._were_ordered = True
                 return []
             case PublishMessage(kind=kind, ids=ids, message=message):
                 return [self.message(kind, message, **ids)]

@@ -30,7 +30,7 @@ from simulator.network import Network
 from simulator.process import CrashError, Process, WatchedJournal
 from simulator.telemetry import WatchedMonitor
 from simulator.trace import Trace
-from simulator.view_invariants import people_see_what_is_so
+from simulator.view_invariants import view
 from simulator.witness import Witness
 
 SUBSCRIPTIONS: Final = (
@@ -225,9 +225,9 @@ class SimulatedOrchestrator:
 
     def note_view(self, process: Process, retained: Mapping[str, bytes]) -> None:
         """A tick is over; what was said so far must be what is so."""
-        unseen = people_see_what_is_so(process.engine.state, retained, self._tree, self.clock.now)
-        if unseen is not None:
-            self._witness.accuse("INV-27 view", "orchestrator", unseen)
+        wrong = view(process.engine.state, process.engine.context, retained, self._tree, self.clock.now)
+        if wrong is not None:
+            self._witness.accuse("INV-27 view", "orchestrator", wrong)
 
     def _on_write(self) -> None:
         if self.journal_failure and self._disk_rng.random() < self.journal_failure:

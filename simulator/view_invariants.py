@@ -9,16 +9,35 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from orchestrator.core.allowed import allowed_verbs
+from orchestrator.core.context import Context
+from orchestrator.core.deciding import decide_rollout_command
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
 from orchestrator.core.effects import ordered_devices
 from orchestrator.core.explain import explain_rollout
+from orchestrator.core.inputs import CommandReceived
+from orchestrator.core.members import Progress
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from schemas.codec import encode
+from schemas.commands import VERBS, RolloutCommand
 from schemas.topics import Kind, TopicTree
 
 _MOVES: Final = frozenset({"ts", "next_decision_at", "reasons", "soaked_seconds", "health", "healthy", "offline"})
 """Fields of what moves with the clock or with the devices' health."""
+
+_VERBS: Final = tuple(verb for verb, command in VERBS.items() if command is RolloutCommand)
+_SKIPPED: Final = (Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED)
+_JUDGED_ANEW: Final = frozenset({"approve", "activate"})
+"""Commands for which fresh evidence decides, and not only where the rollout is."""
+
+
+def view(state: State, context: Context, retained: Mapping[str, bytes], tree: TopicTree, now: float) -> str | None:
+    """Return the first thing that people are told and that is not so, or that they would need and are not told."""
+    return (
+        people_see_what_is_so(state, retained, tree, now)
+        or people_are_told_what_helps(state, now)
+        or what_is_offered_is_taken(state, context, now)
+    )
 
 
 def people_see_what_is_so(state: State, retained: Mapping[str, bytes], tree: TopicTree, now: float) -> str | None:
@@ -39,6 +58,22 @@ def people_are_told_what_helps(state: State, now: float) -> str | None:
         told = explain_rollout(state, rollout, now, allowed=allowed_verbs(state, rollout))
         if not told["awaited"] or not told["next"]:
             return f"{rollout.id} is {rollout.phase.value}: {told['summary']}, and nothing is said of what helps"
+    return None
+
+
+def what_is_offered_is_taken(state: State, context: Context, now: float) -> str | None:
+    """INV-27: what may be commanded would change something, and nothing else would."""
+    for rollout in state.rollouts.values():
+        allowed = allowed_verbs(state, rollout)
+        for verb in _VERBS:
+            devices = rollout.having(*_SKIPPED)[:1] if verb == "skip" else ()
+            command = RolloutCommand(rollout=rollout.id, devices=tuple(devices))
+            outcome = decide_rollout_command(state, CommandReceived("carol", verb, command), command, context, now)
+            error = outcome.reply.error
+            is_fresh = error is not None and error.code == "conflict" and verb in _JUDGED_ANEW
+            if (verb in allowed) is not bool(outcome.events) and not is_fresh:
+                said = "offered" if verb in allowed else "not offered"
+                return f"{verb} of {rollout.id} ({rollout.phase.value}) is {said}: {error or len(outcome.events)}"
     return None
 
 

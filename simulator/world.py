@@ -45,7 +45,7 @@ from simulator.people import ALICE, BOB, Habits, Person
 from simulator.plant import Plant
 from simulator.scenario import POLICY, ROLLOUT, WARM_UP_SECONDS, Scenario, draw_scenario
 from simulator.trace import Trace
-from simulator.view_invariants import people_are_told_what_helps, people_see_what_is_so
+from simulator.view_invariants import view
 from simulator.witness import Witness
 
 _LOOK_SECONDS: Final = 60.0
@@ -276,9 +276,8 @@ class World:
             wrong = accounts_balance(name, witness.ledger, rollout, self.devices)
             if wrong is not None:
                 witness.accuse("INV-18 accounting", name, wrong)
-        now = self.clock.now
-        unseen = people_see_what_is_so(engine.state, self.network.retained(), self._tree, now)
-        for wrong in filter(None, (unseen, people_are_told_what_helps(engine.state, now))):
+        wrong = view(engine.state, engine.context, self.network.retained(), self._tree, self.clock.now)
+        if wrong is not None:
             witness.accuse("INV-27 view", "orchestrator", wrong)
         for wrong in self._missing():
             witness.accuse("INV-25 liveness", "world", wrong)

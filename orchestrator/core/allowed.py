@@ -1,9 +1,14 @@
 """Which commands would change something now."""
 
-from orchestrator.core.members import DEPLOYED, Progress
-from orchestrator.core.orders import may_run_it
+from typing import Final
+
+from orchestrator.core.members import DEPLOYED, Mask, Member, Progress
+from orchestrator.core.orders import may_run_it, taken_by
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.state import State
+
+TRIED: Final = (Progress.FAILED, Progress.RETURNED, Progress.SKIPPED)
+"""Progress of members that can be ordered again."""
 
 
 def may_resume(rollout: Rollout) -> bool:
@@ -16,15 +21,23 @@ def allowed_verbs(state: State, rollout: Rollout) -> tuple[str, ...]:
 
     While nothing is decided because the fleet fell silent, ``resume`` takes the silence for what it is.
     """
-    verbs = _of_phase(rollout)
+    can_go_back = bool(may_run_it(rollout).any()) and taken_by(state, rollout) is None
+    verbs = _of_phase(rollout, can_go_back=can_go_back)
     thaws = state.frozen and rollout.phase not in TERMINAL and "resume" not in verbs
     return ("resume", *verbs) if thaws else verbs
 
 
-def _of_phase(rollout: Rollout) -> tuple[str, ...]:
-    back = ("rollback",) if may_run_it(rollout).any() else ()
+def _may_try_again(rollout: Rollout) -> Mask:
+    """Say for each member whether it can be ordered again: not one of which nobody knows what it runs."""
+    members = rollout.members
+    can: Mask = members.where(Member.progress, *TRIED) & ~members.column(Member.is_lost)
+    return can
+
+
+def _of_phase(rollout: Rollout, *, can_go_back: bool) -> tuple[str, ...]:
+    back = ("rollback",) if can_go_back else ()
     skip = ("skip",) if rollout.counts(Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED) else ()
-    again = ("retry",) if rollout.counts(Progress.FAILED, Progress.RETURNED, Progress.SKIPPED) else ()
+    again = ("retry",) if _may_try_again(rollout).any() else ()
     match rollout.phase:
         case Phase.ABORTED | Phase.COMPLETED | Phase.SUPERSEDED:
             return back
@@ -34,7 +47,9 @@ def _of_phase(rollout: Rollout) -> tuple[str, ...]:
             return back
         case Phase.HALTED:
             resume = ("resume",) if may_resume(rollout) else ()
-            return (*resume, *again, "rollback", "abort")
+            return (*resume, *again, *skip, "rollback", "abort")
+        case Phase.AWAITING_APPROVAL if rollout.paused:
+            return ("resume", "reject", *again, *skip, "abort", "rollback")
         case _ if rollout.paused:
             return ("resume", *again, *skip, "abort", "rollback")
         case Phase.STAGING:

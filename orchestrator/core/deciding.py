@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from orchestrator.core import events as e
-from orchestrator.core.allowed import allowed_verbs, may_resume
+from orchestrator.core.allowed import TRIED, allowed_verbs, may_resume
 from orchestrator.core.answers import Outcome, refuse, unknown
 from orchestrator.core.concluding import next_wave
 from orchestrator.core.context import Context
 from orchestrator.core.inputs import CommandReceived
-from orchestrator.core.inventory import Device
 from orchestrator.core.judging import coverage, current_gate, judge_now
 from orchestrator.core.members import Member, Progress
-from orchestrator.core.orders import may_run_it, order, order_back, order_hold
+from orchestrator.core.orders import may_run_it, order, order_back, order_hold, taken_by
 from orchestrator.core.rollout import TERMINAL, Phase, Rollout
 from orchestrator.core.staging import activate
 from orchestrator.core.state import State
@@ -138,7 +137,7 @@ def _resume(given: _Order) -> Outcome:
     thawed: list[e.AnyEvent] = []
     if given.state.frozen:
         thawed = [e.FleetThawed(by=given.actor, reason=given.command.reason or f"resumed by {given.actor}")]
-    if rollout.phase in {*TERMINAL, Phase.ROLLING_BACK} and not thawed:
+    if rollout.phase in TERMINAL or (rollout.phase is Phase.ROLLING_BACK and not thawed):
         return given.wrong_phase(f"{rollout.id} is {rollout.phase.value}, it cannot go on")
     if not rollout.paused and rollout.phase is not Phase.HALTED:
         return given.ok(thawed)
@@ -164,20 +163,13 @@ def _abort(given: _Order) -> Outcome:
 
 def _rollback(given: _Order) -> Outcome:
     rollout = given.rollout
-    is_under_way = rollout.phase is Phase.ROLLING_BACK and not may_run_it(rollout).any()
-    if is_under_way or rollout.phase is Phase.ROLLED_BACK:
+    if rollout.phase in {*TERMINAL, Phase.ROLLING_BACK} and not may_run_it(rollout).any():
         return given.ok([])
-    newer = _taken_by(given.state, rollout)
-    if newer:
-        return refuse("conflict", f"devices of {rollout.id} are in {newer} by now: roll that back")
+    newer = taken_by(given.state, rollout)
+    if newer is not None:
+        instead = "roll that back" if may_run_it(newer).any() else "start a rollout of the version that they shall run"
+        return refuse("conflict", f"devices of {rollout.id} are in {newer.id} by now: {instead}")
     return given.ok(_all_back(given, "operator"))
-
-
-def _taken_by(state: State, rollout: Rollout) -> str | None:
-    """Return the later rollout that has devices of this one; None if none has."""
-    names = state.devices.vocabularies["rollout"].values
-    codes = set(rollout.members.seen(Device.rollout).tolist())
-    return next((names[code] for code in codes if names[code] not in {None, rollout.id}), None)
 
 
 def _finish(given: _Order) -> Outcome:
@@ -198,7 +190,7 @@ def _retry(given: _Order) -> Outcome:
     rollout, state = given.rollout, given.state
     if rollout.phase in TERMINAL or rollout.phase is Phase.ROLLING_BACK:
         return given.wrong_phase(f"{rollout.id} is {_where(rollout)}, nothing can be tried again")
-    candidates = rollout.having(Progress.FAILED, Progress.RETURNED, Progress.SKIPPED)
+    candidates = rollout.having(*TRIED)
     named = given.command.devices or tuple(candidates)
     running = [name for name in named if rollout.members[name].is_lost]
     if running and given.command.devices:

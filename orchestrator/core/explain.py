@@ -40,7 +40,7 @@ def explain_rollout(state: State, rollout: Rollout, now: float, *, allowed: Sequ
         summary=_summary(state, rollout, now)[:TEXT_MAX],
         why=steps_of(state, rollout),
         awaited=_awaited(state, rollout, now),
-        next=(*_of_floor(rollout), *choices(rollout.id, allowed)),
+        next=(*_of_floor(rollout), *choices(rollout.id, allowed), *_of_return(rollout)),
     )
     return explanation.model_dump(mode="json")
 
@@ -133,6 +133,11 @@ def _outcomes(state: State, rollout: Rollout, progress: Progress) -> Awaited:
 
 def _of_floor(rollout: Rollout) -> tuple[Choice, ...]:
     return () if floor_reason(rollout) is None else floor_choices(rollout)
+
+
+def _of_return(rollout: Rollout) -> tuple[Choice, ...]:
+    is_under_way = rollout.phase is Phase.ROLLING_BACK
+    return (Choice(command=f"tidegate watch {rollout.id}", effect="see who is back"),) if is_under_way else ()
 
 
 def _in(rollout: Rollout, *progress: Progress) -> Mask:

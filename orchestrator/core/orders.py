@@ -7,6 +7,8 @@ Source:
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import numpy as np
+
 from orchestrator.core import events as e
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import DEPLOYED, Mask, Member, Progress
@@ -56,6 +58,17 @@ def may_run_it(rollout: Rollout) -> Mask:
     members = rollout.members
     is_lost: Mask = members.where(Member.progress, Progress.FAILED) & members.column(Member.is_lost)
     return is_lost | members.where(Member.progress, *DEPLOYED, Progress.GRANTED)
+
+
+def taken_by(state: State, rollout: Rollout) -> Rollout | None:
+    """Return another rollout that has ordered devices which run what this one brought, or might; None if none has.
+
+    Their standby slots are that one's: what they ran before this rollout is no longer there to go back to.
+    """
+    rollouts = state.devices.vocabularies["rollout"]
+    codes = rollout.members.seen(Device.rollout)
+    taken = codes[may_run_it(rollout) & ~np.isin(codes, rollouts.known((None, rollout.id)))]
+    return state.rollouts[rollouts.values[taken[0]]] if taken.size else None
 
 
 def order_back(

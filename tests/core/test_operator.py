@@ -11,7 +11,8 @@ from schemas.codec import MESSAGE, encode
 from schemas.documents import Reply, ReplyError
 from schemas.errors import PolicyError
 from schemas.policy import Policy
-from tests.core.core_bench import Bench, document, make_fleet, make_policy
+from schemas.topics import Kind
+from tests.core.core_bench import TREE, Bench, document, make_fleet, make_policy
 
 CANARY = "d-0001"
 APPROVAL = make_policy(canary={"require_human_approval_after": True})
@@ -79,6 +80,12 @@ def aborted() -> Bench:
     return bench
 
 
+def offered(bench: Bench, rollout: str = "r-001") -> list[str]:
+    """Return what the retained status says may be commanded."""
+    allowed: list[str] = document(bench.retained()[TREE.build(Kind.STATUS, rollout=rollout)])["allowed"]
+    return allowed
+
+
 def error_of(reply: Reply) -> ReplyError:
     assert reply.status == "error"
     assert reply.data is None
@@ -138,8 +145,8 @@ def test_a_command_is_carried_out_once_and_the_second_time_already_applied(
     [
         (started, "approve", "deploying", ("pause", "skip", "abort", "rollback")),
         (started, "reject", "deploying", ("pause", "skip", "abort", "rollback")),
-        (halted, "approve", "halted", ("resume", "retry", "rollback", "abort")),
-        (halted_before_anybody_ran_it, "resume", "halted", ("retry", "rollback", "abort")),
+        (halted, "approve", "halted", ("resume", "retry", "skip", "rollback", "abort")),
+        (halted_before_anybody_ran_it, "resume", "halted", ("retry", "skip", "rollback", "abort")),
         (rolling_back, "pause", "rolling_back", ()),
         (rolling_back, "resume", "rolling_back", ()),
         (rolling_back, "abort", "rolling_back", ()),
@@ -279,7 +286,7 @@ def test_a_paused_rollout_is_not_approved() -> None:
 
     error = refused(bench, "approve", rollout="r-001")
 
-    assert (error.code, error.allowed) == ("wrong_phase", ("resume", "skip", "abort", "rollback"))
+    assert (error.code, error.allowed) == ("wrong_phase", ("resume", "reject", "skip", "abort", "rollback"))
 
 
 def test_an_approval_after_a_restart_waits_for_evidence() -> None:
@@ -451,10 +458,62 @@ def test_a_rollback_of_what_a_newer_rollout_has_touched_is_refused() -> None:
     bench = completed()
     bench.advance(330)
     bench.start("3.0.0")
+    bench.install_wave()
 
     error = refused(bench, "rollback", rollout="r-001")
 
     assert (error.code, error.message) == ("conflict", "devices of r-001 are in r-002 by now: roll that back")
+
+
+def test_who_has_come_back_from_a_newer_rollout_is_not_sent_where_its_slots_do_not_lead() -> None:
+    bench = completed()
+    bench.advance(330)
+    bench.start("3.0.0")
+    bench.command("abort", rollout="r-002")
+
+    assert refused(bench, "rollback", rollout="r-001").message == (
+        "devices of r-001 are in r-002 by now: start a rollout of the version that they shall run"
+    )
+
+
+def test_a_rollout_goes_back_while_devices_that_it_has_not_ordered_yet_are_still_in_an_older_one() -> None:
+    bench = Bench(make_fleet(8))
+    bench.reach_wave(1)
+    bench.install_wave()
+    bench.start("3.0.0", supersede=True)
+    bench.install_wave()
+    deployed = bench.rollout.having(Progress.COMMITTED)
+    assert {"r-001", "r-002"} < {bench.state.devices[name].rollout for name in bench.rollout.members.names}
+
+    assert bench.command("rollback", rollout="r-002").status == "ok"
+
+    assert bench.rollout.having(Progress.RETURNING) == deployed
+
+
+def test_a_rollback_is_not_offered_any_more_once_a_newer_rollout_has_taken_the_devices() -> None:
+    bench = completed()
+    assert offered(bench) == ["rollback"]
+
+    bench.advance(330)
+    bench.start("3.0.0")
+
+    assert offered(bench) == []
+
+
+def test_a_rollback_of_what_nothing_runs_changes_nothing() -> None:
+    bench = aborted()
+
+    data = bench.command("rollback", rollout="r-001").data or {}
+
+    assert (data["phase"], data["already_applied"]) == ("aborted", True)
+
+
+def test_a_paused_rollout_that_waits_for_approval_may_be_rejected() -> None:
+    bench = awaiting()
+    bench.command("pause", rollout="r-001")
+
+    assert offered(bench)[:2] == ["resume", "reject"]
+    assert (bench.command("reject", rollout="r-001").data or {})["phase"] == "rolling_back"
 
 
 # Devices and queries

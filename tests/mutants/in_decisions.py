@@ -187,8 +187,8 @@ IN_DECISIONS: Final = (
         "taken-from-a-newer-rollout",
         "rolling back an old rollout takes devices to a version that a newer one has long replaced",
         _DECIDING,
-        "    newer = _taken_by(given.state, rollout)\n    if newer:",
-        "    newer = _taken_by(given.state, rollout)\n    if newer == rollout.id:",
+        "    newer = taken_by(given.state, rollout)\n    if newer is not None:",
+        "    newer = taken_by(given.state, rollout)\n    if newer is rollout:",
         ("tests/core/test_operator.py::test_a_rollback_of_what_a_newer_rollout_has_touched_is_refused",),
     ),
     Mutant(

@@ -369,3 +369,15 @@ def move_the_baseline(patch: pytest.MonkeyPatch) -> None:
             }
 
     patch.setattr("orchestrator.service.evolve", drifting)
+
+
+def always_offer_a_rollback(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("orchestrator.core.allowed.taken_by", lambda known, rollout: None)
+
+
+def refuse_for_who_has_yet_to_come(patch: pytest.MonkeyPatch) -> None:
+    def taken_by(known: Any, rollout: Any) -> Any:
+        homes = {known.devices[name].rollout for name in rollout.members.names} - {None, rollout.id}
+        return known.rollouts[min(homes)] if homes else None
+
+    patch.setattr("orchestrator.core.deciding.taken_by", taken_by)

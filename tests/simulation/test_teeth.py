@@ -28,6 +28,8 @@ _RETAKEN = "INV-26"
         (planted.overlook_latency, "INV-11 nothing ill", None),
         (planted.count_crashes_thrice, "INV-11 no crash", None),
         (planted.forget_what_was_due, "INV-27 view", None),
+        (planted.always_offer_a_rollback, "INV-27 view: orchestrator: rollback of", None),
+        (planted.refuse_for_who_has_yet_to_come, "INV-27 view: orchestrator: rollback of", None),
         (planted.order_every_wave, "INV-10", None),
         (planted.switch_before_persisting, "INV-1 ", Faults(power_cut=0.05)),
         (planted.lose_audit_rows, "INV-15", None),
