@@ -97,6 +97,7 @@ class Person:
         self._count += 1
         transaction = f"t{self._count}"
         payload = {**fields, "transaction": transaction}
+        self._witness.resumes[fields.get("rollout", "")] += verb == "resume"
         self._waiting[transaction] = (verb, payload)
         self._send(transaction)
 

@@ -31,6 +31,7 @@ class RolloutFacts:
         passed: Waves whose gate passed since they were opened.
         awaits: What the last gate that was acted upon waits for.
         approved: Approvals by wave.
+        resumed_count: How often a person let it go on.
         is_stopped: Halted, rolling back or ended badly, and not resumed.
         failed: Members that count against their wave.
         excused: Of these, the ones that a person let pass.
@@ -60,6 +61,7 @@ class RolloutFacts:
     passed: set[int] = field(default_factory=set)
     awaits: str = ""
     approved: dict[int, int] = field(default_factory=dict)
+    resumed_count: int = 0
     is_stopped: bool = False
     outcome: str = ""
     failed: set[str] = field(default_factory=set)
@@ -228,6 +230,7 @@ def _apply_to_watch(rollout: RolloutFacts, entry: Entry) -> None:
 
 
 def _resume(rollout: RolloutFacts, entry: Entry) -> None:
+    rollout.resumed_count += 1
     if rollout.is_stopped:
         rollout.watched_seconds, rollout.watched_since = 0.0, entry.at
         rollout.until_seconds, rollout.extensions, rollout.phase_since_seconds = None, 0, 0.0

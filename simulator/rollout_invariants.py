@@ -182,8 +182,12 @@ def thresholds_hold(entry: Entry, scene: Scene) -> str | None:
 
 
 def decisions_are_taken_once(entry: Entry, scene: Scene) -> str | None:
-    """INV-16: no outcome of a device or a rollout is written twice."""
+    """INV-16: no outcome of a device or a rollout is written twice, and no person's word is taken twice."""
     body = entry.body
+    if entry.kind == "rollout_resumed":
+        asked = scene.resumes[body["rollout"]]
+        is_more = scene.ledger.rollout(entry).resumed_count >= asked
+        return f"{body['rollout']} is resumed oftener than the {asked} times that people asked for" if is_more else None
     if entry.kind == "rollout_ended" and scene.ledger.rollout(entry).outcome:
         is_again = body["outcome"] == scene.ledger.rollout(entry).outcome
         return f"{body['rollout']} ends twice" if is_again else None

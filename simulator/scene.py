@@ -34,6 +34,7 @@ class Scene:
         ill_seconds: For how long the application of a device has really been plainly ill.
         approvals: Each (rollout, wave) that a person has asked to approve; the wave may be left out.
         activations: Each rollout that a person has asked to activate.
+        resumes: How often people have asked to resume each rollout.
         normal_count: Returns how many normal samples a group has sent since a moment, but for a version.
     """
 
@@ -48,6 +49,7 @@ class Scene:
     ill_seconds: Callable[[str], float]
     approvals: set[tuple[str, str | None]]
     activations: set[str]
+    resumes: Mapping[str, int]
     normal_count: Callable[[str, str, float], int]
 
     def is_copied(self, device: str) -> bool:

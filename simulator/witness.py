@@ -1,6 +1,7 @@
 """The witness: sees every step, keeps the ground truth, and holds each step against the invariants."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
@@ -50,6 +51,7 @@ class Witness:
         ill_seconds: Asks a device for how long its application has really been plainly ill.
         approvals: Each (rollout, wave) that a person has asked to approve.
         activations: Each rollout that a person has asked to activate.
+        resumes: How often people have asked to resume each rollout; asking again until it is answered is asking once.
         online: Asks the orchestrator whom it believes to be there.
         normal_count: Asks how many normal samples of a group it has taken in.
         lies: What devices have sent that is no evidence.
@@ -66,6 +68,7 @@ class Witness:
         self.ill_seconds: Callable[[str], float] = lambda _device: 0.0
         self.approvals: set[tuple[str, str | None]] = set()
         self.activations: set[str] = set()
+        self.resumes: Counter[str] = Counter()
         self.online: Callable[[], frozenset[str]] = frozenset
         self.normal_count: Callable[[str, str, float], int] = lambda _group, _version, _since: 0
         self.lies: set[bytes] = set()
@@ -199,7 +202,7 @@ class Witness:
                 self.accuse("INV-16 no gaps", "journal", f"entry {entry.seq} after {self.ledger.last_seq}")
             scene = Scene(
                 self.ledger, self.truths, self.groups, online, self.sampled_at, self.words, self._liars, self.serves,
-                self.ill_seconds, self.approvals, self.activations, self.normal_count,
+                self.ill_seconds, self.approvals, self.activations, self.resumes, self.normal_count,
             )  # fmt: skip
             for name, holds in ROLLOUT_INVARIANTS.items():
                 wrong = holds(entry, scene)

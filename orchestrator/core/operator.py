@@ -1,6 +1,6 @@
 """What people and tools command: each verb answered, refused with what would be allowed, and audited.
 
-Commands are idempotent: said twice, the second answers ``ok`` with ``already_applied``.
+Commands are idempotent: said twice, the second answers ``ok`` with ``already_applied``; see also ``repeating``.
 
 Source:
     Wire contract, "Ops commands".
@@ -15,6 +15,7 @@ from orchestrator.core.context import Context
 from orchestrator.core.deciding import decide_rollout_command
 from orchestrator.core.importing import decide_import
 from orchestrator.core.inputs import CommandReceived
+from orchestrator.core.repeating import done_before
 from orchestrator.core.starting import decide_start
 from orchestrator.core.state import State
 from schemas.commands import DeviceCommand, ImportCommand, ListCommand, QueryCommand, RolloutCommand, StartCommand
@@ -23,29 +24,41 @@ from schemas.documents import Reply
 
 def decide_command(state: State, received: CommandReceived, context: Context, now: float) -> Outcome:
     """Answer one command; a refused one changes nothing and is audited all the same."""
+    before = done_before(state.done, received, now)
+    outcome = _decide(state, received, context, now) if before is None else _repeated(received, before)
+    reply = outcome.reply.model_copy(update={"transaction": received.command.transaction})
+    return Outcome([*outcome.events, *_answered(received, reply)], reply, outcome.about)
+
+
+def _decide(state: State, received: CommandReceived, context: Context, now: float) -> Outcome:
     command = received.command
     match command:
         case StartCommand():
-            outcome = decide_start(state, received, command, context, now)
+            return decide_start(state, received, command, context, now)
         case DeviceCommand():
-            outcome = _decide_device(state, received, command)
+            return _decide_device(state, received, command)
         case QueryCommand():
-            outcome = decide_get(state, command, now)
+            return decide_get(state, command, now)
         case ListCommand():
-            outcome = decide_list(state, command, context, now)
+            return decide_list(state, command, context, now)
         case ImportCommand():
-            outcome = decide_import(state, received, command)
+            return decide_import(state, received, command)
         case RolloutCommand():
-            outcome = decide_rollout_command(state, received, command, context, now)
-    reply = outcome.reply.model_copy(update={"transaction": command.transaction})
-    return Outcome([*outcome.events, *_answered(received, reply)], reply, outcome.about)
+            return decide_rollout_command(state, received, command, context, now)
+
+
+def _repeated(received: CommandReceived, rollout: str) -> Outcome:
+    data = {"by": received.actor, "already_applied": True}
+    return Outcome([], Reply(status="ok", data=data), about=rollout)
 
 
 def _answered(received: CommandReceived, reply: Reply) -> list[e.AnyEvent]:
     command = received.command
     match command:
-        case RolloutCommand() | StartCommand():
-            subject, reason = command.rollout or "", command.reason
+        case RolloutCommand():
+            subject, reason = command.rollout, command.reason
+        case StartCommand():
+            subject, reason = command.rollout or (reply.data or {}).get("rollout", ""), command.reason
         case DeviceCommand():
             subject, reason = command.device, command.reason
         case ImportCommand():

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Member, Members
+from orchestrator.core.repeating import Done
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from orchestrator.core.table import Table
@@ -42,6 +43,7 @@ def freeze(state: State) -> bytes:
     arrays: dict[str, NDArray[Any]] = {}
     head = {
         "scalars": {name: getattr(state, name) for name in _SCALARS},
+        "done": state.done,
         "devices": _freeze_table(state.devices, _of(Device), "devices", arrays),
         "rollouts": [
             {
@@ -76,7 +78,7 @@ def thaw(data: bytes) -> State:
 
 def _thaw(arrays: Arrays) -> State:
     head = json.loads(_text(arrays["head"]))
-    state = State(**head["scalars"])
+    state = State(**head["scalars"], done={key: Done(*each) for key, each in head["done"].items()})
     names = _text(arrays["names"])
     state.devices.restore(
         names.split("\n") if names else [],

@@ -15,6 +15,7 @@ from orchestrator.core.folding import evolve_rollout
 from orchestrator.core.inventory import Device, Inventory, lasting, peer_url_of
 from orchestrator.core.members import Member, Members, Progress
 from orchestrator.core.own_waits import OwnWait
+from orchestrator.core.repeating import Done, note_done
 from orchestrator.core.rollout import TERMINAL, Rollout
 from schemas.inventory import DeviceEntry
 
@@ -40,6 +41,8 @@ class State:
     """Why nothing is decided; empty while it is."""
     frozen_at: float = 0.0
     thawed_at: float = 0.0
+    done: dict[str, Done] = field(default_factory=dict)
+    """Commands that count once; see ``repeating``."""
     listening_since: float = 0.0
     """Since when everybody can be heard here without a break; volatile."""
     unread: str = ""
@@ -105,7 +108,7 @@ def evolve(state: State, event: e.AnyEvent, at: float) -> None:
             for rollout in state.active:
                 rollout.soak_since = at
         case e.CommandAnswered():
-            pass
+            note_done(state.done, event, at)
         case _:
             evolve_rollout(state.rollouts[event.rollout], event, at)
 

@@ -476,7 +476,7 @@ def test_who_has_come_back_from_a_newer_rollout_is_not_sent_where_its_slots_do_n
     )
 
 
-def test_a_rollout_goes_back_while_devices_that_it_has_not_ordered_yet_are_still_in_an_older_one() -> None:
+def test_a_rollout_goes_back_while_devices_that_it_has_yet_to_order_are_in_an_older_one() -> None:
     bench = Bench(make_fleet(8))
     bench.reach_wave(1)
     bench.install_wave()
@@ -574,7 +574,63 @@ def test_every_command_is_audited_once_with_who_and_why() -> None:
 
     assert bench.facts("command_answered") == [
         {
-            "kind": "command_answered", "actor": "bob", "verb": "start", "subject": "", "status": "ok", "code": "",
+            "kind": "command_answered", "actor": "bob", "verb": "start", "subject": "r-001", "status": "ok", "code": "",
             "reason": "new", "transaction": "t9",
         }
     ]  # fmt: skip
+
+
+# Once for each transaction
+
+
+def test_a_resume_that_the_broker_delivers_again_does_not_excuse_what_has_failed_since() -> None:
+    bench = halted()
+    assert bench.command("resume", rollout="r-001", transaction="t1").data is not None
+    bench.tick()
+    bench.fail(bench.wave(1)[1])
+    bench.tick()
+    assert bench.phase() is Phase.HALTED
+
+    bench.boot()
+    again = bench.command("resume", rollout="r-001", transaction="t1")
+
+    assert again.status == "ok"
+    assert again.data is not None
+    assert (again.data["already_applied"], again.data["phase"]) == (True, "halted")
+    assert bench.command("resume", rollout="r-001", transaction="t2").data is not None
+    assert bench.phase() is Phase.DEPLOYING
+
+
+def test_the_same_transaction_of_somebody_else_or_ten_minutes_later_is_meant_anew() -> None:
+    bench = started()
+    for actor, seconds in (("alice", 0.0), ("bob", 0.0), ("alice", 601.0)):
+        bench.command("pause", rollout="r-001")
+        bench.advance(seconds)
+        bench.command("resume", actor, rollout="r-001", transaction="t1")
+        assert not bench.rollout.paused
+
+
+def test_a_stop_is_carried_out_however_often_it_comes_under_the_same_transaction() -> None:
+    bench = started()
+    for _ in range(2):
+        bench.command("pause", rollout="r-001", transaction="t1")
+        assert bench.rollout.paused
+        bench.command("resume", rollout="r-001")
+
+
+def test_a_start_that_is_delivered_again_does_not_end_the_rollout_that_it_began() -> None:
+    bench = Bench()
+    first = bench.start(supersede=True, transaction="t1")
+
+    again = bench.start(supersede=True, transaction="t1")
+
+    assert list(bench.state.rollouts) == ["r-001"]
+    assert (first.data or {})["rollout"] == (again.data or {})["rollout"] == "r-001"
+    assert (again.data or {})["already_applied"] is True
+
+
+def test_what_was_refused_may_be_sent_again_under_the_same_transaction() -> None:
+    bench = started()
+    assert error_of(bench.command("approve", rollout="r-001", transaction="t1")).code == "wrong_phase"
+    bench = awaiting()
+    assert bench.command("approve", rollout="r-001", transaction="t1").status == "ok"

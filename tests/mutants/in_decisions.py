@@ -192,6 +192,34 @@ IN_DECISIONS: Final = (
         ("tests/core/test_operator.py::test_a_rollback_of_what_a_newer_rollout_has_touched_is_refused",),
     ),
     Mutant(
+        "resumed-by-the-broker",
+        "a resume that the broker delivers once more excuses what has failed since, and nobody has looked",
+        "orchestrator/core/repeating.py",
+        "        return None\n    return before.rollout",
+        "        return None\n    return None",
+        (
+            "tests/core/test_operator.py::test_a_resume_that_the_broker_delivers_again_does_not_excuse_what_has_failed_since",
+        ),
+    ),
+    Mutant(
+        "stopped-only-once",
+        "a pause that is sent again under the same transaction is taken for a repetition, and the rollout goes on",
+        "orchestrator/core/repeating.py",
+        '_ONCE: Final = frozenset({"start",',
+        '_ONCE: Final = frozenset({"pause", "start",',
+        ("tests/core/test_operator.py::test_a_stop_is_carried_out_however_often_it_comes_under_the_same_transaction",),
+    ),
+    Mutant(
+        "held-by-who-has-yet-to-come",
+        "a rollout that took over cannot be brought back while some of its devices were not ordered yet",
+        _ORDERS,
+        "taken = codes[may_run_it(rollout) & ~np.isin",
+        "taken = codes[~np.isin",
+        (
+            "tests/core/test_operator.py::test_a_rollout_goes_back_while_devices_that_it_has_yet_to_order_are_in_an_older_one",
+        ),
+    ),
+    Mutant(
         "two-rollouts-share-a-device",
         "two rollouts pull the same device to and fro, and each counts it as its own",
         _TARGETS,

@@ -371,6 +371,10 @@ def move_the_baseline(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("orchestrator.service.evolve", drifting)
 
 
+def forget_what_was_done(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("orchestrator.core.operator.done_before", lambda done, received, now: None)
+
+
 def always_offer_a_rollback(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("orchestrator.core.allowed.taken_by", lambda known, rollout: None)
 

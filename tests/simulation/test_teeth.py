@@ -1,20 +1,23 @@
 """Planted bugs: each must be caught by its invariant within a few seeds, or the simulation proves nothing."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from schemas.topics import Kind, TopicTree
 from simulator import Behavior, Faults, World, failing, make_scenario, simulate
 from simulator.application import GOOD
 from simulator.materials import NEXT_RELEASE, OLD_VERSION
-from simulator.scenario import POLICY
+from simulator.scenario import POLICY, ROLLOUT
 from tests.simulation import planted
 from tests.simulation.planted import Plant
 from tests.simulation.story import wave, when
 
 SEEDS = range(60)
+TREE = TopicTree()
 _RETAKEN = "INV-26"
 """Taking every decision again from the journal catches some of these bugs as well, where their own invariant cannot."""
 
@@ -138,6 +141,22 @@ def newer_one_is_started() -> World:
     return world
 
 
+def resume_comes_once_more() -> World:
+    world = World(make_scenario(devices=6))
+    person = world.person
+    topic = TREE.build(Kind.COMMAND, actor=person.name, verb="resume")
+
+    def deliver_again() -> None:
+        replies = [reply for verb, reply in person.replies if verb == "resume"]
+        payload = json.dumps({"rollout": ROLLOUT, "transaction": replies[0].transaction}).encode()
+        person.client.publish(topic, payload, qos=1, retain=False)
+
+    for seconds, verb in ((300.0, "pause"), (330.0, "resume"), (360.0, "pause"), (420.0, "resume")):
+        world.at(seconds, partial(person.command, verb, rollout=ROLLOUT))
+    world.at(390.0, deliver_again)
+    return world
+
+
 @pytest.mark.parametrize(
     ("plant", "invariant", "story"),
     [
@@ -148,6 +167,7 @@ def newer_one_is_started() -> World:
         (planted.go_on_after_another_took_over, "INV-13", another_takes_over),
         (planted.switch_without_reading, "INV-2 damage", fallback_rots),
         (planted.install_for_ever, "INV-24 disk", nothing_starts),
+        (planted.forget_what_was_done, "INV-16 decided once", resume_comes_once_more),
         (planted.move_the_baseline, "INV-22 baselines stay", newer_one_is_started),
         (planted.call_everything_normal, "INV-22 baselines are normal", newer_one_is_started),
     ],
