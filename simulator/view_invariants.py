@@ -13,19 +13,22 @@ from orchestrator.core.context import Context
 from orchestrator.core.deciding import decide_rollout_command
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
 from orchestrator.core.effects import ordered_devices
-from orchestrator.core.explain import explain_rollout
+from orchestrator.core.explain import explain_device, explain_rollout
 from orchestrator.core.inputs import CommandReceived
 from orchestrator.core.members import Progress
+from orchestrator.core.operator import decide_command
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from schemas.codec import encode
-from schemas.commands import VERBS, RolloutCommand
+from schemas.commands import VERBS, Command, DeviceCommand, RolloutCommand
 from schemas.topics import Kind, TopicTree
 
 _MOVES: Final = frozenset({"ts", "next_decision_at", "reasons", "soaked_seconds", "health", "healthy", "offline"})
 """Fields of what moves with the clock or with the devices' health."""
 
 _VERBS: Final = tuple(verb for verb, command in VERBS.items() if command is RolloutCommand)
+_OF_DEVICE: Final = {"quarantine": "quarantine", "release-device": "release"}
+"""Verbs of the bus by what is typed."""
 _SKIPPED: Final = (Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED)
 _JUDGED_ANEW: Final = frozenset({"approve", "activate"})
 """Commands for which fresh evidence decides, and not only where the rollout is."""
@@ -37,6 +40,7 @@ def view(state: State, context: Context, retained: Mapping[str, bytes], tree: To
         people_see_what_is_so(state, retained, tree, now)
         or people_are_told_what_helps(state, now)
         or what_is_offered_is_taken(state, context, now)
+        or what_is_advised_is_taken(state, context, now)
     )
 
 
@@ -74,6 +78,24 @@ def what_is_offered_is_taken(state: State, context: Context, now: float) -> str 
             if (verb in allowed) is not bool(outcome.events) and not is_fresh:
                 said = "offered" if verb in allowed else "not offered"
                 return f"{verb} of {rollout.id} ({rollout.phase.value}) is {said}: {error or len(outcome.events)}"
+    return None
+
+
+def what_is_advised_is_taken(state: State, context: Context, now: float) -> str | None:
+    """INV-27: what is advised of a device would change something."""
+    for name in state.devices.names:
+        for choice in explain_device(state, None, name, now)["next"]:
+            _, verb, *named = choice["command"].split()
+            command: Command
+            if verb in _OF_DEVICE:
+                verb, command = _OF_DEVICE[verb], DeviceCommand(device=named[0])
+            elif verb in _VERBS:
+                command = RolloutCommand(rollout=named[0], devices=tuple(named[1:]))
+            else:
+                continue  # It shows something.
+            reply = decide_command(state, CommandReceived("carol", verb, command), context, now).reply
+            if reply.data is None or "already_applied" in reply.data:
+                return f"{choice['command']} is advised: {reply.error or 'changes nothing'}"
     return None
 
 

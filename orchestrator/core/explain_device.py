@@ -202,19 +202,20 @@ def _own(wait: OwnWait | None, then: str = "", by: str | None = None) -> Awaited
 
 
 def _next(state: State, device: Device, rollout: Rollout | None, member: Member | None) -> tuple[Choice, ...]:
-    found = []
-    is_ordered = member is not None and member.progress is Progress.ORDERED
-    if rollout is not None and device.rollout == rollout.id and is_ordered:
-        if state.own_wait(device) is not None and "skip" in allowed_verbs(state, rollout):
-            found.append(Choice(command=f"tidegate skip {rollout.id} {device.id}", effect=VERB_EFFECTS["skip"]))
-        if not device.is_unwell:
-            found += floor_choices(rollout)
+    found = [] if rollout is None or member is None else _of_member(state, device, rollout, member)
     if device.quarantine:
         found.append(Choice(command=f"tidegate release-device {device.id}", effect="let it into waves again"))
-    if rollout is not None and member is not None and member.progress is Progress.FAILED:
-        retry = f"tidegate retry {rollout.id} {device.id}"
-        skip = f"tidegate skip {rollout.id} {device.id}"
-        found += [Choice(command=retry, effect="order it again"), Choice(command=skip, effect="leave it out")]
-    if not device.quarantine:
+    else:
         found.append(Choice(command=f"tidegate quarantine {device.id}", effect="keep it out of all waves"))
     return tuple(found)
+
+
+def _of_member(state: State, device: Device, rollout: Rollout, member: Member) -> list[Choice]:
+    allowed, found = allowed_verbs(state, rollout), []
+    is_ordered = member.progress is Progress.ORDERED and device.rollout == rollout.id
+    has_failed = member.progress is Progress.FAILED
+    if has_failed and not member.is_lost and "retry" in allowed:
+        found.append(Choice(command=f"tidegate retry {rollout.id} {device.id}", effect="order it again"))
+    if (has_failed or (is_ordered and state.own_wait(device) is not None)) and "skip" in allowed:
+        found.append(Choice(command=f"tidegate skip {rollout.id} {device.id}", effect=VERB_EFFECTS["skip"]))
+    return [*found, *floor_choices(rollout)] if is_ordered and not device.is_unwell else found

@@ -634,3 +634,22 @@ def test_what_was_refused_may_be_sent_again_under_the_same_transaction() -> None
     assert error_of(bench.command("approve", rollout="r-001", transaction="t1")).code == "wrong_phase"
     bench = awaiting()
     assert bench.command("approve", rollout="r-001", transaction="t1").status == "ok"
+
+
+# What is advised
+
+
+def advised(bench: Bench, device: str) -> list[str]:
+    """Return what is said of a device that may be typed."""
+    told = (bench.command("get", device=device).data or {})["next"]
+    return [choice["command"] for choice in told]
+
+
+def test_a_retry_is_advised_while_the_rollout_goes_on_and_not_when_it_is_over() -> None:
+    bench = halted()
+    failed = bench.rollout.having(Progress.FAILED)[0]
+    assert advised(bench, failed)[:2] == [f"tidegate retry r-001 {failed}", f"tidegate skip r-001 {failed}"]
+
+    bench.command("abort", rollout="r-001")
+
+    assert advised(bench, failed) == [f"tidegate release-device {failed}"]

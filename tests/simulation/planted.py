@@ -379,6 +379,10 @@ def always_offer_a_rollback(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("orchestrator.core.allowed.taken_by", lambda known, rollout: None)
 
 
+def advise_what_is_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("orchestrator.core.explain_device.allowed_verbs", lambda known, rollout: ("retry", "skip"))
+
+
 def refuse_for_who_has_yet_to_come(patch: pytest.MonkeyPatch) -> None:
     def taken_by(known: Any, rollout: Any) -> Any:
         homes = {known.devices[name].rollout for name in rollout.members.names} - {None, rollout.id}

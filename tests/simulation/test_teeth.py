@@ -32,6 +32,7 @@ _RETAKEN = "INV-26"
         (planted.count_crashes_thrice, "INV-11 no crash", None),
         (planted.forget_what_was_due, "INV-27 view", None),
         (planted.always_offer_a_rollback, "INV-27 view: orchestrator: rollback of", None),
+        (planted.advise_what_is_over, "INV-27 view: orchestrator: tidegate retry", None),
         (planted.refuse_for_who_has_yet_to_come, "INV-27 view: orchestrator: rollback of", None),
         (planted.order_every_wave, "INV-10", None),
         (planted.switch_before_persisting, "INV-1 ", Faults(power_cut=0.05)),
