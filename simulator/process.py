@@ -23,7 +23,7 @@ _TOGETHER: Final = 7
 
 _QUESTION: Final = "/ready"
 _LOOKED_AT_EACH: Final = 5
-"""Ticks after which it is looked at what people see; each time would cost more than the ticks do."""
+"""Ticks after which it is looked at what people see, if there is news; each time would cost more than the ticks do."""
 
 
 class CrashError(Exception):
@@ -105,6 +105,7 @@ class Process:
         self._is_alive = True
         self._roots_said: Publish | None = None
         self._ticks = 0
+        self._looked_at_seq = 0
         self._retained: dict[str, bytes] = {}
         """What it has said that stays, by topic."""
         self._samples: list[tuple[str, int, bytes]] = []
@@ -205,7 +206,8 @@ class Process:
         if survives and self.client.is_idle:
             self.engine.performed()
         self._ticks += 1
-        if survives and serves and self._ticks % _LOOKED_AT_EACH == 0:
+        if survives and serves and self._ticks % _LOOKED_AT_EACH == 0 and self.engine.seq != self._looked_at_seq:
+            self._looked_at_seq = self.engine.seq
             self._world.note_view(self, self._retained)
 
     def _run(self, turn: Callable[[], list[Outgoing]]) -> bool:
