@@ -1,6 +1,7 @@
 """Health with hysteresis: what a row of probes says.
 
-One failure ends a run of successes, and so does silence: health that nobody saw is not continuous health.
+One failure ends a run of successes, and so does silence: what nobody saw is neither continuous health nor continuous
+illness. A device that was suspended for an hour with a failed probe before and after has been ill for a moment.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Health:
         successes: In a row, up to the last probe.
         failures: In a row, up to the last probe.
         well_since: First success of the present row.
-        ill_since: First failure of the present row.
+        ill_since: First failure of the present row, since when it was watched without a gap.
         seen_at: The last probe.
         was_healthy: It has been healthy at least once.
     """
@@ -39,15 +40,17 @@ class Health:
 
 def observe(health: Health, check: HealthCheck, now: float, *, ok: bool) -> Health:
     """Fold in one probe."""
+    patience_seconds = MISSED_PROBES_MAX * (check.interval_seconds + check.timeout_seconds)
+    was_watched = health.seen_at is not None and now - health.seen_at <= patience_seconds
     if not ok:
+        ill_since = health.ill_since if was_watched else None
         return Health(
             failures=health.failures + 1,
-            ill_since=now if health.ill_since is None else health.ill_since,
+            ill_since=now if ill_since is None else ill_since,
             seen_at=now,
             was_healthy=health.was_healthy,
         )
-    patience_seconds = MISSED_PROBES_MAX * (check.interval_seconds + check.timeout_seconds)
-    unbroken = health.well_since is not None and health.seen_at is not None and now - health.seen_at <= patience_seconds
+    unbroken = was_watched and health.well_since is not None
     successes = health.successes + 1 if unbroken else 1
     return Health(
         successes=successes,

@@ -10,6 +10,7 @@ import pytest
 from device_client.core.effects import Fetch, Install, LogRefusal, PublishReported, SwitchSlot
 from device_client.core.events import Connected, Disconnected, GrantReceived
 from device_client.core.machine import Phase
+from device_client.core.probe import UNREACHABLE_SECONDS
 from tests.device.device_bench import Bench
 
 MONTH_SECONDS = 30 * 86400.0
@@ -30,6 +31,18 @@ def switched_off(bench: Bench) -> None:
 
 AWAY = pytest.mark.parametrize("away", [asleep, switched_off])
 Away = Callable[[Bench], None]
+
+
+def test_failed_probe_before_the_sleep_and_one_after_it_are_two_and_not_an_illness_of_a_month() -> None:
+    bench = Bench().committed()
+    bench.probe(ok=False, seconds=10)
+    asleep(bench)
+
+    bench.probe(ok=False, seconds=3)
+
+    assert (bench.phase(), bench.version) == (Phase.IDLE, "1.1.0")
+    bench.probe_for(UNREACHABLE_SECONDS, ok=False)
+    assert (bench.phase(), bench.error_code) == (Phase.ROLLING_BACK, "unhealthy")
 
 
 @AWAY
