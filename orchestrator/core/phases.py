@@ -44,6 +44,9 @@ _SIGNALS: Final[Mapping[CheckType, str]] = {
     "throttle_events": "throttle_events",
 }
 """What a device calls what a check looks at, in its ``info``; the other checks look at what every device says."""
+_SETTLING: Final = 1 / 3
+"""Share of a phase before which no version brings a canary back: samples come on another connection than a device's
+word that it has switched, and may come later. On the old version it harms nobody meanwhile."""
 _TRENDS: Final = frozenset({"memory_trend", "disk_trend"})
 
 
@@ -90,11 +93,11 @@ def judge_phase(state: State, rollout: Rollout, context: Context, now: float, *,
     checks = tuple(phase_checks(rollout, phase))
     reasons = {check.type: _nothing_to_see(check, seen) for check in checks}
     watched = soaked_seconds(rollout, now) - rollout.phase_since_seconds
-    due = [
-        _since(watched, check)
-        for check in checks
-        if not reasons[check.type] and (is_over or check.type not in _TRENDS or watched >= (check.window or 0.0))
-    ]
+    settled = watched - rollout.policy.rollout.canary.phase_seconds(phase) * _SETTLING
+    young = {check.type for check in checks if check.type in _TRENDS and watched < (check.window or 0.0)}
+    young |= {"version_match"} if settled <= 0 else set()
+    window_seconds = watched if is_over else settled
+    due = [_since(window_seconds, it) for it in checks if not reasons[it.type] and (is_over or it.type not in young)]
     results: tuple[CheckResult, ...] = ()
     if due:
         gate = Gate.model_construct(checks=tuple(due))  # Those that are due may all be dry runs.

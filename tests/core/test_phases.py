@@ -85,6 +85,19 @@ def test_anything_wrong_in_the_first_five_minutes_brings_the_canary_back_at_once
     assert bench.facts("gate_judged")[-1]["phase"] == "immediate"
 
 
+def test_samples_that_come_late_and_name_the_version_before_do_not_bring_a_canary_back() -> None:
+    bench = watched()
+    canary = bench.devices[bench.wave(0)[0]]
+    canary.version = "1.0.0"
+    bench.advance(60)
+    canary.version = "2.0.0"
+
+    bench.advance(6 * 60)
+
+    assert bench.facts("rollback_ordered") == []
+    assert bench.facts("canary_phase_started")[-1]["phase"] == "short_term"
+
+
 @pytest.mark.parametrize(
     ("check", "change"),
     [
