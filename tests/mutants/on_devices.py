@@ -243,9 +243,19 @@ ON_DEVICES: Final = (
         "silence-counted-as-health",
         "an application that answered once and then hung is proven by the minutes in which nobody heard it",
         _PROBE,
-        " and health.seen_at is not None and now - health.seen_at <= patience_seconds",
-        "",
+        "unbroken = was_watched and health.well_since",
+        "unbroken = health.well_since",
         ("tests/device/test_device_trial.py::test_health_that_nobody_saw_is_not_continuous",),
+    ),
+    Mutant(
+        "silence-counted-as-illness",
+        "a device that sleeps between two failed probes leaves a committed version that nobody saw ill",
+        _PROBE,
+        "ill_since = health.ill_since if was_watched else None",
+        "ill_since = health.ill_since",
+        (
+            "tests/device/test_device_sleeper.py::test_failed_probe_before_the_sleep_and_one_after_it_are_two_and_not_an_illness_of_a_month",
+        ),
     ),
     Mutant(
         "health-without-a-name",
