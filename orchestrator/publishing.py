@@ -82,6 +82,7 @@ class Publisher:
         """For whom healthy devices of a rollout wait, as its status says."""
         self._offered_back: set[str] = set()
         """Rollouts that are over, and of which the status still offers a rollback."""
+        self._was_unread = False
         self._were_ordered = False
         """Whether devices may have been taken from those since the last tick."""
         self._peers: dict[str, PeersDocument | None] = {}
@@ -114,7 +115,7 @@ class Publisher:
         """Return the documents of rollouts that have come further since the last tick, and how groups and waves are."""
         due = [PublishStatus(rollout, tuple(sorted(waves))) for rollout, waves in self._progressed.items()]
         self._progressed = {}
-        due += [*self._held_up(state), *self._overtaken(state)]
+        due += [*self._held_up(state), *self._overtaken(state), *self._unheard(state)]
         return [*self.publish(state, due, now), *self._peers_due(state, now), *self._summaries(state, now)]
 
     def _held_up(self, state: State) -> list[PublishStatus]:
@@ -123,6 +124,11 @@ class Publisher:
         changed = {name for name, _ in reasons.items() ^ self._short.items()}
         self._short = reasons
         return [PublishStatus(name) for name in sorted(changed)]
+
+    def _unheard(self, state: State) -> list[PublishStatus]:
+        """Let the status say when there is nothing to approve by, because nobody reads health, and when there is."""
+        changed, self._was_unread = bool(state.unread) is not self._was_unread, bool(state.unread)
+        return [PublishStatus(rollout.id) for rollout in state.active] if changed else []
 
     def _overtaken(self, state: State) -> list[PublishStatus]:
         """Let the status of a rollout that is over say when others have taken what it could bring back."""

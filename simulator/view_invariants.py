@@ -8,14 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from orchestrator.core.allowed import allowed_verbs
+from orchestrator.core.allowed import SKIPPABLE, allowed_verbs
 from orchestrator.core.context import Context
 from orchestrator.core.deciding import decide_rollout_command
 from orchestrator.core.documents import desired_bytes, plan_document, status_document, wave_document
 from orchestrator.core.effects import ordered_devices
 from orchestrator.core.explain import explain_device, explain_rollout
 from orchestrator.core.inputs import CommandReceived
-from orchestrator.core.members import Progress
 from orchestrator.core.operator import decide_command
 from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
@@ -29,7 +28,6 @@ _MOVES: Final = frozenset({"ts", "next_decision_at", "reasons", "soaked_seconds"
 _VERBS: Final = tuple(verb for verb, command in VERBS.items() if command is RolloutCommand)
 _OF_DEVICE: Final = {"quarantine": "quarantine", "release-device": "release"}
 """Verbs of the bus by what is typed."""
-_SKIPPED: Final = (Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED)
 _JUDGED_ANEW: Final = frozenset({"approve", "activate"})
 """Commands for which fresh evidence decides, and not only where the rollout is."""
 
@@ -70,8 +68,8 @@ def what_is_offered_is_taken(state: State, context: Context, now: float) -> str 
     for rollout in state.rollouts.values():
         allowed = allowed_verbs(state, rollout)
         for verb in _VERBS:
-            devices = rollout.having(*_SKIPPED)[:1] if verb == "skip" else ()
-            command = RolloutCommand(rollout=rollout.id, devices=tuple(devices))
+            devices = [name for name in rollout.having(*SKIPPABLE) if not rollout.members[name].is_lost][:1]
+            command = RolloutCommand(rollout=rollout.id, devices=tuple(devices) if verb == "skip" else ())
             outcome = decide_rollout_command(state, CommandReceived("carol", verb, command), command, context, now)
             error = outcome.reply.error
             is_fresh = error is not None and error.code == "conflict" and verb in _JUDGED_ANEW

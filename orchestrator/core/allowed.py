@@ -9,6 +9,8 @@ from orchestrator.core.state import State
 
 TRIED: Final = (Progress.FAILED, Progress.RETURNED, Progress.SKIPPED)
 """Progress of members that can be ordered again."""
+SKIPPABLE: Final = (Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED)
+"""Progress of members that can be left out: they have not been let go, or it is over."""
 
 
 def may_resume(rollout: Rollout) -> bool:
@@ -19,25 +21,28 @@ def may_resume(rollout: Rollout) -> bool:
 def allowed_verbs(state: State, rollout: Rollout) -> tuple[str, ...]:
     """Return the commands about ``rollout`` that would change something now.
 
-    While nothing is decided because the fleet fell silent, ``resume`` takes the silence for what it is.
+    While nothing is decided because the fleet fell silent, ``resume`` takes the silence for what it is. Nothing is
+    approved meanwhile, nor while nobody reads health: there is nothing to judge by.
     """
     can_go_back = bool(may_run_it(rollout).any()) and taken_by(state, rollout) is None
     verbs = _of_phase(rollout, can_go_back=can_go_back)
+    if state.unheard:
+        verbs = tuple(verb for verb in verbs if verb != "approve")
     thaws = state.frozen and rollout.phase not in TERMINAL and "resume" not in verbs
     return ("resume", *verbs) if thaws else verbs
 
 
-def _may_try_again(rollout: Rollout) -> Mask:
-    """Say for each member whether it can be ordered again: not one of which nobody knows what it runs."""
+def _known(rollout: Rollout, *progress: Progress) -> Mask:
+    """Say for each member whether it is there, and it is known what its device runs."""
     members = rollout.members
-    can: Mask = members.where(Member.progress, *TRIED) & ~members.column(Member.is_lost)
-    return can
+    known: Mask = members.where(Member.progress, *progress) & ~members.column(Member.is_lost)
+    return known
 
 
 def _of_phase(rollout: Rollout, *, can_go_back: bool) -> tuple[str, ...]:
     back = ("rollback",) if can_go_back else ()
-    skip = ("skip",) if rollout.counts(Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED) else ()
-    again = ("retry",) if _may_try_again(rollout).any() else ()
+    skip = ("skip",) if _known(rollout, *SKIPPABLE).any() else ()
+    again = ("retry",) if _known(rollout, *TRIED).any() else ()
     match rollout.phase:
         case Phase.ABORTED | Phase.COMPLETED | Phase.SUPERSEDED:
             return back

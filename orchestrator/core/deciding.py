@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from orchestrator.core import events as e
-from orchestrator.core.allowed import TRIED, allowed_verbs, may_resume
+from orchestrator.core.allowed import SKIPPABLE, TRIED, allowed_verbs, may_resume
 from orchestrator.core.answers import Outcome, refuse, unknown
 from orchestrator.core.concluding import next_wave
 from orchestrator.core.context import Context
@@ -96,6 +96,8 @@ def _approve(given: _Order) -> Outcome:
         return refuse("four_eyes", f"{given.actor} started {rollout.id}; another person must approve it")
     if rollout.paused:
         return given.wrong_phase(f"{rollout.id} is paused; resume it first")
+    if given.state.unheard:
+        return refuse("conflict", given.state.unheard)
     failing = failing_wave(rollout)
     if failing is not None:  # since the gate was judged, and before the tick that stops the rollout for it
         return refuse("conflict", failing[1])
@@ -142,6 +144,8 @@ def _resume(given: _Order) -> Outcome:
     if not rollout.paused and rollout.phase is not Phase.HALTED:
         return given.ok(thawed)
     if rollout.phase is Phase.HALTED and not may_resume(rollout):
+        if thawed:
+            return given.ok(thawed)
         return given.wrong_phase(f"nothing runs {rollout.release.version}: retry its devices, or abort it")
     excused: tuple[str, ...] = ()
     if rollout.phase is Phase.HALTED:
@@ -219,13 +223,15 @@ def _skip(given: _Order) -> Outcome:
         return given.wrong_phase(f"{rollout.id} is {_where(rollout)}, nobody can be skipped")
     if not given.command.devices:
         return refuse("invalid_payload", "devices: name those to leave out", field="devices")
-    waiting = {Progress.PENDING, Progress.ORDERED, Progress.HELD, Progress.FAILED}
     progress = {name: rollout.members[name].progress for name in given.command.devices}
-    begun = [name for name, its in progress.items() if its not in {*waiting, Progress.SKIPPED}]
+    begun = [name for name, its in progress.items() if its not in {*SKIPPABLE, Progress.SKIPPED}]
     if begun:
         where = progress[begun[0]].value
         return refuse("conflict", f"{begun[0]} is {where}: only a device that has not been let go can be skipped")
-    names = [name for name, its in progress.items() if its in waiting]
+    lost = [name for name in given.command.devices if rollout.members[name].is_lost]
+    if lost:
+        return refuse("conflict", f"nobody knows what {lost[0]} runs: let it speak first, or roll it back")
+    names = [name for name, its in progress.items() if its in SKIPPABLE]
     held = order(given.state, rollout, "hold", [name for name in names if progress[name] is Progress.ORDERED])
     reason = given.command.reason or f"skipped by {given.actor}"
     skipped = [e.DeviceSkipped(rollout=rollout.id, device=name, by=given.actor, reason=reason) for name in names]

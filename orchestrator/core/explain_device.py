@@ -213,8 +213,8 @@ def _next(state: State, device: Device, rollout: Rollout | None, member: Member 
 def _of_member(state: State, device: Device, rollout: Rollout, member: Member) -> list[Choice]:
     allowed, found = allowed_verbs(state, rollout), []
     is_ordered = member.progress is Progress.ORDERED and device.rollout == rollout.id
-    has_failed = member.progress is Progress.FAILED
-    if has_failed and not member.is_lost and "retry" in allowed:
+    has_failed = member.progress is Progress.FAILED and not member.is_lost
+    if has_failed and "retry" in allowed:
         found.append(Choice(command=f"tidegate retry {rollout.id} {device.id}", effect="order it again"))
     if (has_failed or (is_ordered and state.own_wait(device) is not None)) and "skip" in allowed:
         found.append(Choice(command=f"tidegate skip {rollout.id} {device.id}", effect=VERB_EFFECTS["skip"]))

@@ -19,6 +19,7 @@ from orchestrator.core.inventory import Device
 from orchestrator.core.members import DEPLOYED, Member, Progress
 from orchestrator.core.rollout import Phase, Rollout
 from orchestrator.core.state import State
+from orchestrator.core.stopping import failing_wave
 from schemas.messages import Ready
 from schemas.windows import is_open, opens_in_seconds
 
@@ -64,6 +65,8 @@ _OPEN: Final = frozenset(
     {Phase.DEPLOYING, Phase.SOAKING, Phase.AWAITING_APPROVAL, Phase.AWAITING_DEVICES, Phase.COMPLETED}
 )
 """Phases in which a late member may still install: the rollout is good so far as anybody knows."""
+_LEFT_AS_IT_IS: Final = frozenset({Phase.COMPLETED, Phase.ABORTED, Phase.SUPERSEDED})
+"""How a rollout may end that leaves devices on what they run."""
 
 
 def decide_grant(state: State, name: str, ready: Ready, *, now: float, is_settling: bool = False) -> GrantIssued | Wait:
@@ -148,6 +151,8 @@ def _refuse_commit(rollout: Rollout, member: Member) -> WaitReason | None:
         return WaitReason.NOT_ELIGIBLE
     if rollout.policy.commit_on == "gate":
         gate = rollout.gates.get(member.wave)
+        if rollout.phase in _LEFT_AS_IT_IS or (gate is not None and gate.decision == "await_devices"):
+            return None  # Its own gate has passed, or is judged no more; the fallback would bring it back after a week.
         if gate is None or gate.verdict != "pass" or gate.decision == "watch":
             return WaitReason.GATE_PENDING
     return None
@@ -165,6 +170,8 @@ def _refuse_install(state: State, device: Device, rollout: Rollout, member: Memb
     if rollout.paused:
         return WaitReason.PAUSED
     if rollout.phase not in _OPEN:
+        return WaitReason.ROLLOUT_STOPPED
+    if rollout.phase is Phase.COMPLETED and failing_wave(rollout) is not None:  # so many of those who come late failed
         return WaitReason.ROLLOUT_STOPPED
     if device.quarantine:
         return WaitReason.QUARANTINED

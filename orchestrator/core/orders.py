@@ -50,7 +50,8 @@ def order(
 
 def order_hold(state: State, rollout: Rollout, *, after: int = 0) -> list[e.AnyEvent]:
     """Hold every member that was ordered and not granted; those in their trial finish it by the local rule."""
-    return order(state, rollout, "hold", rollout.having(Progress.ORDERED), after=after)
+    ours = [name for name in rollout.having(Progress.ORDERED) if state.devices[name].rollout == rollout.id]
+    return order(state, rollout, "hold", ours, after=after)
 
 
 def may_run_it(rollout: Rollout) -> Mask:

@@ -23,6 +23,10 @@ SILENT_INTERVALS: Final = 3
 SILENT_SECONDS_MIN: Final = 5.0
 DEVICES_MIN: Final = 3
 """Fewer silent devices are never taken for a fault of ours."""
+UNKNOWN_SECONDS: Final = 300.0
+"""How long a device may say nothing of which nobody knows yet how often it speaks."""
+RETAINED_SECONDS: Final = 30.0
+"""So long after a connection presence may be what the broker had kept."""
 
 
 def patience_seconds(state: State) -> NDArray[np.float64]:
@@ -44,6 +48,22 @@ def observe_silence(state: State, now: float) -> None:
     silent_since[~alive & was_heard & np.isnan(silent_since)] = now
 
 
+def _has_spoken(state: State, now: float) -> NDArray[np.bool_]:
+    """Say whose presence is not all that there is of them since we listen.
+
+    After a restart or a new connection the broker says again who was there, and whoever is behind a fault of ours is
+    "online" by that: such a word ends no silence. A sample does, and so does a connection that was seen to begin.
+    """
+    devices = state.devices
+    patience = patience_seconds(state)
+    patience[np.isnan(patience)] = UNKNOWN_SECONDS
+    sampled: NDArray[np.bool_] = now - devices.column(Device.sampled_at) <= patience
+    returned = devices.column(Device.online_since) > max(state.frozen_at, state.listening_since + RETAINED_SECONDS)
+    was_listening = np.isinf(devices.column(Device.sampled_at)) & (state.listening_since <= state.frozen_at)
+    spoken: NDArray[np.bool_] = sampled | returned | was_listening
+    return spoken
+
+
 def decide_frozen(state: State, now: float) -> list[e.AnyEvent]:
     """Freeze when a large part of the fleet fell silent within the window, thaw when it is heard again."""
     if not state.active:
@@ -55,8 +75,12 @@ def decide_frozen(state: State, now: float) -> list[e.AnyEvent]:
     asleep = devices.column(Device.sleeps_until) > now
     since = devices.column(Device.silent_since)
     horizon = (state.frozen_at if state.frozen else now) - window_seconds
-    newly = (since > max(horizon, state.thawed_at)) & ~asleep
-    silent, heard = int(newly.sum()), int((np.isnan(since) & devices.column(Device.is_online)).sum())
+    is_silent = (since > max(horizon, state.thawed_at)) & ~asleep
+    is_heard = np.isnan(since) & devices.column(Device.is_online)
+    if state.frozen:
+        mute = is_heard & ~_has_spoken(state, now)
+        is_heard, is_silent = is_heard & ~mute, is_silent | (mute & ~asleep)
+    silent, heard = int(is_silent.sum()), int(is_heard.sum())
     is_mass = silent >= DEVICES_MIN and exceeds_percent(silent, silent + heard, percent)
     if is_mass and not state.frozen:
         reason = (

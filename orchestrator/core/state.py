@@ -66,6 +66,11 @@ class State:
         under_way = (Progress.GRANTED, Progress.RETURNING)
         return [each for each in self.rollouts.values() if each.phase not in TERMINAL or each.counts(*under_way)]
 
+    @property
+    def unheard(self) -> str:
+        """Why no evidence can be judged: the fleet fell silent, or nobody reads its health; empty while it can."""
+        return self.frozen or self.unread
+
     def own_wait(self, device: Device) -> OwnWait | None:
         """Return what ``device`` waits for of its own with its current order; None if it does not, or never said so."""
         wait = self.own_waits.get(device.id)

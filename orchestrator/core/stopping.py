@@ -14,7 +14,7 @@ from orchestrator.core import events as e
 from orchestrator.core.context import Context
 from orchestrator.core.judged import deployed_rows, members_at
 from orchestrator.core.judging import current_gate, judge_now, judged
-from orchestrator.core.members import DEPLOYED, SETTLED, Member
+from orchestrator.core.members import DEPLOYED, SETTLED, Member, Progress
 from orchestrator.core.orders import ORCHESTRATOR, may_run_it, order_back, order_hold
 from orchestrator.core.overdue import fallen_silent, overdue
 from orchestrator.core.phases import judge_phase
@@ -73,25 +73,26 @@ def failing_wave(rollout: Rollout) -> tuple[int, str] | None:
     """Return the first wave with too many failed members, and why: of the finished ones or of all, the stricter wins.
 
     Waves that are over count as well: a member that comes late is judged like the others of its wave. So do waves whose
-    members fetch ahead: who has it verified has finished, for what can be judged of it before its wave.
+    members fetch ahead: who has it verified has finished, for what can be judged of it before its wave. Whom a person
+    left out counts in neither number.
     """
     members = rollout.members
     counted = members.column(Member.failed) & ~members.column(Member.excused)
     if not counted.any():
         return None
-    finished = members.where(Member.progress, *SETTLED) | members.staged
+    left_out = members.where(Member.progress, Progress.SKIPPED) & ~members.column(Member.failed)
+    finished = (members.where(Member.progress, *SETTLED) & ~left_out) | members.staged
     for wave in range(len(rollout.plan.waves)):
         rows = members.of_wave(wave)
-        reason = _too_many(rollout, wave, int(counted[rows].sum()), int(finished[rows].sum()))
+        total = int((~left_out[rows]).sum())
+        reason = _too_many(rollout, wave, int(counted[rows].sum()), int(finished[rows].sum()), total)
         if reason:
             return wave, reason
     return None
 
 
-def _too_many(rollout: Rollout, wave: int, failed: int, finished: int) -> str:
+def _too_many(rollout: Rollout, wave: int, failed: int, finished: int, total: int) -> str:
     """Return why so many failures are too many; empty if they are not."""
-    rows = rollout.members.of_wave(wave)
-    total = rows.stop - rows.start
     percent = threshold_percent(rollout, wave)
     enough = finished >= min(EXECUTED_MIN, total)
     of_finished = enough and exceeds_percent(failed, finished, percent)
@@ -202,8 +203,9 @@ def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
             scope, names = "wave", rollout.members.names[rollout.members.of_wave(rollout.wave)]
         case "rollback_all":
             scope, names = "fleet", rollout.members.names
-    if not may_run_it(rollout)[rollout.members.rows(names)].any():
-        return []
+    if not may_run_it(rollout)[rollout.members.rows(names)].any():  # Those that failed are back by themselves.
+        stops = scope != "device" and rollout.phase not in {Phase.HALTED, Phase.ROLLING_BACK}
+        return halt(state, rollout, reason) if stops else []
     return order_back(
         state, rollout, scope, names,
         trigger=firing.trigger, action=firing.action, by=ORCHESTRATOR, reason=reason, evidence=firing.evidence,

@@ -7,18 +7,13 @@ Source:
     DECISIONS.md, 86.
 """
 
-from typing import Final
-
 import numpy as np
 
 from orchestrator.core.inventory import Device
 from orchestrator.core.members import Mask
-from orchestrator.core.silence import patience_seconds
+from orchestrator.core.silence import UNKNOWN_SECONDS, patience_seconds
 from orchestrator.core.state import State
 from orchestrator.telemetry.monitor import Monitor
-
-UNKNOWN_SECONDS: Final = 300.0
-"""How long a device may say nothing of which nobody knows yet how often it speaks."""
 
 
 def observe_health(state: State, monitor: Monitor, now: float) -> None:

@@ -391,7 +391,8 @@ def test_a_late_member_of_a_completed_rollout_installs_and_is_counted() -> None:
 
 
 def test_a_straggler_that_dies_after_completion_gives_its_place_back() -> None:
-    bench = wave_bench(6, limits={"max_parallel_deploys": 1})
+    waves = [{"name": "wave-1", "percentage": 100, "failure_threshold_percent": 50}]
+    bench = wave_bench(6, limits={"max_parallel_deploys": 1}, waves=waves)
     first, second = bench.wave(1)[:2]
     bench.set_online(first, second, is_online=False)
     bench.install_wave()
