@@ -23,6 +23,7 @@ from schemas.errors import FleetError
 
 _USERS: Final = "users.json"
 _CLIENT: Final = "client"
+_FORGETS: Final = re.compile(r"^\s*check_retain_source\s+true\b", re.MULTILINE)
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
 
@@ -244,6 +245,12 @@ def revoke(folder: Path, users: Users, names: Iterable[str], now: datetime) -> U
                 client.rename(folder / "revoked" / f"{name}-{now:%Y%m%dT%H%M%S.%f}")
     _write(folder, left, now)
     return left
+
+
+def forgets_the_brake(folder: Path) -> bool:
+    """Say whether its configuration, from before or changed, withholds what somebody has published who is revoked."""
+    conf = folder / "broker" / "mosquitto.conf"
+    return conf.exists() and bool(_FORGETS.search(conf.read_text(errors="replace")))
 
 
 def _write(folder: Path, users: Users, now: datetime) -> None:

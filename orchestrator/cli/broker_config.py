@@ -119,6 +119,11 @@ def _change(
         broker_folder.revoke(folder, users, gone, now)
         said.append(f"revoked: {', '.join(gone)}")
         said.append("A connection that is open stays open until it is cut: restart the broker after the next step.")
+        if broker_folder.forgets_the_brake(folder):
+            said.append(
+                f"Write `check_retain_source false` into {folder / 'broker' / 'mosquitto.conf'} before: as it is, the "
+                f"emergency brake, if {' or '.join(gone)} pulled it, holds nobody who connects from now on."
+            )
     return said
 
 

@@ -330,6 +330,20 @@ def test_password_of_somebody_who_is_revoked_is_gone(tmp_path: Path) -> None:
     assert "user alice" not in (folder / "broker" / "acl").read_text()
 
 
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_a_configuration_that_would_forget_the_brake_of_who_is_revoked_is_named(tmp_path: Path, version: str) -> None:
+    folder = made(tmp_path / "access", "--operator", "bob", "--mosquitto", version)
+    assert "check_retain_source false" in settings(folder)
+    assert "check_retain_source" not in run(folder, "--revoke", "bob").output
+    conf = folder / "broker" / "mosquitto.conf"
+    conf.write_text(conf.read_text().replace("check_retain_source false", "check_retain_source true"))
+
+    said = run(folder, "--revoke", "alice").output
+
+    assert f"Write `check_retain_source false` into {conf} before" in said
+    assert "if alice pulled it" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
