@@ -23,7 +23,7 @@ from schemas.errors import FleetError
 
 _USERS: Final = "users.json"
 _CLIENT: Final = "client"
-_FORGETS: Final = re.compile(r"^\s*check_retain_source\s+true\b", re.MULTILINE)
+_REMEMBERS: Final = re.compile(r"^\s*check_retain_source\s+false\b", re.MULTILINE)  # mosquitto's default is true
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
 
@@ -118,7 +118,7 @@ def create(folder: Path, users: Users, now: datetime) -> None:
         if users.is_tls:
             for name in (TOOLS, DEVICES):
                 Authority.create(folder / "broker", name, folder / "authority", now)
-            _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+            _vouch_for_server(folder, users, now)
         conf = mosquitto_conf(
             users.place,
             version=users.version,
@@ -209,17 +209,19 @@ def sign(folder: Path, users: Users, request: Path, now: datetime) -> tuple[User
 def renew_server(folder: Path, users: Users, now: datetime) -> None:
     """Give the broker another certificate, for the hosts that it has now.
 
+    The pair before stays until the new one is complete beside it. Interrupted between the two, it is repeated.
+
     Raises:
         BrokerFolderError: It has none, or a host is no name.
+        CertificateError: The authority is elsewhere; nothing was changed.
     """
     if not users.is_tls:
         raise BrokerFolderError(f"{folder} is one with passwords; make another with --tls")
     _check_places(users)
-    for ending in ("crt", "key"):
-        (folder / "broker" / f"server.{ending}").unlink()
-    _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+    _vouch_for_server(folder, users, now)
     for name in users.names():
-        write_private(folder / "clients" / name / ADDRESS, users.address(name))
+        if (folder / "clients" / name).is_dir():  # else it is made with everything in it
+            write_private(folder / "clients" / name / ADDRESS, users.address(name))
     _write(folder, users, now)
 
 
@@ -250,7 +252,7 @@ def revoke(folder: Path, users: Users, names: Iterable[str], now: datetime) -> U
 def forgets_the_brake(folder: Path) -> bool:
     """Say whether its configuration, from before or changed, withholds what somebody has published who is revoked."""
     conf = folder / "broker" / "mosquitto.conf"
-    return conf.exists() and bool(_FORGETS.search(conf.read_text(errors="replace")))
+    return conf.exists() and not _REMEMBERS.search(conf.read_text(errors="replace"))
 
 
 def _write(folder: Path, users: Users, now: datetime) -> None:
@@ -286,6 +288,18 @@ def _vouch(folder: Path, users: Users, name: str, now: datetime, key: Certificat
         authority.vouch_for(name, client / _CLIENT)
     else:
         authority.vouch_for_key(name, key, client / _CLIENT)
+
+
+def _vouch_for_server(folder: Path, users: Users, now: datetime) -> None:
+    """Put another pair in the place of the broker's, if there is one."""
+    authority = _authority(folder, TOOLS, now)  # before anything changes: it may be elsewhere
+    pending = folder / "broker" / ".server.pending"
+    new = [pending.with_name(f"{pending.name}.{ending}") for ending in ("key", "crt")]
+    for path in new:
+        path.unlink(missing_ok=True)
+    authority.vouch_for("broker", pending, hosts=users.hosts)
+    for path in new:
+        path.replace(path.with_name(f"server{path.suffix}"))
 
 
 def _issuer(users: Users, name: str) -> str:

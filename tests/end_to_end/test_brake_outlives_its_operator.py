@@ -1,4 +1,4 @@
-"""Who pulled the emergency brake may be revoked: a mosquitto as ``broker-config`` sets it up holds the fleet all the same."""
+"""Who pulled the emergency brake may be revoked: a mosquitto of ``broker-config`` holds the fleet all the same."""
 
 from pathlib import Path
 
