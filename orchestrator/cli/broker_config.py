@@ -79,20 +79,21 @@ def broker_config(
                 plugins=plugins,
             )
             broker_folder.create(folder, users, _now())
-            print("\n".join(_steps(folder, users)))
-            return
-        if operator or device or devices_file or evaluator or tls:
-            raise BrokerFolderError("to a folder that is there users are added with --add-device and its like")
-        users = broker_folder.load(folder)
-        said = _sign(folder, users, sign or ())
-        users = broker_folder.load(folder)
-        said += _change(folder, users, more=(add_operator, add_evaluator, add_device), gone=revoke, again=renew)
-        if renew_server:
+            said = _steps(folder, users)
+        else:
+            if operator or device or devices_file or evaluator or tls:
+                raise BrokerFolderError("to a folder that is there users are added with --add-device and its like")
             users = broker_folder.load(folder)
-            users = users.model_copy(update={"hosts": tuple(host)}) if host else users
-            broker_folder.renew_server(folder, users, _now())
-            said.append("the broker has a new certificate: restart it")
-        print("\n".join([*said, "", *_for_the_broker(folder, users, "send it SIGHUP")]))
+            said = _sign(folder, users, sign or ())
+            users = broker_folder.load(folder)
+            said += _change(folder, users, more=(add_operator, add_evaluator, add_device), gone=revoke, again=renew)
+            if renew_server:
+                users = broker_folder.load(folder)
+                users = users.model_copy(update={"hosts": tuple(host)}) if host else users
+                broker_folder.renew_server(folder, users, _now())
+                said.append("the broker has a new certificate: restart it")
+            said += ["", *_for_the_broker(folder, users, "send it SIGHUP")]
+    print("\n".join(said))  # after the block: trouble with this output is none with the folder
 
 
 def _change(

@@ -1,7 +1,10 @@
 """``tidegate broker-config``: what it writes, what it refuses, and what it says."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -366,7 +369,8 @@ def test_a_broker_without_its_certificate_or_with_a_half_of_it_gets_another(
 def test_a_renewal_of_the_brokers_certificate_that_was_interrupted_is_repeated(
     tmp_path: Path, moves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, moved = made(tmp_path / "access", "--tls", "--host", "localhost"), []
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    moved: list[Path] = []
     before, replace = files(folder), Path.replace
 
     def interrupted(path: Path, target: Path) -> Path:
@@ -451,6 +455,23 @@ def test_a_change_that_makes_no_sense_changes_nothing(tmp_path: Path, arguments:
 
     assert (refused.exit_code, why in refused.output) == (1, True), refused.output
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("arguments", [("--operator", "alice"), ("--add-device", "pi-9")])
+def test_a_reader_of_its_words_that_has_gone_is_no_trouble_with_the_folder(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "access" if "--operator" in arguments else made(tmp_path / "access")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "orchestrator", "broker-config", str(folder), *arguments]
+
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+    assert "make it readable and writable" not in done.stderr, done.stderr
+    assert "error:" not in done.stderr
+    assert arguments[1] in (folder / "users.json").read_text()
 
 
 def test_next_steps_name_files_that_are_there(tmp_path: Path) -> None:
