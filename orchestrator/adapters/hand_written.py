@@ -58,7 +58,7 @@ def passwords_of_their_own(folder: Path, users: tuple[str, ...]) -> str:
 
 
 def check_rights(folder: Path, *wanted: str) -> None:
-    """Return if the access list is as it was written, or says what one of ``wanted`` does in another order.
+    """Return if the access list is as it was written, or gives the same rights as one of ``wanted``.
 
     Raises:
         HandWrittenError: Somebody has changed it; names what differs from the first.
@@ -87,7 +87,8 @@ def check_passwords(folder: Path, *wanted: Mapping[str, str]) -> None:
     path = folder / "broker" / PASSWORDS
     if not path.exists() or _is_as_written(folder, path):
         return
-    own = _password_lines(_text(folder / f"{PASSWORDS}.local"), path)
+    local = folder / f"{PASSWORDS}.local"
+    own = _password_lines(_text(local), local)
     lines = {name: line for name, line in _password_lines(_text(path), path).items() if own.get(name) != line}
     differences = [list(_unlike(lines, passwords)) for passwords in wanted]
     if not all(differences):
@@ -95,7 +96,7 @@ def check_passwords(folder: Path, *wanted: Mapping[str, str]) -> None:
     raise HandWrittenError(
         f"{path} would be written over, and somebody has changed it ({_listed(differences[0])}); nothing was done. "
         f"Passwords of users belong into {folder / 'credentials.json'}, lines of others into "
-        f"{folder / f'{PASSWORDS}.local'}, and who must not log in is taken out with --revoke. Then remove {path}, and "
+        f"{local}, and who must not log in is taken out with --revoke. Then remove {path}, and "
         "type the same again"
     )
 
@@ -133,9 +134,7 @@ def _rights(text: str, path: Path) -> frozenset[str]:
         match words:
             case ["user", _, *_]:
                 user = f"{' '.join(words)}: "
-            case ["topic" | "pattern", access, _, *_] if access in _WORDS:
-                found.add(f"{user if words[0] == 'topic' else ''}{' '.join(words)}")
-            case ["topic" | "pattern", access] if access not in _WORDS:
+            case ["topic" | "pattern", access, *rest] if (access in _WORDS) == bool(rest):
                 found.add(f"{user if words[0] == 'topic' else ''}{' '.join(words)}")
             case _:
                 raise HandWrittenError(

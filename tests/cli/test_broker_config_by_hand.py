@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from orchestrator.__main__ import app
 from orchestrator.adapters.access import hash_passwords
 from tests.cli.requests_made import request
 from tests.cli.test_broker_config import files, made, run
@@ -176,6 +178,25 @@ def test_rights_of_their_own_that_a_broker_would_refuse_or_give_to_somebody_else
 
     assert (refused.exit_code, why in refused.output) == (1, True), refused.output
     assert files(folder) == before
+
+
+def test_init_said_again_for_a_new_device_writes_over_nothing_either(tmp_path: Path) -> None:
+    def init(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["init", str(tmp_path / "fleet"), *arguments])
+
+    assert init("--operator", "bob", "--device", "pi-1").exit_code == 0
+    folder, inventory = tmp_path / "fleet" / "access", tmp_path / "fleet" / "inventory.csv"
+    take_the_brake_away(folder, "bob")
+    inventory.write_text(f"{inventory.read_text()}pi-2,generic,here,default\n")
+    before = files(tmp_path / "fleet")
+
+    refused = init()
+
+    assert (refused.exit_code, "taken out: user bob: topic write fleet/v1/all/hold" in refused.output) == (1, True)
+    assert files(tmp_path / "fleet") == before
+    assert run(folder, "--without-brake", "bob").exit_code == 0
+    assert init().exit_code == 0
+    assert (HOLD in block(folder, "bob"), (folder / "clients" / "pi-2").is_dir()) == (False, True)
 
 
 def test_rights_of_their_own_may_be_there_before_the_folder(tmp_path: Path) -> None:
