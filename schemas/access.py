@@ -5,7 +5,7 @@ with one operator and one evaluator.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -96,7 +96,7 @@ RIGHTS: Final[Mapping[Role, tuple[Right, ...]]] = {
         Right("Commands under the own name only: the topic is who it was.", "write", (Kind.COMMAND,)),
         Right("", "read", (Kind.REPLY,)),
         Right(
-            "The emergency brake works without the orchestrator. Leave this line out for people who must not pull it.",
+            "The emergency brake works without the orchestrator. People who must not pull it have no such line.",
             "write",
             (Kind.HOLD,),
         ),
@@ -145,9 +145,12 @@ _PREAMBLE: Final = """\
 # that user's name in the place of %u. So devices, which are many and alike, are the patterns; every other role is a
 # block of its own. Nothing that commands may ever be a pattern: devices would have it too.
 #
-# To add an operator by hand: copy the block `user operator` and write the person's name in place of `operator` on each
-# line. The name is the actor in the audit, so one block for each person and no shared ones. To take one away: remove
-# the block and the person's password or certificate, and send the broker SIGHUP.
+# What `tidegate broker-config FOLDER` has written is its own, and it refuses to write over what somebody has changed in
+# it. Rights of your own belong into FOLDER/acl.local, which it appends; --without-brake NAME takes the brake away.
+#
+# To add an operator to a file that is yours: copy the block `user operator` and write the person's name in place of
+# `operator` on each line. The name is the actor in the audit, so one block for each person and no shared ones. To take
+# one away: remove the block and the person's password or certificate, and send the broker SIGHUP.
 # Names are 1 to 64 of A-Z a-z 0-9 _ - (never a slash: `a/b` would live below `a`), and no device is named like a role.
 
 # ---- Every device, by its authenticated name; the client id proves nothing and is not used ---------------------------
@@ -162,9 +165,16 @@ def access_list(
     operators: Iterable[str] = (Role.OPERATOR,),
     evaluators: Iterable[str] = (Role.EVALUATOR,),
     *,
+    without_brake: Collection[str] = (),
     root: str = TOPIC_ROOT,
 ) -> str:
     """Return the access list for these people and evaluators, beside all devices, the orchestrator and viewers.
+
+    Args:
+        operators: People.
+        evaluators: By name.
+        without_brake: Operators who may not pull the emergency brake.
+        root: Leading topic levels.
 
     Raises:
         TopicError: A name or the root is not allowed in a topic; the caller's fault.
@@ -178,21 +188,27 @@ def access_list(
         (Role.PIECES, (Role.PIECES,)),
     )
     patterns = "\n".join(_lines(tree, Role.DEVICE, "%u"))
-    blocks = ["\n".join(_block(tree, role, check_id(name))) for role, names in users for name in names]
+    blocks = [
+        "\n".join(_block(tree, role, check_id(name), has_brake=name not in without_brake))
+        for role, names in users
+        for name in names
+    ]
     return _PREAMBLE + patterns + "\n" + _ROLES + "\n" + "\n\n".join(blocks) + "\n"
 
 
-def _block(tree: TopicTree, role: Role, name: str) -> Iterator[str]:
+def _block(tree: TopicTree, role: Role, name: str, *, has_brake: bool) -> Iterator[str]:
     yield f"user {name}"
     yield f"# {_ABOUT[role]}"
     yield f"topic deny {tree.root}/device/{name}/#"
     yield f"topic deny {tree.filter(Kind.HEALTH, device=name)}"
-    yield from _lines(tree, role, name)
+    yield from _lines(tree, role, name, has_brake=has_brake)
 
 
-def _lines(tree: TopicTree, role: Role, name: str) -> Iterator[str]:
+def _lines(tree: TopicTree, role: Role, name: str, *, has_brake: bool = True) -> Iterator[str]:
     verb = "pattern" if role is Role.DEVICE else "topic"
     for right in RIGHTS[role]:
+        if right.what == (Kind.HOLD,) and not has_brake:
+            continue
         if right.why:
             yield f"# {right.why}"
         for what in right.what:

@@ -91,13 +91,19 @@ def check_users(users: tuple[str, ...]) -> None:
 
 def keep_passwords(path: Path, users: tuple[str, ...]) -> dict[str, str]:
     """Write and return a password for each user; who had one in the file keeps it."""
+    known = read_passwords(path)
+    passwords = {user: known.get(user) or secrets.token_urlsafe(18) for user in users}
+    write_private(path, json.dumps(passwords, indent=1))
+    return passwords
+
+
+def read_passwords(path: Path) -> dict[str, str]:
+    """Return the passwords of a file; none if it is not there."""
     try:
         known = dict(json.loads(path.read_bytes())) if path.exists() else {}
     except (ValueError, TypeError) as error:
         raise AccessError(f"{path}: damaged; remove it, and everybody gets a new password") from error
-    passwords = {user: str(known.get(user) or secrets.token_urlsafe(18)) for user in users}
-    write_private(path, json.dumps(passwords, indent=1))
-    return passwords
+    return {str(user): str(password or "") for user, password in known.items()}
 
 
 def hash_passwords(passwords: Mapping[str, str]) -> str:
@@ -105,9 +111,19 @@ def hash_passwords(passwords: Mapping[str, str]) -> str:
     return "".join(map(_hash_line, passwords, passwords.values()))
 
 
-def _hash_line(user: str, password: str) -> str:
+def is_hashed(password: str, line: str) -> bool:
+    """Say whether a line of a password file is that of the password, as it is written here and by mosquitto_passwd."""
+    user, _, kept = line.partition(":")
+    try:
+        salt = base64.b64decode(kept.split("$")[3])
+    except (ValueError, IndexError):
+        return False
+    return _hash_line(user, password, salt).rstrip() == line.rstrip()
+
+
+def _hash_line(user: str, password: str, salt: bytes | None = None) -> str:
     """Return a line of mosquitto's password file: PBKDF2 with SHA-512."""
-    salt = secrets.token_bytes(_SALT_BYTES)
+    salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
     return f"{user}:$7${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
 

@@ -1,6 +1,7 @@
 """A folder with everything that a mosquitto and its users need.
 
-Its configuration is written once and is then its owner's; what follows from who there is, is written with each change.
+Its configuration is written once and is then its owner's; what follows from who there is, is written with each change,
+with what people have written beside it (``hand_written``), and never over what they have changed.
 ``broker/`` is for the broker's machine, ``clients/NAME/`` for each user, or ``credentials.json`` where they have
 passwords. ``authority/`` signs certificates and belongs on neither. ``users.json`` says who there is.
 """
@@ -14,15 +15,33 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.adapters.access import SERVICES, check_users, hash_passwords, keep_passwords, write_private
+from orchestrator.adapters.access import (
+    SERVICES,
+    check_users,
+    hash_passwords,
+    keep_passwords,
+    read_passwords,
+    write_private,
+)
 from orchestrator.adapters.broker_url import ADDRESS
 from orchestrator.adapters.certificates import DEVICES, TOOLS, Authority, read_request
+from orchestrator.adapters.hand_written import (
+    ACL,
+    PASSWORDS,
+    check_passwords,
+    check_rights,
+    passwords_of_their_own,
+    rights_of_their_own,
+    write_known,
+)
 from orchestrator.adapters.mosquitto_conf import Version, mosquitto_conf
 from schemas.access import Role, access_list
 from schemas.errors import FleetError
 
 _USERS: Final = "users.json"
+_CREDENTIALS: Final = "credentials.json"
 _CLIENT: Final = "client"
+_REMEMBERS: Final = re.compile(r"^\s*check_retain_source\s+false\b", re.MULTILINE)  # mosquitto's default is true
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
 
@@ -35,6 +54,7 @@ class Users(BaseModel):
 
     Attributes:
         operators: People.
+        without_brake: Those of them who may not pull the emergency brake.
         evaluators: Further evaluators, beside ``evaluator``.
         devices: Their ids.
         hosts: Names and addresses under which clients reach the broker; the first is the one that they are told.
@@ -52,6 +72,7 @@ class Users(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     operators: tuple[str, ...] = ()
+    without_brake: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     hosts: tuple[str, ...] = Field(min_length=1)
@@ -90,9 +111,14 @@ class Users(BaseModel):
             }
         )
 
+    def with_brakes(self, without: Iterable[str], again: Iterable[str]) -> "Users":
+        """Return these, of whom some may not pull the emergency brake, and some may again."""
+        names, given_back = dict.fromkeys((*self.without_brake, *without)), frozenset(again)
+        return self.model_copy(update={"without_brake": tuple(name for name in names if name not in given_back)})
+
     def without(self, gone: frozenset[str]) -> "Users":
         """Return these without some."""
-        kinds = ("operators", "evaluators", "devices")
+        kinds = ("operators", "without_brake", "evaluators", "devices")
         return self.model_copy(update={kind: tuple(n for n in getattr(self, kind) if n not in gone) for kind in kinds})
 
 
@@ -102,10 +128,14 @@ def create(folder: Path, users: Users, now: datetime) -> None:
     Raises:
         BrokerFolderError: It is there already, or cannot be written.
         AccessError: Users could not be told apart.
+        HandWrittenError: What people have put into it before is wrong.
     """
     check_users(users.names())
+    _check_brakes(users)
+    rights_of_their_own(folder)
+    passwords_of_their_own(folder, users.with_passwords())
     _check_places(users)
-    if (folder / _USERS).exists() or (folder / "broker").exists():
+    if exists(folder) or (folder / "broker").exists():
         raise BrokerFolderError(
             f"{folder} is there already, and nothing is overwritten; add users with --add-device, --add-operator or "
             "--add-evaluator, take them out with --revoke, or name another folder"
@@ -117,7 +147,7 @@ def create(folder: Path, users: Users, now: datetime) -> None:
         if users.is_tls:
             for name in (TOOLS, DEVICES):
                 Authority.create(folder / "broker", name, folder / "authority", now)
-            _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+            _vouch_for_server(folder, users, now)
         conf = mosquitto_conf(
             users.place,
             version=users.version,
@@ -144,6 +174,17 @@ def _check_places(users: Users) -> None:
             raise BrokerFolderError(f"{path[:80]!r} cannot stand in mosquitto's configuration; choose another path")
 
 
+def _check_brakes(users: Users) -> None:
+    for name in users.without_brake:
+        if name not in users.operators:
+            raise BrokerFolderError(f"{name[:80]!r} is no operator here, so has no emergency brake; correct the name")
+
+
+def exists(folder: Path) -> bool:
+    """Say whether there is such a folder."""
+    return (folder / _USERS).exists()
+
+
 def load(folder: Path) -> Users:
     """Return who there is.
 
@@ -157,12 +198,16 @@ def load(folder: Path) -> Users:
 
 
 def extend(folder: Path, users: Users, now: datetime) -> None:
-    """Let in who is new among ``users``; everybody else keeps what they have.
+    """Let in who is new among ``users``, with the rights that they are said to have; everybody else keeps theirs.
 
     Raises:
         AccessError: Users could not be told apart.
+        BrokerFolderError: Who is to have no emergency brake is no operator.
+        HandWrittenError: Somebody has changed what would be written over; nothing was done.
     """
     check_users(users.names())
+    _check_brakes(users)
+    _check_unchanged(folder, users)
     _write(folder, users, now)
 
 
@@ -194,12 +239,14 @@ def sign(folder: Path, users: Users, request: Path, now: datetime) -> tuple[User
         CertificateError: It is no request, or none that can be signed.
         BrokerFolderError: Users have no certificates here.
         AccessError: The name is no device's id, or that of somebody who is no device.
+        HandWrittenError: Somebody has changed what would be written over; nothing was done.
     """
     if not users.is_tls:
         raise BrokerFolderError(f"{folder} is one with passwords; make another with --tls")
     name, key = read_request(request)
     users = users if name in users.devices else users.with_more((), (), (name,))
     check_users(users.names())
+    _check_unchanged(folder, users)
     _vouch(folder, users, name, now, key)
     _write(folder, users, now)
     return users, name
@@ -208,17 +255,21 @@ def sign(folder: Path, users: Users, request: Path, now: datetime) -> tuple[User
 def renew_server(folder: Path, users: Users, now: datetime) -> None:
     """Give the broker another certificate, for the hosts that it has now.
 
+    The pair before stays until the new one is complete beside it. Interrupted between the two, it is repeated.
+
     Raises:
         BrokerFolderError: It has none, or a host is no name.
+        CertificateError: The authority is elsewhere; nothing was done.
+        HandWrittenError: Somebody has changed what would be written over; nothing was done.
     """
     if not users.is_tls:
         raise BrokerFolderError(f"{folder} is one with passwords; make another with --tls")
     _check_places(users)
-    for ending in ("crt", "key"):
-        (folder / "broker" / f"server.{ending}").unlink()
-    _authority(folder, TOOLS, now).vouch_for("broker", folder / "broker" / "server", hosts=users.hosts)
+    _check_unchanged(folder, users)
+    _vouch_for_server(folder, users, now)
     for name in users.names():
-        write_private(folder / "clients" / name / ADDRESS, users.address(name))
+        if (folder / "clients" / name).is_dir():  # else it is made with everything in it
+            write_private(folder / "clients" / name / ADDRESS, users.address(name))
     _write(folder, users, now)
 
 
@@ -227,12 +278,14 @@ def revoke(folder: Path, users: Users, names: Iterable[str], now: datetime) -> U
 
     Raises:
         BrokerFolderError: One of them is nobody, or a service, without which nothing works.
+        HandWrittenError: Somebody has changed what would be written over; nothing was done.
     """
     gone = frozenset(names)
     left = users.without(gone)
     for name in sorted(gone):
         if name not in users.names() or name in left.names():
             raise BrokerFolderError(f"{name[:80]!r} is no operator, evaluator or device here; see {folder / _USERS}")
+    _check_unchanged(folder, left)
     if users.is_tls:
         for name in sorted(gone):
             client = folder / "clients" / name
@@ -246,18 +299,43 @@ def revoke(folder: Path, users: Users, names: Iterable[str], now: datetime) -> U
     return left
 
 
+def forgets_the_brake(folder: Path) -> bool:
+    """Say whether its configuration, from before or changed, withholds what somebody has published who is revoked."""
+    conf = folder / "broker" / "mosquitto.conf"
+    return conf.exists() and not _REMEMBERS.search(conf.read_text(errors="replace"))
+
+
+def _check_unchanged(folder: Path, after: Users) -> None:
+    """Return if nothing would be lost that somebody has written into what follows from who there is.
+
+    It may be for those who are there already, which is what is left where a command was interrupted, or what a person
+    has done by hand and now has done here.
+    """
+    both = (load(folder), after)
+    check_rights(folder, *(_rights(folder, users) for users in both))
+    passwords_of_their_own(folder, after.with_passwords())
+    if after.with_passwords():
+        known = read_passwords(folder / _CREDENTIALS)
+        check_passwords(folder, *({name: known.get(name, "") for name in users.with_passwords()} for users in both))
+
+
+def _rights(folder: Path, users: Users) -> str:
+    people = access_list(users.operators, (Role.EVALUATOR, *users.evaluators), without_brake=users.without_brake)
+    return people + rights_of_their_own(folder)
+
+
 def _write(folder: Path, users: Users, now: datetime) -> None:
     """Write what follows from who there is, the list of users last: an interrupted command is repeated."""
-    broker = folder / "broker"
-    write_private(broker / "acl", access_list(users.operators, (Role.EVALUATOR, *users.evaluators)))
+    texts = {ACL: _rights(folder, users)}
     if users.is_tls:
         for name in users.names():
             if not (folder / "clients" / name / f"{_CLIENT}.crt").exists():
                 _vouch(folder, users, name, now)
     with_passwords = users.with_passwords()
     if with_passwords:
-        passwords = keep_passwords(folder / "credentials.json", with_passwords)
-        write_private(broker / "passwords", hash_passwords(passwords))
+        own = passwords_of_their_own(folder, with_passwords)
+        texts[PASSWORDS] = hash_passwords(keep_passwords(folder / _CREDENTIALS, with_passwords)) + own
+    write_known(folder, texts)
     write_private(folder / _USERS, users.model_dump_json(indent=1))
 
 
@@ -279,6 +357,18 @@ def _vouch(folder: Path, users: Users, name: str, now: datetime, key: Certificat
         authority.vouch_for(name, client / _CLIENT)
     else:
         authority.vouch_for_key(name, key, client / _CLIENT)
+
+
+def _vouch_for_server(folder: Path, users: Users, now: datetime) -> None:
+    """Put another pair in the place of the broker's, if there is one."""
+    authority = _authority(folder, TOOLS, now)  # before anything changes: it may be elsewhere
+    pending = folder / "broker" / ".server.pending"
+    new = [pending.with_name(f"{pending.name}.{ending}") for ending in ("key", "crt")]
+    for path in new:
+        path.unlink(missing_ok=True)
+    authority.vouch_for("broker", pending, hosts=users.hosts)
+    for path in new:
+        path.replace(path.with_name(f"server{path.suffix}"))
 
 
 def _issuer(users: Users, name: str) -> str:

@@ -2,7 +2,8 @@
 
 It is made in parts. Each part appears under its name when it is complete and not before, and what is there is never
 written to: so after a crash in the middle the same call makes the rest, and after a change of the inventory it makes
-what new devices need. Every folder in it is for one place:
+what new devices need. Only what the broker must know of them is written anew, and not where somebody has changed it by
+hand. Every folder in it is for one place:
 
     keys/ policies/ releases/   the orchestrator's machine
     signing/                    where releases are signed; best nowhere else
@@ -86,6 +87,7 @@ def make_fleet_folder(folder: Path, wish: Wish, now: datetime) -> Done:
         FleetFolderError: A part cannot be made, or something of it has been taken away.
         AccessError: Users could not be told apart.
         BrokerFolderError: The broker's part is not what was said, or a name in it cannot be used.
+        HandWrittenError: Devices are new, and somebody has changed what the broker is told of them; nothing was done.
         InventoryError: The inventory that is there is wrong.
         KeyFileError: Keys cannot be made.
     """

@@ -46,6 +46,12 @@ def broker_config(
     browser_port: Annotated[
         int | None, typer.Option(help="With --tls, for browsers, with passwords; none if it is not given.")
     ] = None,
+    without_brake: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An operator who may not pull the emergency brake.")
+    ] = None,
+    with_brake: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An operator who may pull it again.")
+    ] = None,
     add_operator: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Let a person in, later.")] = None,
     add_device: Annotated[list[str] | None, typer.Option(metavar="ID", help="Let a device in, later.")] = None,
     add_evaluator: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Let one more in, later.")] = None,
@@ -58,15 +64,20 @@ def broker_config(
     renew_server: Annotated[
         bool, typer.Option("--renew-server", help="Give the broker another certificate, with --host for a new name.")
     ] = False,
+    rewrite: Annotated[
+        bool,
+        typer.Option("--rewrite", help="Write access list and passwords anew, with acl.local and passwords.local."),
+    ] = False,
 ) -> None:
     """Make what mosquitto and its users need: configuration, access list, and passwords or certificates."""
-    changes = (add_operator, add_device, add_evaluator, revoke, renew, sign)
+    changes = (add_operator, add_device, add_evaluator, revoke, renew, sign, with_brake, renew_server, rewrite)
     with reported(), _disk_trouble():
-        if not any(changes) and not renew_server:
+        if not any(changes) and not (without_brake and broker_folder.exists(folder)):
             if not host and tls:
                 raise BrokerFolderError("a certificate names the host under which clients connect; add --host NAME")
             users = Users(
                 operators=tuple(operator or ()),
+                without_brake=tuple(without_brake or ()),
                 evaluators=tuple(evaluator or ()),
                 devices=(*(device or ()), *(read_inventory(devices_file) if devices_file else ())),
                 hosts=tuple(host or ("127.0.0.1",)),
@@ -79,47 +90,71 @@ def broker_config(
                 plugins=plugins,
             )
             broker_folder.create(folder, users, _now())
-            print("\n".join(_steps(folder, users)))
-            return
-        if operator or device or devices_file or evaluator or tls:
-            raise BrokerFolderError("to a folder that is there users are added with --add-device and its like")
-        users = broker_folder.load(folder)
-        said = _sign(folder, users, sign or ())
-        users = broker_folder.load(folder)
-        said += _change(folder, users, more=(add_operator, add_evaluator, add_device), gone=revoke, again=renew)
-        if renew_server:
+            said = _steps(folder, users)
+        else:
+            if operator or device or devices_file or evaluator or tls:
+                raise BrokerFolderError("to a folder that is there users are added with --add-device and its like")
             users = broker_folder.load(folder)
-            users = users.model_copy(update={"hosts": tuple(host)}) if host else users
-            broker_folder.renew_server(folder, users, _now())
-            said.append("the broker has a new certificate: restart it")
-        print("\n".join([*said, "", *_for_the_broker(folder, users, "send it SIGHUP")]))
+            said = _sign(folder, users, sign or ())
+            users = broker_folder.load(folder)
+            more, brakes = (add_operator, add_evaluator, add_device), (without_brake, with_brake)
+            said += _write_anew(folder, users, more, brakes, is_asked=rewrite)
+            said += _revoke(folder, revoke or ())
+            users = broker_folder.load(folder)
+            if renew_server:
+                users = users.model_copy(update={"hosts": tuple(host)}) if host else users
+                broker_folder.renew_server(folder, users, _now())
+                said.append("the broker has a new certificate: restart it")
+            said += _renew(folder, users, renew or ())  # last: what a person has written is no reason to refuse it
+            said += ["", *_for_the_broker(folder, users, "send it SIGHUP")]
+    print("\n".join(said))  # after the block: trouble with this output is none with the folder
 
 
-def _change(
-    folder: Path,
-    users: Users,
-    *,
-    more: tuple[_Named, _Named, _Named],
-    gone: _Named,
-    again: _Named,
+def _write_anew(
+    folder: Path, users: Users, more: tuple[_Named, _Named, _Named], brakes: tuple[_Named, _Named], *, is_asked: bool
 ) -> list[str]:
-    """Let in, take out, renew, and return what was done."""
-    now, said = _now(), []
+    """Let in who is new, with the rights that are said, and return what was done."""
     added = [name for names in more for name in names or ()]
-    if added:
-        users = users.with_more(*(names or () for names in more))
-        broker_folder.extend(folder, users, now)
-        said.append(f"added: {', '.join(added)}")
-        said += _for_clients(folder, users, added)
-    if again:
-        broker_folder.renew(folder, users, again, now)
-        said.append(f"renewed: {', '.join(again)}; the certificates before hold until they run out")
-        said += _for_clients(folder, users, again)
-    if gone:
-        broker_folder.revoke(folder, users, gone, now)
-        said.append(f"revoked: {', '.join(gone)}")
-        said.append("A connection that is open stays open until it is cut: restart the broker after the next step.")
+    without, again = (names or [] for names in brakes)
+    if not (added or without or again or is_asked):
+        return []
+    for name in again:
+        if name not in users.without_brake:
+            raise BrokerFolderError(f"{name[:80]!r} is nobody without emergency brake here; correct --with-brake")
+    users = users.with_more(*(names or () for names in more)).with_brakes(without, again)
+    broker_folder.extend(folder, users, _now())
+    if not added:
+        brakeless = ", ".join(users.without_brake) or "nobody"
+        return [f"access list and passwords are written anew; without the emergency brake: {brakeless}"]
+    return [f"added: {', '.join(added)}", *_for_clients(folder, users, added)]
+
+
+def _revoke(folder: Path, names: Sequence[str]) -> list[str]:
+    """Take users out, and return what was done and what is to be done for it to hold."""
+    if not names:
+        return []
+    users = broker_folder.load(folder)
+    broker_folder.revoke(folder, users, names, _now())
+    said = [
+        f"revoked: {', '.join(names)}",
+        "A connection that is open stays open until it is cut: restart the broker after the next step.",
+    ]
+    people = [name for name in names if name in users.operators]
+    if people and broker_folder.forgets_the_brake(folder):
+        said.append(
+            f"Write `check_retain_source false` into {folder / 'broker' / 'mosquitto.conf'} before: as it is, the "
+            f"emergency brake, if {' or '.join(people)} pulled it, holds nobody who connects from now on."
+        )
     return said
+
+
+def _renew(folder: Path, users: Users, names: Sequence[str]) -> list[str]:
+    """Give users another certificate, and return what was done."""
+    if not names:
+        return []
+    broker_folder.renew(folder, users, names, _now())
+    said = f"renewed: {', '.join(names)}; the certificates before hold until they run out"
+    return [said, *_for_clients(folder, users, names)]
 
 
 def _sign(folder: Path, users: Users, requests: Sequence[Path]) -> list[str]:

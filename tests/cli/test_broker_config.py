@@ -1,14 +1,17 @@
 """``tidegate broker-config``: what it writes, what it refuses, and what it says."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from typer.testing import CliRunner, Result
 
@@ -321,6 +324,72 @@ def test_a_folder_without_its_authority_says_what_is_missing(tmp_path: Path) -> 
     assert "put it back" in refused.output
 
 
+def is_a_pair(folder: Path) -> bool:
+    key = load_pem_private_key((folder / "broker" / "server.key").read_bytes(), None)
+    return key.public_key() == certificate(folder / "broker" / "server.crt").public_key()
+
+
+def test_broker_keeps_its_certificate_where_the_authority_is_elsewhere_and_gets_another_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "old.example")
+    (folder / "authority").rename(tmp_path / "safe")
+    before = files(folder)
+
+    refused = run(folder, "--renew-server", "--host", "new.example")
+
+    assert (refused.exit_code, "put it back to issue certificates" in refused.output) == (1, True)
+    assert files(folder) == before
+
+    (tmp_path / "safe").rename(folder / "authority")
+    assert run(folder, "--renew-server", "--host", "new.example").exit_code == 0
+    assert is_a_pair(folder)
+    assert (folder / "broker" / "server.crt").read_bytes() != before["broker/server.crt"]
+    assert (folder / "clients" / "pi-1" / "broker.url").read_text() == "mqtts://new.example:8883"
+
+
+@pytest.mark.parametrize("left", [(), ("server.key",), ("server.crt",)])
+def test_a_broker_without_its_certificate_or_with_a_half_of_it_gets_another(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    for name in {"server.key", "server.crt"} - set(left):
+        (folder / "broker" / name).unlink()
+    (folder / "clients" / "pi-1").rename(tmp_path / "handed-out")
+
+    result = run(folder, "--renew-server")
+
+    assert result.exit_code == 0, result.output
+    assert is_a_pair(folder)
+    assert (folder / "broker" / "server.key").stat().st_mode & 0o777 == 0o600
+    assert not list((folder / "broker").glob(".*"))
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_a_renewal_of_the_brokers_certificate_that_was_interrupted_is_repeated(
+    tmp_path: Path, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(tmp_path / "access", "--tls", "--host", "localhost")
+    moved: list[Path] = []
+    before, replace = files(folder), Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if len(moved) == moves:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        assert run(folder, "--renew-server").exit_code != 0
+    names = ("broker/server.key", "broker/server.crt")
+    assert [files(folder)[name] == before[name] for name in names] == [moves == 0, True]
+
+    assert run(folder, "--renew-server").exit_code == 0
+    assert is_a_pair(folder)
+    assert [files(folder)[name] == before[name] for name in names] == [False, False]
+
+
 def test_password_of_somebody_who_is_revoked_is_gone(tmp_path: Path) -> None:
     folder = made(tmp_path / "access")
 
@@ -328,6 +397,20 @@ def test_password_of_somebody_who_is_revoked_is_gone(tmp_path: Path) -> None:
 
     assert "alice" not in (folder / "broker" / "passwords").read_text()
     assert "user alice" not in (folder / "broker" / "acl").read_text()
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_a_configuration_that_would_forget_the_brake_of_who_is_revoked_is_named(tmp_path: Path, version: str) -> None:
+    folder = made(tmp_path / "access", "--operator", "bob", "--mosquitto", version)
+    assert "check_retain_source false" in settings(folder)
+    assert "check_retain_source" not in run(folder, "--revoke", "bob").output
+    conf = folder / "broker" / "mosquitto.conf"
+    conf.write_text(conf.read_text().replace("\ncheck_retain_source false", ""))  # the default is true
+
+    said = run(folder, "--revoke", "alice").output
+
+    assert f"Write `check_retain_source false` into {conf} before" in said
+    assert "if alice pulled it" in said
 
 
 @pytest.mark.parametrize(
@@ -372,6 +455,23 @@ def test_a_change_that_makes_no_sense_changes_nothing(tmp_path: Path, arguments:
 
     assert (refused.exit_code, why in refused.output) == (1, True), refused.output
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("arguments", [("--operator", "alice"), ("--add-device", "pi-9")])
+def test_a_reader_of_its_words_that_has_gone_is_no_trouble_with_the_folder(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "access" if "--operator" in arguments else made(tmp_path / "access")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "orchestrator", "broker-config", str(folder), *arguments]
+
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+    assert "make it readable and writable" not in done.stderr, done.stderr
+    assert "error:" not in done.stderr
+    assert arguments[1] in (folder / "users.json").read_text()
 
 
 def test_next_steps_name_files_that_are_there(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def test_new_rows_of_the_inventory_are_let_in_by_the_same_again(tmp_path: Path) 
     assert {name for name in before if after[name] != before[name]} <= {
         "inventory.csv",
         "access/users.json",
+        "access/written.json",
         "access/broker/passwords",
     }
 

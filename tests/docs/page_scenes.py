@@ -51,17 +51,19 @@ def lint(reader: Reader) -> None:
 def discovery(reader: Reader) -> None:
     port, access = str(next(reader.ports)), reader.folder / "access"
 
+    def write() -> None:
+        """Write the rights that the page says."""
+        (access / "acl.local").write_text(block("docs/home-assistant.md", "text"))
+
     def let_in() -> None:
-        """Add to the access list what the page says, and start a broker with it."""
-        with (access / "broker" / "acl").open("a") as file:
-            file.write("\n" + block("docs/home-assistant.md", "text"))
+        """Start a broker with them."""
         found = json.loads((access / "credentials.json").read_text())
         reader.replace["discovery:PASSWORD@127.0.0.1:1884"] = f"discovery:{found['discovery']}@127.0.0.1:{port}"
         files = "--acl access/broker/acl --passwords access/broker/passwords"
         reader.start(f"exec tidegate broker --port {port} {files}")
         reader.until(lambda: listens(int(port)), "the broker listens")
 
-    reader.before["export"] = let_in
+    reader.before |= {"tidegate broker-config access --rewrite": write, "export": let_in}
     reader.serving = ("tidegate home-assistant --user",)
 
 
