@@ -13,7 +13,8 @@ from typing import Final
 
 from device_client.adapters.cgroups import usage_around
 from device_client.adapters.hosting import SLOTS, Application, Instance, Limits
-from device_client.adapters.launch import command_of, environment_of, log_path
+from device_client.adapters.launch import command_of, environment_of
+from device_client.adapters.logs import begin_log, log_path
 from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE, Usage, identify
 from device_client.adapters.programs import ANSWER_SECONDS, ProgramError, run
 
@@ -70,6 +71,7 @@ class ContainerHost:
         image, *arguments = command_of(application)
         if _IMAGE_ID.fullmatch(image) is None:
             raise ProgramError("the command must begin with the image's id, sha256: and 64 hex digits")
+        begin_log(self._root, application.role)
         self._load(image, self._root / application.slot / IMAGE)
         name = f"{_LABEL}-{self._device}-{application.slot}-{application.role}"
         with suppress(ProgramError):  # one that has ended and was not removed would keep the name
