@@ -123,6 +123,7 @@ class Runtime:
         now = self._clock()
         limit_logs(self._slots.root)  # a smoke test that is under way has one as well
         self.host.tidy()
+        self.host.sweep()
         if self.instance is not None:
             if now < self._end_again_at or self.host.is_running(self.instance):
                 return False
