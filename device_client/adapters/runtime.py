@@ -15,7 +15,7 @@ from typing import Final
 
 from device_client.adapters.failure import StepError
 from device_client.adapters.hosting import SERVING, SMOKE_TEST, Application, Host, Instance
-from device_client.adapters.logs import limit_logs
+from device_client.adapters.logs import limit_log, limited
 from device_client.adapters.process_host import ProcessHost
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.core.codes import ErrorCode
@@ -121,7 +121,7 @@ class Runtime:
     def poll(self) -> bool:
         """Say whether the application has ended by itself since the last call; start it again when it is time."""
         now = self._clock()
-        limit_logs(self._slots.root)  # a smoke test that is under way has one as well
+        limit_log(self._slots.root, SERVING)
         self.host.tidy()
         self.host.sweep()
         if self.instance is not None:
@@ -151,10 +151,11 @@ class Runtime:
             StepError: ``start_failed``.
         """
         instance = self._launch(slot, content, port, SMOKE_TEST)
-        try:
-            yield lambda: self.host.is_running(instance)
-        finally:
-            self._end(instance, min(self._grace_seconds, TEST_GRACE_SECONDS))
+        with limited(self._slots.root, SMOKE_TEST):
+            try:
+                yield lambda: self.host.is_running(instance)
+            finally:
+                self._end(instance, min(self._grace_seconds, TEST_GRACE_SECONDS))
 
     def _spawn(self, slot: SlotName, content: SlotContent) -> None:
         self._slot = slot

@@ -261,14 +261,12 @@ def test_log_of_a_smoke_test_stays_bounded_while_it_prints_as_fast_as_it_can(sta
     content = stage.put("blue", "1.0.0", command=("sh", "-c", "yes 'Traceback: cannot open /dev/video0'"))
     log, kept = stage.slots.state / "smoke_test.log", stage.slots.state / "smoke_test.log.1"
     with stage.runtime.beside("blue", content, free_port()):
-        for _ in range(3):
+        for _ in range(3):  # nobody polls: the agent's loop may be waiting for the disk
             kept.unlink(missing_ok=True)
-            until(lambda: log.stat().st_size > logs.LOG_BYTES_MAX)
-            stage.runtime.poll()
-            assert kept.stat().st_size == logs.LOG_BYTES_MAX
-    stage.runtime.poll()
+            until(kept.exists)
 
-    assert log.stat().st_size + kept.stat().st_size <= 2 * logs.LOG_BYTES_MAX
+    assert log.stat().st_size <= logs.LOG_BYTES_MAX
+    assert kept.stat().st_size == logs.LOG_BYTES_MAX
 
 
 def test_smoke_test_begins_a_log_of_its_own(stage: Stage) -> None:
