@@ -14,6 +14,8 @@ APPLICATION: Final = "tidegate-app@.service"
 RULES: Final = "50-tidegate.rules"
 RULES_FOLDER: Final = "/etc/polkit-1/rules.d"
 DESTINATION: Final = Path("/etc/systemd/system")
+PODMAN: Final = "podman.conf"
+PODMAN_USER: Final = "podman-user.conf"
 _PRIVATE: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named because the units must not need them
 
 
@@ -46,14 +48,18 @@ def install_units(settings: Settings, config: Path, destination: Path, user: str
         "@port@": str(settings.port),
         "@standby_port@": str(settings.standby_port),
         "@unit@": settings.runtime.unit,
+        "@podman_stores@": " ".join(_podman_stores(owner)),
+        "@podman_run@": str(_podman_run(owner)),
     }
     root.mkdir(parents=True, exist_ok=True)  # systemd does not start what may write to a folder that is missing
     names = {name: name for name in UNITS}
-    by_systemd = settings.runtime.kind == "systemd"
+    by_systemd, by_podman = (settings.runtime.kind == kind for kind in ("systemd", "podman"))
     if by_systemd:
         names.update({f"{settings.runtime.unit}.service": APPLICATION, RULES: RULES})
     for name, template in names.items():
-        text = files("device_client").joinpath("systemd", template).read_text()
+        text = _template(template)
+        if by_podman:
+            text = _with(text, _template(PODMAN) + ("" if owner.pw_uid == 0 else _template(PODMAN_USER)))
         for place, value in values.items():
             text = text.replace(place, value)
         write_durably(destination / name, text.encode())
@@ -61,7 +67,40 @@ def install_units(settings: Settings, config: Path, destination: Path, user: str
     commands = [] if owned else [f"chown -R {user} {_quote(str(root), in_command=False)}"]
     if by_systemd and user != "root":
         commands.append(f"mv {_quote(str(destination / RULES), in_command=False)} {RULES_FOLDER}")
+    if by_podman:
+        commands += _podman_commands(owner)
     return list(names), [*commands, "systemctl daemon-reload", f"systemctl enable --now {' '.join(reversed(UNITS))}"]
+
+
+def _template(name: str) -> str:
+    return files("device_client").joinpath("systemd", name).read_text()
+
+
+def _with(unit: str, block: str) -> str:
+    """Put ``block`` at the end of a service; what it sets stands in place of what the unit sets."""
+    keys = {line.partition("=")[0] for line in block.splitlines() if not line.startswith("#")}
+    head, install, tail = unit.partition("[Install]\n")
+    kept = "".join(line for line in head.splitlines(keepends=True) if line.partition("=")[0] not in keys)
+    return f"{kept}{block}\n{install}{tail}"
+
+
+def _podman_stores(owner: pwd.struct_passwd) -> list[str]:
+    """Return where podman keeps images, and older ones addresses, unless its own settings say otherwise."""
+    home = str(Path(owner.pw_dir, ".local/share/containers"))
+    return ["/var/lib/containers", "/var/lib/cni"] if owner.pw_uid == 0 else [_quote(home, in_command=False)]
+
+
+def _podman_run(owner: pwd.struct_passwd) -> Path:
+    """Return where podman keeps what a boot forgets; as root in several folders that are not there after it."""
+    return Path("/run") if owner.pw_uid == 0 else Path("/run/user", str(owner.pw_uid))
+
+
+def _podman_commands(owner: pwd.struct_passwd) -> list[str]:
+    """Return what makes the folders, without which systemd does not start the services."""
+    stores = " ".join(_podman_stores(owner))
+    if owner.pw_uid == 0:
+        return [f"mkdir -p {stores}"]
+    return [f"install -d -o {owner.pw_name} {stores}", f"loginctl enable-linger {owner.pw_name}"]
 
 
 def hidden_paths(settings: Settings, config: Path) -> list[Path]:

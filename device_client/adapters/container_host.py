@@ -5,22 +5,21 @@ was verified: nothing is pulled, and a tag that somebody moved means nothing.
 """
 
 import hashlib
-import re
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from device_client.adapters.cgroups import usage_around
+from device_client.adapters.engine_images import IMAGE_ID, Images
 from device_client.adapters.hosting import SLOTS, Application, Instance, Limits
-from device_client.adapters.launch import command_of, environment_of, log_path
+from device_client.adapters.launch import command_of, environment_of
+from device_client.adapters.logs import begin_log, log_path
 from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE, Usage, identify
 from device_client.adapters.programs import ANSWER_SECONDS, ProgramError, run
 
 IMAGE: Final = "app/image.tar"
-LOAD_SECONDS: Final = 600.0
 LOG_LINES: Final = "1000"
-_IMAGE_ID: Final = re.compile("sha256:([0-9a-f]{64})")
 _LOGGING: Final = {  # bounded: an engine's default fills the disk
     "docker": ("--log-driver=local",),
     "podman": ("--log-driver=k8s-file", "--log-opt=max-size=1mb"),
@@ -59,6 +58,7 @@ class ContainerHost:
         self._limits = limits or Limits()
         self._options = (*_LOGGING[kind], *options, *(() if user is None else (f"--user={user}",)))
         self._device = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+        self._images = Images(root, kind, self._ask)
 
     def find(self) -> list[Instance]:
         """Return what runs, as the engine says; the oldest first."""
@@ -68,9 +68,10 @@ class ContainerHost:
     def start(self, application: Application) -> Instance:
         """Load the slot's image, if the engine does not have it, and run it."""
         image, *arguments = command_of(application)
-        if _IMAGE_ID.fullmatch(image) is None:
+        if IMAGE_ID.fullmatch(image) is None:
             raise ProgramError("the command must begin with the image's id, sha256: and 64 hex digits")
-        self._load(image, self._root / application.slot / IMAGE)
+        begin_log(self._root, application.role)
+        self._images.load(image, self._root / application.slot / IMAGE)
         name = f"{_LABEL}-{self._device}-{application.slot}-{application.role}"
         with suppress(ProgramError):  # one that has ended and was not removed would keep the name
             self._ask("rm", "--force", name)
@@ -104,9 +105,7 @@ class ContainerHost:
         """Stop a container, keep the end of what it said, and remove it."""
         with suppress(ProgramError):  # it has ended already; whether it is gone is seen below
             if grace_seconds > 0:
-                self._ask(
-                    "stop", f"--time={round(grace_seconds)}", instance.name, seconds=grace_seconds + ANSWER_SECONDS
-                )
+                self._ask("stop", "-t", f"{grace_seconds:.0f}", instance.name, seconds=grace_seconds + ANSWER_SECONDS)
             else:
                 self._ask("kill", instance.name)
         with suppress(OSError):
@@ -124,6 +123,10 @@ class ContainerHost:
     def tidy(self) -> None:
         """Do nothing: the engine waits for its own."""
 
+    def sweep(self) -> None:
+        """Remove what we have loaded into the engine's store and no slot names any more."""
+        self._images.sweep()
+
     def usage(self, instance: Instance) -> Usage | None:
         """Return what its control group uses; the sum over its processes where the kernel keeps no such account."""
         return None if instance.process is None else usage_around(instance.process)
@@ -131,19 +134,6 @@ class ContainerHost:
     def unenforced(self) -> list[str]:
         """Return nothing: an engine that cannot limit what it is told to refuses to run it."""
         return []
-
-    def _load(self, image: str, archive: Path) -> None:
-        if not self._has(image):
-            self._ask("load", "--input", str(archive), seconds=LOAD_SECONDS)
-            if not self._has(image):
-                raise ProgramError(f"{IMAGE} does not hold the image {image} that the signed command names")
-
-    def _has(self, image: str) -> bool:
-        try:
-            found = self._ask("image", "inspect", "--format={{.Id}}", image)
-        except ProgramError:
-            return False
-        return found.strip().removeprefix("sha256:") == image.removeprefix("sha256:")
 
     def _limiting(self) -> list[str]:
         limits = self._limits

@@ -107,6 +107,9 @@ class Host(Protocol):
     def tidy(self) -> None:
         """Do what is to be done now and then; costs nothing if it is nothing."""
 
+    def sweep(self) -> None:
+        """Remove what is kept for releases that no slot holds any more; as ``tidy``, and the agent's alone."""
+
     def usage(self, instance: Instance) -> Usage | None:
         """Return what it uses with all that it has started; None if that is not known."""
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from device_client.adapters.hosting import SMOKE_TEST, Application
-from device_client.adapters.layout import APPLICATION_LOG, SMOKE_TEST_LOG, STATE
+from device_client.adapters.hosting import Application
+from device_client.adapters.layout import STATE
+from device_client.adapters.logs import begin_log, log_path
 from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE
 
 _PYTHON: Final = "{python}"
@@ -27,6 +28,7 @@ def launch(root: Path, application: Application, wrapper: Sequence[str] = ()) ->
     Raises:
         OSError: It cannot be started.
     """
+    begin_log(root, application.role)
     with log_path(root, application.role).open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 - the command is signed, and no shell is involved
             [*wrapper, *command_of(application)],
@@ -60,11 +62,6 @@ def environment_of(root: Path, application: Application) -> dict[str, str]:
         SLOT_VARIABLE: application.slot,
         ROLE_VARIABLE: application.role,
     }
-
-
-def log_path(root: Path, role: str) -> Path:
-    """Return where an application writes what it says."""
-    return root / STATE / (SMOKE_TEST_LOG if role == SMOKE_TEST else APPLICATION_LOG)
 
 
 def _unprotect(pid: int) -> None:

@@ -83,6 +83,9 @@ class ProcessHost:
                 self._children.pop(pid, None)
         bury_orphans(self._children)
 
+    def sweep(self) -> None:
+        """Do nothing: slots hold all that there is."""
+
     def usage(self, instance: Instance) -> Usage | None:
         """Return what it uses: as its control group says, or the sum over its processes."""
         group = self._group(instance.slot, instance.role)

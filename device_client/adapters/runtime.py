@@ -8,8 +8,6 @@ Where all of them run, as processes, as systemd's units or in containers, is the
 import contextlib
 import logging
 import math
-import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -17,7 +15,7 @@ from typing import Final
 
 from device_client.adapters.failure import StepError
 from device_client.adapters.hosting import SERVING, SMOKE_TEST, Application, Host, Instance
-from device_client.adapters.launch import log_path
+from device_client.adapters.logs import limit_log, limited
 from device_client.adapters.process_host import ProcessHost
 from device_client.adapters.slots import SLOT_NAMES, Slots
 from device_client.core.codes import ErrorCode
@@ -25,7 +23,6 @@ from device_client.core.probe import REFERENCE_INTERVAL_SECONDS
 from device_client.core.record import SlotContent
 from schemas.messages import SlotName
 
-LOG_BYTES_MAX: Final = 1024 * 1024
 GRACE_SECONDS: Final = 10.0
 TEST_GRACE_SECONDS: Final = 2.0
 RESTART_DOUBLINGS_MAX: Final = 6
@@ -60,7 +57,6 @@ class Runtime:
         self._clock = clock
         self._grace_seconds = grace_seconds
         self.host: Host = host or ProcessHost(slots.root)
-        self._log_path = log_path(slots.root, SERVING)
         self._wanted: tuple[SlotName, SlotContent] | None = None
         self._slot: SlotName | None = None
         self._restart_at: float | None = None
@@ -125,8 +121,9 @@ class Runtime:
     def poll(self) -> bool:
         """Say whether the application has ended by itself since the last call; start it again when it is time."""
         now = self._clock()
-        self._limit_log()
+        limit_log(self._slots.root, SERVING)
         self.host.tidy()
+        self.host.sweep()
         if self.instance is not None:
             if now < self._end_again_at or self.host.is_running(self.instance):
                 return False
@@ -154,10 +151,11 @@ class Runtime:
             StepError: ``start_failed``.
         """
         instance = self._launch(slot, content, port, SMOKE_TEST)
-        try:
-            yield lambda: self.host.is_running(instance)
-        finally:
-            self._end(instance, min(self._grace_seconds, TEST_GRACE_SECONDS))
+        with limited(self._slots.root, SMOKE_TEST):
+            try:
+                yield lambda: self.host.is_running(instance)
+            finally:
+                self._end(instance, min(self._grace_seconds, TEST_GRACE_SECONDS))
 
     def _spawn(self, slot: SlotName, content: SlotContent) -> None:
         self._slot = slot
@@ -206,11 +204,3 @@ class Runtime:
         self._failures += 1
         self.exits_total += 1
         return True
-
-    def _limit_log(self) -> None:
-        """Keep one full log and the present one; the application goes on writing to the same file."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._log_path.stat().st_size > LOG_BYTES_MAX:
-                with contextlib.suppress(OSError):  # a full disk is all the more reason to let go of it
-                    shutil.copyfile(self._log_path, self._log_path.with_suffix(".log.1"))
-                os.truncate(self._log_path, 0)

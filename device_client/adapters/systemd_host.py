@@ -69,6 +69,9 @@ class SystemdHost:
     def tidy(self) -> None:
         """Do nothing: systemd waits for its own."""
 
+    def sweep(self) -> None:
+        """Do nothing: slots hold all that there is."""
+
     def usage(self, instance: Instance) -> Usage | None:
         """Return what its control group uses; the sum over its processes where the kernel keeps no such account."""
         return None if instance.process is None else usage_around(instance.process)

@@ -148,6 +148,8 @@ class QuietHost(ProcessHost):
 
     def tidy(self) -> None: ...
 
+    def sweep(self) -> None: ...
+
 
 class QuietBus(LocalBus):
     """A bus that notes which reports went out."""

@@ -105,7 +105,9 @@ def run(arguments: list[str]) -> None:
     path = HERE / "containers" / identity
     path.mkdir()
     labels = dict(label.split("=", 1) for label in options.get("--label", []))
-    (path / "config").write_text(json.dumps({"name": name, "labels": labels, "options": options}))
+    (path / "config").write_text(
+        json.dumps({"name": name, "labels": labels, "options": options, "image": program.name})
+    )
     environment = dict(variable.split("=", 1) for variable in options.get("--env", []))
     child = subprocess.Popen(
         [sys.executable, "-S", "-E", str(program), *rest],
@@ -139,6 +141,18 @@ def inspect(form: str, path: Path) -> None:
     print(labels["tidegate.slot"], labels["tidegate.role"], "true" if pid else "false", pid)
 
 
+def remove_image(name: str) -> None:
+    """Remove an image unless a container is made of it, be it one that has ended."""
+    path = image(name)
+    for user in containers():
+        if json.loads((user / "config").read_text())["image"] == path.name:
+            state, forced = ("running", "cannot") if main_pid(user) else ("stopped", "must")
+            used = f"image is being used by {state} container {user.name[:12]}"
+            refuse(f"Error response from daemon: conflict: unable to delete {name} ({forced} be forced) - {used}")
+    path.unlink()
+    print(f"Deleted: sha256:{path.name}")
+
+
 def main() -> None:
     for name in ("images", "containers"):
         (HERE / name).mkdir(exist_ok=True)
@@ -148,6 +162,12 @@ def main() -> None:
             (HERE / "images" / image_id(Path(archive)).removeprefix("sha256:")).write_bytes(data)
         case ["image", "inspect", "--format={{.Id}}", name]:
             print(image_id(image(name)))
+        case ["image", "ls", "--all", "--quiet", "--no-trunc"]:
+            print("".join(f"sha256:{path.name}\n" for path in (HERE / "images").iterdir()), end="")
+        case ["image", "rm", name] if not name.startswith("-"):
+            remove_image(name)
+        case ["info", "--format={{.DockerRootDir}}"]:
+            print(HERE)
         case ["run", *arguments]:
             run(arguments)
         case ["stop", "-t", seconds, name] if seconds.isdecimal():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from device_client.adapters import processes
+from device_client.adapters import logs, processes
 from device_client.adapters import runtime as runtime_module
 from device_client.adapters.failure import StepError
 from device_client.adapters.processes import find, identify, left_from, usage_of
@@ -245,7 +245,7 @@ def test_smoke_test_runs_beside_and_is_gone_afterwards(stage: Stage) -> None:
 
 
 def test_log_of_the_application_stays_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_module, "LOG_BYTES_MAX", 10_000)
+    monkeypatch.setattr(logs, "LOG_BYTES_MAX", 10_000)
     program = "import time\nwhile True:\n    print('x' * 999, flush=True)\n    time.sleep(0.001)\n"
     stage.runtime.start("blue", stage.put("blue", "1.0.0", program))
     log, kept = stage.slots.state / "application.log", stage.slots.state / "application.log.1"
@@ -254,6 +254,40 @@ def test_log_of_the_application_stays_bounded(stage: Stage, monkeypatch: pytest.
     stage.runtime.poll()
 
     assert log.stat().st_size < 100_000
+    assert kept.stat().st_size == 10_000, "its end, however much it was"
+
+
+def test_log_of_a_smoke_test_stays_bounded_while_it_prints_as_fast_as_it_can(stage: Stage) -> None:
+    content = stage.put("blue", "1.0.0", command=("sh", "-c", "yes 'Traceback: cannot open /dev/video0'"))
+    log, kept = stage.slots.state / "smoke_test.log", stage.slots.state / "smoke_test.log.1"
+    with stage.runtime.beside("blue", content, free_port()):
+        for _ in range(3):  # nobody polls: the agent's loop may be waiting for the disk
+            kept.unlink(missing_ok=True)
+            until(kept.exists)
+
+    assert log.stat().st_size <= logs.LOG_BYTES_MAX
+    assert kept.stat().st_size == logs.LOG_BYTES_MAX
+
+
+def test_smoke_test_begins_a_log_of_its_own(stage: Stage) -> None:
+    log, kept = stage.slots.state / "smoke_test.log", stage.slots.state / "smoke_test.log.1"
+    for word in ("first", "second"):
+        kept.write_text("of the test before")
+        content = stage.put("blue", "1.0.0", command=("sh", "-c", f"echo {word}; sleep 60"))
+        with stage.runtime.beside("blue", content, free_port()):
+            until(lambda: log.read_text().endswith("\n"))
+
+        assert log.read_text() == f"{word}\n"
+        assert not kept.exists()
+
+
+def test_application_that_is_started_again_goes_on_with_its_log(stage: Stage) -> None:
+    log = stage.slots.state / "application.log"
+    log.write_text("said before\n")
+
+    stage.runtime.start("blue", stage.put("blue", "1.0.0", command=("sh", "-c", "echo begun; sleep 60")))
+
+    assert until(lambda: log.read_text() == "said before\nbegun\n")
 
 
 def test_process_id_that_is_used_again_is_another_process() -> None:

@@ -1,6 +1,7 @@
 import configparser
 import getpass
 import json
+import pwd
 import shlex
 import subprocess
 import sys
@@ -103,6 +104,58 @@ def test_units_are_hardened_and_started_again_for_ever(agent: AgentProcess, tmp_
     assert unit["Install"]["WantedBy"] == "multi-user.target"
     assert set(unit.sections()) == {"Unit", "Service", "Install"}
     assert "@" not in (tmp_path / name).read_text()
+
+
+@pytest.mark.parametrize("name", [AGENT, GUARDIAN])
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_units_let_podman_write_its_stores_and_control_groups(tmp_path: Path, user: str, name: str) -> None:
+    agent = AgentProcess(tmp_path, "mqtt://127.0.0.1:1", runtime={"kind": "podman"})
+    owner = pwd.getpwnam(user)
+    stores, run = ("/var/lib/containers /var/lib/cni", "/run")
+    if user != "root":
+        stores, run = (f"{owner.pw_dir}/.local/share/containers", f"/run/user/{owner.pw_uid}")
+
+    done = install(agent.config, tmp_path, user)
+
+    assert done.returncode == 0, done.stderr
+    unit = read(tmp_path / name)
+    service = unit["Service"]
+    assert service["ReadWritePaths"] == f"{agent.root} {stores} {run}"
+    given = {"ProtectControlGroups": "no", "Delegate": "yes", "ProtectKernelTunables": "no", "RestrictSUIDSGID": "no"}
+    assert {key: service[key] for key in given} == given
+    assert {key: service[key] for key in ("ProtectSystem", "ProtectHome", "PrivateTmp", "KillMode")} == {
+        "ProtectSystem": "strict", "ProtectHome": "read-only", "PrivateTmp": "yes", "KillMode": "process",
+    }  # fmt: skip
+    # Of somebody else a program with the setuid bit is needed.
+    gains = ("NoNewPrivileges", "LockPersonality", "ProtectKernelModules")
+    assert {service[key] for key in gains} == {"yes" if user == "root" else "no"}
+    assert service.get("Environment") == (None if user == "root" else f"XDG_RUNTIME_DIR={run}")
+    assert unit["Install"]["WantedBy"] == "multi-user.target"
+    assert "@" not in (tmp_path / name).read_text()
+
+
+def test_folders_that_podman_needs_are_among_the_next_commands(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path, "mqtt://127.0.0.1:1", runtime={"kind": "podman"})
+
+    as_root = install(agent.config, tmp_path, "root").stdout.splitlines()
+    as_nobody = install(agent.config, tmp_path, "nobody").stdout.splitlines()
+
+    home = pwd.getpwnam("nobody").pw_dir
+    assert as_root.index("  mkdir -p /var/lib/containers /var/lib/cni") < as_root.index("  systemctl daemon-reload")
+    assert f"  install -d -o nobody {home}/.local/share/containers" in as_nobody
+    assert "  loginctl enable-linger nobody" in as_nobody
+
+
+@pytest.mark.parametrize("kind", ["process", "systemd", "docker"])
+def test_units_without_podman_leave_control_groups_alone(tmp_path: Path, kind: str) -> None:
+    agent = AgentProcess(tmp_path, "mqtt://127.0.0.1:1", runtime={"kind": kind})
+
+    done = install(agent.config, tmp_path)
+
+    service = read(tmp_path / AGENT)["Service"]
+    assert (service["ProtectControlGroups"], service.get("Delegate")) == ("yes", None)
+    assert service["ReadWritePaths"] == str(agent.root)
+    assert "containers" not in done.stdout
 
 
 def test_watchdog_hears_the_agent_in_time_and_before_the_guardian_ends_it(agent: AgentProcess, tmp_path: Path) -> None:
