@@ -189,4 +189,5 @@ def environment(pid: int, deadline: float = 0.0) -> dict[str, str]:
     except OSError:
         return {}
     pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry.startswith(b"TIDEGATE_"))
-    return {name.decode(): value.decode(errors="replace") for name, _, value in pairs}
+    # Anybody may have a variable of any name; one that is no text is none of ours.
+    return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}

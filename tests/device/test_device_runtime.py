@@ -256,6 +256,20 @@ def test_log_of_the_application_stays_bounded(stage: Stage, monkeypatch: pytest.
     assert log.stat().st_size < 100_000
 
 
+def test_variable_of_somebody_else_whose_name_is_no_text_keeps_nobody_from_being_found_and_ended(stage: Stage) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"], env={b"TIDEGATE_\xff": b"1"}) as other:
+        stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+        until(stage.version)
+        try:
+            assert stage.make_runtime().take_over() == "blue"
+            stage.runtime.stop()
+
+            assert left_from(stage.slots.root) == set()
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
 def test_process_id_that_is_used_again_is_another_process() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
     process = identify(child.pid)
