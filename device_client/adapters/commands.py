@@ -2,7 +2,7 @@
 
 It leads a process group of its own, and nothing of that group outlives it or its time. It stays in our session, by
 which it is told from applications and from what flees from them. What leaves its group, as a program does that goes
-into the background by itself, is its own master.
+into the background by itself, is its own master; by a mark it is told from what flees from applications.
 """
 
 import os
@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from device_client.adapters.children import marking
+from device_client.adapters.processes import HOME_VARIABLE
 
 _POLL_SECONDS: Final = 0.02
 _GRACE_SECONDS: Final = 1.0
@@ -45,9 +48,14 @@ def run_command(
     Raises:
         CommandError: It cannot be started, or it was ended because of its time or because nobody waits.
     """
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **(variables or {})}
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        HOME_VARIABLE: "",  # no application, also where limits are not to be seen
+        **(variables or {}),
+    }
     try:
-        with log_path.open("ab") as log:
+        with log_path.open("ab") as log, marking() as awaited:
             child = subprocess.Popen(  # noqa: S603 - the operator's own command, and no shell is involved
                 command,
                 cwd=folder,
@@ -57,6 +65,7 @@ def run_command(
                 stderr=log,
                 process_group=0,
             )
+            awaited.add(child.pid)
     except OSError as error:
         raise CommandError(f"{command[0]}: {error.strerror}") from error
     deadline = time.monotonic() + timeout_seconds
@@ -66,6 +75,7 @@ def run_command(
             time.sleep(_POLL_SECONDS)
     finally:
         _end_group(child)
+        awaited.discard(child.pid)
     _limit(log_path)
     if code is None:
         raise CommandError(f"{command[0]}: it had not ended after {timeout_seconds:g} s")

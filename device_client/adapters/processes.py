@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from device_client.adapters.children import MARK_BYTES
+
 HOME_VARIABLE: Final = "TIDEGATE_HOME"
 SLOT_VARIABLE: Final = "TIDEGATE_SLOT"
 ROLE_VARIABLE: Final = "TIDEGATE_ROLE"
+SESSION_VARIABLE: Final = "TIDEGATE_SESSION"
+"""Where what was started belongs to us; what has left it is its own master."""
 _PROC: Final = Path("/proc")
 _DEAD: Final = ("Z", "X")
 _STAT_BYTES_MAX: Final = 4096
@@ -66,6 +70,12 @@ class Status(NamedTuple):
     cpu_ticks: int
     started_ticks: int
     resident_pages: int
+    resident_limit_bytes: int
+
+    @property
+    def is_command(self) -> bool:
+        """Say whether an operator's command has started it, directly or not."""
+        return self.resident_limit_bytes == MARK_BYTES
 
 
 def identify(pid: int) -> Process | None:
@@ -107,6 +117,11 @@ def alive() -> list[Status]:
     return [status for status in _all() if status.state not in _DEAD]
 
 
+def ended_children(parent: int) -> list[Status]:
+    """Return those children that have ended and that nobody has waited for yet."""
+    return [status for status in _all() if status.parent == parent and status.state in _DEAD]
+
+
 def kin(everybody: Iterable[Status], seeds: set[int], foreign_session: int) -> list[Status]:
     """Return the seeds, their descendants, and whoever shares a session with one of these.
 
@@ -140,9 +155,9 @@ def _marked(home: Path) -> Iterator[tuple[Status, str, str]]:
     for status in alive():
         if status.group == 0:  # the kernel's own, which never have any
             continue
-        variables = environment(status.pid, deadline)
-        if variables.get(HOME_VARIABLE) == str(home):
-            yield status, variables.get(SLOT_VARIABLE, ""), variables.get(ROLE_VARIABLE, "")
+        marks = marks_of(status, deadline)
+        if marks is not None and marks[0] == str(home):
+            yield status, marks[1], marks[2]
 
 
 def _all() -> Iterator[Status]:
@@ -174,7 +189,18 @@ def status_of(pid: int) -> Status | None:
         cpu_ticks=int(fields[11]) + int(fields[12]),
         started_ticks=int(fields[19]),
         resident_pages=int(fields[21]),
+        resident_limit_bytes=int(fields[22]),
     )
+
+
+def marks_of(status: Status, deadline: float = 0.0) -> tuple[str, str, str] | None:
+    """Return home, slot and role in its variables, without a home if it has become its own master; None without any."""
+    variables = environment(status.pid, deadline)
+    if HOME_VARIABLE not in variables:
+        return None
+    is_ours = variables.get(SESSION_VARIABLE) in (None, str(status.session))
+    home = variables[HOME_VARIABLE] if is_ours else ""
+    return home, variables.get(SLOT_VARIABLE, ""), variables.get(ROLE_VARIABLE, "")
 
 
 def environment(pid: int, deadline: float = 0.0) -> dict[str, str]:

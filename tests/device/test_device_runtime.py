@@ -288,7 +288,7 @@ def test_process_id_that_is_used_again_is_another_process() -> None:
 
 def test_program_that_the_kernel_is_still_loading_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen under load: for some 50 µs after it was started its environment is empty."""
-    stat = f"77 (serve) R 1 77 77 0 -1 4194304 {' '.join(['0'] * 12)} 4711 0 0"
+    stat = f"77 (serve) R 1 77 77 0 -1 4194304 {' '.join(['0'] * 12)} 4711 0 0 0"
     (tmp_path / "77").mkdir()
     (tmp_path / "77" / "stat").write_text(stat)
     environment = tmp_path / "77" / "environ"

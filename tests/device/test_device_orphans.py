@@ -1,0 +1,165 @@
+"""Processes that an agent adopts: real ones, in a program of its own that adopts orphans as the agent does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_client.adapters.hooks import Hooks
+from device_client.adapters.hosting import SLOTS
+from device_client.adapters.process_host import ProcessHost
+from device_client.adapters.processes import identify, left_from
+from device_client.core.effects import RunHook
+from device_client.core.events import Step
+from tests.device.device_world import until
+from tests.device.guardian_world import ROOT
+from tests.device.host_stage import OVERWRITE
+
+DAEMON = f"""
+import os, sys, time
+def daemonize():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        {OVERWRITE}
+        pending = sys.argv[1] + ".pending"
+        open(pending, "w").write(str(os.getpid()))
+        os.rename(pending, sys.argv[1])
+        time.sleep(60)
+        os._exit(0)
+"""
+"""Defines how a program puts itself into the background and then overwrites its variables, as nginx does."""
+ADOPTING = """
+import json, os, subprocess, sys
+from pathlib import Path
+from device_client.adapters.commands import run_command
+from device_client.adapters.families import adopt_orphans
+from device_client.adapters.hosting import SERVING, Application
+from device_client.adapters.process_host import ProcessHost
+from device_client.adapters.processes import ended_children, identify, status_of
+from device_client.adapters.router import Router
+from tests.device.device_world import until
+
+adopt_orphans()
+root = Path(sys.argv[1])
+host = ProcessHost(root)
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    for name in (*SLOTS, "state"):
+        (tmp_path / name).mkdir()
+    yield tmp_path
+    for file in tmp_path.glob("daemon*"):
+        os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def in_a_program(root: Path, code: str, *arguments: str) -> Any:  # noqa: ANN401 - parsed JSON
+    """Run ``code`` in a program that adopts orphans and return what it says."""
+    command = [sys.executable, "-c", ADOPTING + code, str(root), *arguments]
+    return json.loads(subprocess.check_output(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60))
+
+
+def test_router_that_its_reload_put_into_the_background_outlives_the_application(root: Path) -> None:
+    (root / "template").write_text("{port}")
+
+    said = in_a_program(
+        root,
+        """
+code, daemon = sys.argv[2], root / "daemon"
+instance = host.start(Application("blue", "1.0.0", ("/bin/sleep", "60"), 1, SERVING))
+Router(root, root / "template", (sys.executable, "-S", "-c", code, str(daemon)), 20.0).lead_to("blue", "1.0.0", 1)
+process = identify(int(until(lambda: daemon.exists() and daemon.read_text())))
+is_adopted = until(lambda: status_of(process.pid).parent == os.getpid())
+is_ended = host.end(instance, 1.0)
+print(json.dumps([is_adopted, is_ended, process.is_alive()]))
+""",
+        DAEMON + "daemonize()\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\n",
+    )
+
+    assert said == [True, True, True]
+
+
+def test_what_an_application_let_loose_is_ended_though_it_has_overwritten_its_variables(root: Path) -> None:
+    said = in_a_program(
+        root,
+        """
+code, daemon = sys.argv[2], root / "daemon"
+command = (sys.executable, "-S", "-c", code, str(daemon))
+instance = host.start(Application("blue", "1.0.0", command, 1, SERVING))
+process = identify(int(until(lambda: daemon.exists() and daemon.read_text())))
+daemon.unlink()
+until(lambda: status_of(process.pid).parent == os.getpid())
+print(json.dumps([host.end(instance, 1.0), process.is_alive()]))
+""",
+        DAEMON + "daemonize()\ntime.sleep(60)\n",
+    )
+
+    assert said == [True, False]
+
+
+def run_hook(root: Path, code: str) -> None:
+    command = (sys.executable, "-S", "-c", code, str(root / "daemon"))
+    hooks = Hooks("pi-1", root, {Step.AFTER_COMMIT: command}, 20.0, root / "state" / "hooks.log")
+    hooks.run(RunHook(1, Step.AFTER_COMMIT, 1, "green", "1.1.0", "blue", "1.0.0"), lambda: False)
+
+
+def test_what_a_hook_put_into_the_background_outlives_the_next_start_of_the_agent(root: Path) -> None:
+    keeps_its_variables = DAEMON.replace(OVERWRITE, "pass")
+
+    run_hook(root, keeps_its_variables + "daemonize()\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\n")
+    daemon = identify(int((root / "daemon").read_text()))
+
+    assert ProcessHost(root).end_others(None, 1.0)
+    assert daemon is not None
+    assert daemon.is_alive()
+
+
+def test_hook_whose_agent_was_killed_is_found_and_ended(root: Path) -> None:
+    code = "import os, sys, time\nopen(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+    agent = os.fork()
+    if agent == 0:
+        try:
+            run_hook(root, code)
+        finally:
+            os._exit(1)
+    text = until(lambda: (root / "daemon").exists() and (root / "daemon").read_text())
+    os.kill(agent, signal.SIGKILL)
+    os.waitpid(agent, 0)
+    hook = identify(int(text))
+    (root / "daemon").unlink()
+
+    assert left_from(root) == {("green", "hook")}
+    assert ProcessHost(root).end_others(None, 1.0)
+    assert hook is not None
+    assert not hook.is_alive()
+
+
+def test_all_orphans_are_buried_and_no_exit_code_of_our_own_with_them(root: Path) -> None:
+    said = in_a_program(
+        root,
+        """
+own = subprocess.Popen(["/bin/sh", "-c", "exit 3"])  # it ends first, and is waited for last
+until(lambda: ended_children(os.getpid()))
+left_its_group = (sys.executable, "-S", "-c", sys.argv[2])
+for _ in range(3):
+    run_command(left_its_group, 10.0, folder=root, log_path=root / "state" / "log")
+for _ in range(3):
+    subprocess.run(["/bin/sh", "-c", "(setsid sleep 0.1 &)"])
+until(lambda: len(ended_children(os.getpid())) == 7)
+sessions = {status.session == os.getsid(0) for status in ended_children(os.getpid())}
+host.tidy()
+print(json.dumps([sorted(sessions), [status.pid == own.pid for status in ended_children(os.getpid())], own.wait()]))
+""",
+        "import os, time\nchild = os.fork()\nif child == 0: time.sleep(0.1)\nelse: os.setpgid(child, child)",
+    )
+
+    assert said == [[False, True], [True], 3]
