@@ -14,11 +14,11 @@ import pytest
 from device_client.adapters.hooks import Hooks
 from device_client.adapters.hosting import SLOTS
 from device_client.adapters.process_host import ProcessHost
-from device_client.adapters.processes import identify, left_from
+from device_client.adapters.processes import identify, left_from, status_of
 from device_client.core.effects import RunHook
 from device_client.core.events import Step
-from tests.device.device_world import until
-from tests.device.guardian_world import ROOT
+from tests.device.device_world import AgentProcess, until
+from tests.device.guardian_world import ROOT, TrialDevice, start_guardian
 from tests.device.host_stage import OVERWRITE
 
 DAEMON = f"""
@@ -163,3 +163,46 @@ print(json.dumps([sorted(sessions), [status.pid == own.pid for status in ended_c
     )
 
     assert said == [[False, True], [True], 3]
+
+
+@pytest.mark.parametrize("kind", ["process", "docker"])
+def test_guardian_adopts_orphans_only_where_it_buries_them(tmp_path: Path, kind: str) -> None:
+    leaves_one = f"#!/bin/sh\n[ -e {tmp_path}/orphan ] || (setsid sleep 60 & echo $! > {tmp_path}/orphan)\nexit 0\n"
+    for name in ("docker", "reload"):
+        (tmp_path / name).write_text(leaves_one)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "template").write_text("{port}")
+    device = TrialDevice(tmp_path)
+    tables = f'[runtime]\nkind = "{kind}"\n[router]\ntemplate = "template"\nreload = ["{tmp_path}/reload"]\n'
+    device.config.write_text(f"{device.config.read_text()}standby_port = 1\n{tables}")
+    guardian = start_guardian(device.config, log=tmp_path / "log", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    pid = int(until(lambda: (tmp_path / "orphan").exists() and (tmp_path / "orphan").read_text()))
+    try:
+        assert (until(lambda: _parent_beside(pid, "sh", "reload", "docker")) == guardian.pid) == (kind == "process")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        guardian.kill()
+        guardian.wait()
+        device.close()
+
+
+@pytest.mark.parametrize(("kind", "said"), [("process", "adopts\n"), ("systemd", ""), ("docker", ""), ("podman", "")])
+def test_agent_adopts_orphans_only_where_it_buries_them(tmp_path: Path, kind: str, said: str) -> None:
+    config = AgentProcess(tmp_path, "mqtt://127.0.0.1:1", runtime={"kind": kind}).config
+    code = (
+        "from unittest.mock import Mock; from device_client import __main__ as program\n"
+        "program.build_agent = lambda settings: (Mock(), None, None)\n"
+        "program.adopt_orphans = lambda: print('adopts')\n"
+        "raise SystemExit(program.main())\n"
+    )
+
+    command = [sys.executable, "-c", code, "run", "--config", str(config)]
+    assert subprocess.check_output(command, text=True, env={"PYTHONPATH": str(ROOT)}) == said
+
+
+def _parent_beside(pid: int, *names: str) -> int | None:
+    """Return the parent of a process once it is none of these programs."""
+    status = status_of(pid)
+    assert status is not None
+    is_one = Path(f"/proc/{status.parent}/comm").read_text().strip() in names
+    return None if is_one else status.parent
