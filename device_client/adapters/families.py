@@ -19,7 +19,8 @@ from typing import Final
 
 from device_client.adapters import cgroups
 from device_client.adapters.children import bear_no_mark, settled
-from device_client.adapters.processes import Process, Status, alive, ended_children, kin, marks_of
+from device_client.adapters.proc import Status, alive, ended_children
+from device_client.adapters.processes import Process, kin, marks_of
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _KILL_SECONDS: Final = 5.0

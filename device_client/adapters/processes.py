@@ -10,22 +10,17 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from device_client.adapters.children import MARK_BYTES
+from device_client.adapters.proc import DEAD, Status, alive, environment, status_of
 
 HOME_VARIABLE: Final = "TIDEGATE_HOME"
 SLOT_VARIABLE: Final = "TIDEGATE_SLOT"
 ROLE_VARIABLE: Final = "TIDEGATE_ROLE"
 SESSION_VARIABLE: Final = "TIDEGATE_SESSION"
 """Where what was started belongs to us; what has left it is its own master."""
-_PROC: Final = Path("/proc")
-_DEAD: Final = ("Z", "X")
-_STAT_BYTES_MAX: Final = 4096
-"""Fifty numbers and a name of at most 64 bytes take less."""
 _LOADING_SECONDS: Final = 0.1
 """So long at most a search waits for programs that the kernel is loading."""
-_LOADING_POLL_SECONDS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class Process:
     def is_alive(self) -> bool:
         """Say whether it still runs."""
         status = status_of(self.pid)
-        return status is not None and status.started_ticks == self.started_ticks and status.state not in _DEAD
+        return status is not None and status.started_ticks == self.started_ticks and status.state not in DEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +54,10 @@ class Usage:
     cpu_seconds: float
 
 
-class Status(NamedTuple):
-    """One line of /proc about a process, as far as it matters here; a sample makes one of everybody who lives."""
-
-    pid: int
-    state: str
-    parent: int
-    group: int
-    session: int
-    cpu_ticks: int
-    started_ticks: int
-    resident_pages: int
-    resident_limit_bytes: int
-
-    @property
-    def is_command(self) -> bool:
-        """Say whether an operator's command has started it, directly or not."""
-        return self.resident_limit_bytes == MARK_BYTES
-
-
 def identify(pid: int) -> Process | None:
     """Return the process that has this id now."""
     status = status_of(pid)
-    return None if status is None or status.state in _DEAD else Process(pid, status.started_ticks)
+    return None if status is None or status.state in DEAD else Process(pid, status.started_ticks)
 
 
 def find(home: Path) -> list[tuple[Process, str, str]]:
@@ -110,16 +86,6 @@ def usage_of(group: int) -> Usage | None:
         memory_bytes=sum(status.resident_pages for status in members) * os.sysconf("SC_PAGE_SIZE"),
         cpu_seconds=sum(status.cpu_ticks for status in members) / os.sysconf("SC_CLK_TCK"),
     )
-
-
-def alive() -> list[Status]:
-    """Return everybody who lives."""
-    return [status for status in _all() if status.state not in _DEAD]
-
-
-def ended_children(parent: int) -> list[Status]:
-    """Return those children that have ended and that nobody has waited for yet."""
-    return [status for status in _all() if status.parent == parent and status.state in _DEAD]
 
 
 def kin(everybody: Iterable[Status], seeds: set[int], foreign_session: int) -> list[Status]:
@@ -160,39 +126,6 @@ def _marked(home: Path) -> Iterator[tuple[Status, str, str]]:
             yield status, marks[1], marks[2]
 
 
-def _all() -> Iterator[Status]:
-    for name in os.listdir(_PROC):  # noqa: PTH208 - iterdir makes a path of each
-        if name.isdigit() and (status := status_of(int(name))) is not None:
-            yield status
-
-
-def status_of(pid: int) -> Status | None:
-    """Return what /proc says about a process.
-
-    proc(5) numbers the fields from 1, and the name in brackets may hold anything.
-    """
-    try:
-        file = os.open(f"{_PROC}/{pid}/stat", os.O_RDONLY)  # Path.read_text costs five times as much
-        try:
-            line = os.read(file, _STAT_BYTES_MAX)
-        finally:
-            os.close(file)
-    except OSError:
-        return None
-    fields = line[line.rindex(b")") + 2 :].split()
-    return Status(
-        pid=pid,
-        state=fields[0].decode(),
-        parent=int(fields[1]),
-        group=int(fields[2]),
-        session=int(fields[3]),
-        cpu_ticks=int(fields[11]) + int(fields[12]),
-        started_ticks=int(fields[19]),
-        resident_pages=int(fields[21]),
-        resident_limit_bytes=int(fields[22]),
-    )
-
-
 def marks_of(status: Status, deadline: float = 0.0) -> tuple[str, str, str] | None:
     """Return home, slot and role in its variables, without a home if it has become its own master; None without any."""
     variables = environment(status.pid, deadline)
@@ -201,19 +134,3 @@ def marks_of(status: Status, deadline: float = 0.0) -> tuple[str, str, str] | No
     is_ours = variables.get(SESSION_VARIABLE) in (None, str(status.session))
     home = variables[HOME_VARIABLE] if is_ours else ""
     return home, variables.get(SLOT_VARIABLE, ""), variables.get(ROLE_VARIABLE, "")
-
-
-def environment(pid: int, deadline: float = 0.0) -> dict[str, str]:
-    """Return our variables among those that a process was started with.
-
-    One that is only just being started shows nothing for a moment; until ``deadline``, on the monotonic clock, that is
-    waited for.
-    """
-    try:
-        while not (raw := (_PROC / str(pid) / "environ").read_bytes()) and time.monotonic() < deadline:
-            time.sleep(_LOADING_POLL_SECONDS)
-    except OSError:
-        return {}
-    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry.startswith(b"TIDEGATE_"))
-    # Anybody may have a variable of any name; one that is no text is none of ours.
-    return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}

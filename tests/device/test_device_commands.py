@@ -8,8 +8,8 @@ import pytest
 
 from device_client.adapters.commands import CommandError, run_command
 from device_client.adapters.hosting import SERVING, Application
+from device_client.adapters.proc import alive
 from device_client.adapters.process_host import ProcessHost
-from device_client.adapters.processes import alive
 
 
 def test_command_that_fails_is_known_to_have_failed_while_orphans_are_buried(tmp_path: Path) -> None:

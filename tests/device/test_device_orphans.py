@@ -13,8 +13,9 @@ import pytest
 
 from device_client.adapters.hooks import Hooks
 from device_client.adapters.hosting import SLOTS
+from device_client.adapters.proc import status_of
 from device_client.adapters.process_host import ProcessHost
-from device_client.adapters.processes import identify, left_from, status_of
+from device_client.adapters.processes import identify, left_from
 from device_client.core.effects import RunHook
 from device_client.core.events import Step
 from tests.device.device_world import AgentProcess, until
@@ -43,7 +44,8 @@ from device_client.adapters.commands import run_command
 from device_client.adapters.families import adopt_orphans
 from device_client.adapters.hosting import SERVING, Application
 from device_client.adapters.process_host import ProcessHost
-from device_client.adapters.processes import ended_children, identify, status_of
+from device_client.adapters.proc import ended_children, status_of
+from device_client.adapters.processes import identify
 from device_client.adapters.router import Router
 from tests.device.device_world import until
 

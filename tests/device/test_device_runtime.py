@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from device_client.adapters import processes
+from device_client.adapters import proc, processes
 from device_client.adapters import runtime as runtime_module
 from device_client.adapters.failure import StepError
 from device_client.adapters.processes import find, identify, left_from, usage_of
@@ -295,7 +295,7 @@ def test_program_that_the_kernel_is_still_loading_is_found(tmp_path: Path, monke
     environment.touch()
     filled = tmp_path / "filled"
     filled.write_bytes(b"TIDEGATE_HOME=/home\0TIDEGATE_SLOT=blue\0TIDEGATE_ROLE=serving\0")
-    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(proc, "_PROC", tmp_path)
     monkeypatch.setattr(processes, "_LOADING_SECONDS", 30.0)
     loading = threading.Timer(0.05, filled.replace, [environment])
     loading.start()
