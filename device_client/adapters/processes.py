@@ -1,8 +1,8 @@
 """Processes as /proc shows them: what of ours still runs, and what a group of processes uses.
 
-An application is recognised by two variables that it was started with, so that even one that was started a moment
-before the agent was killed is found. A process is meant by its id together with its start time, because ids are used
-again.
+An application is recognised by variables that it was started with, so that even one that was started a moment before
+the agent was killed is found; or by a note about its leader, since some programs overwrite their variables. A process
+is meant by its id together with its start time, because ids are used again.
 """
 
 import os
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from device_client.adapters.noted import read_notes
 from device_client.adapters.proc import DEAD, Status, alive, environment, status_of
 
 HOME_VARIABLE: Final = "TIDEGATE_HOME"
@@ -62,17 +63,17 @@ def identify(pid: int) -> Process | None:
 
 def find(home: Path) -> list[tuple[Process, str, str]]:
     """Return every leading process that was started for ``home``, with its slot and role; the oldest first."""
-    found = [
-        (Process(status.pid, status.started_ticks), slot, role)
-        for status, slot, role in _marked(home)
-        if status.group == status.pid
-    ]
-    return sorted(found, key=lambda each: (each[0].started_ticks, each[0].pid))
+    leading = (each for each in _marked(home) if each[0].group == each[0].pid)
+    found = {
+        Process(status.pid, status.started_ticks): (slot, role) for status, slot, role in (*leading, *_noted(home))
+    }
+    ordered = sorted(found, key=lambda process: (process.started_ticks, process.pid))
+    return [(process, *found[process]) for process in ordered]
 
 
 def left_from(home: Path) -> set[tuple[str, str]]:
     """Return slot and role of every process that was started for ``home``, leading or not."""
-    return {(slot, role) for _, slot, role in _marked(home)}
+    return {(slot, role) for _, slot, role in (*_marked(home), *_noted(home))}
 
 
 def usage_of(group: int) -> Usage | None:
@@ -124,6 +125,16 @@ def _marked(home: Path) -> Iterator[tuple[Status, str, str]]:
         marks = marks_of(status, deadline)
         if marks is not None and marks[0] == str(home):
             yield status, marks[1], marks[2]
+
+
+def _noted(home: Path) -> Iterator[tuple[Status, str, str]]:
+    """Give the noted leaders that are still the same processes, each at the head of its session as it was started."""
+    for note in read_notes(home):
+        status = status_of(note.pid)
+        if status is None or status.state in DEAD:
+            continue
+        if (status.started_ticks, status.session) == (note.started_ticks, note.pid):
+            yield status, note.slot, note.role
 
 
 def marks_of(status: Status, deadline: float = 0.0) -> tuple[str, str, str] | None:

@@ -1,5 +1,6 @@
 """The application as a real process."""
 
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from device_client.adapters import proc, processes
 from device_client.adapters import runtime as runtime_module
+from device_client.adapters.boot import boot_id
 from device_client.adapters.failure import StepError
 from device_client.adapters.processes import find, identify, left_from, usage_of
 from device_client.adapters.runtime import Runtime
@@ -21,6 +23,7 @@ from device_client.adapters.slots import Slots
 from device_client.core.record import SlotContent
 from tests.device.device_bench import make_content
 from tests.device.device_world import QUICK_APPLICATION, ask, end_leftovers, free_port, until
+from tests.device.host_stage import OVERWRITE
 
 COMMAND = ("{python}", "-S", "-E", "app/serve.py", "--port", "{port}")
 
@@ -200,6 +203,61 @@ def test_next_agent_takes_a_running_application_over(stage: Stage) -> None:
     second.stop()
 
     assert find(stage.slots.root) == []
+
+
+def test_next_agent_takes_over_a_program_that_overwrites_its_variables(stage: Stage) -> None:
+    content = stage.put("blue", "1.0.0", f"{OVERWRITE}\n{QUICK_APPLICATION}")
+    stage.runtime.start("blue", content)
+    until(stage.version)
+    before = stage.runtime.group
+
+    second = stage.make_runtime()
+    assert second.take_over() == "blue"
+    second.start("blue", content)
+    assert second.group == before, "it is not started twice"
+    second.stop()
+
+    assert stage.version() is None
+    assert find(stage.slots.root) == []
+
+
+def test_next_agent_ends_the_tested_program_that_overwrote_its_variables(stage: Stage) -> None:
+    port = free_port()
+    with stage.runtime.beside("green", stage.put("green", "1.1.0", f"{OVERWRITE}\n{QUICK_APPLICATION}"), port):
+        until(lambda: ask(port))
+
+        assert stage.make_runtime().take_over() is None
+
+        assert ask(port) is None
+
+
+@pytest.mark.parametrize(
+    "changed", ["nothing", {"boot_id": "another"}, {"home": "a copy of this folder"}, {"started_ticks": 1}, "group"]
+)
+def test_note_about_another_process_is_about_nobody(stage: Stage, changed: str | dict[str, object]) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=changed != "group") as other:
+        process = identify(other.pid)
+        assert process is not None
+        note: dict[str, object] = {"slot": "blue", "role": "serving", "boot_id": boot_id()}
+        note |= {"home": str(stage.slots.root), "pid": process.pid, "started_ticks": process.started_ticks}
+        note |= changed if isinstance(changed, dict) else {}
+        (stage.slots.state / "blue-serving.process").write_text(json.dumps(note))
+
+        assert find(stage.slots.root) == ([(process, "blue", "serving")] if changed == "nothing" else [])
+        other.kill()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff", b'{"boot_id": 1}', b"[" * 10**5, b"0" * 10**6])
+def test_damaged_note_keeps_nobody_from_work(stage: Stage, damaged: bytes) -> None:
+    (stage.slots.state / "blue-serving.process").write_bytes(damaged)
+    (stage.slots.state / "green-serving.process").mkdir()
+    stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+    until(stage.version)
+    (stage.slots.state / "blue-smoke_test.process").write_bytes(damaged)
+
+    assert stage.make_runtime().take_over() == "blue"
+    stage.runtime.start("green", stage.put("green", "1.1.0"))
+    assert until(lambda: stage.version() == "1.1.0")
 
 
 def test_next_agent_ends_what_else_was_left(stage: Stage) -> None:
