@@ -19,6 +19,8 @@ from device_client.adapters.processes import HOME_VARIABLE
 
 _POLL_SECONDS: Final = 0.02
 _GRACE_SECONDS: Final = 1.0
+_LEAVING_SECONDS: Final = 0.5
+"""What has forked and ended, as nginx does, leaves its child this long to lead a session of its own."""
 LOG_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -83,15 +85,23 @@ def run_command(
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """End whoever is left of its group, politely first."""
+    """End whoever is left of its group, politely first; who goes into the background may still be leaving it."""
+    if child.returncode is not None and _is_gone(child, _LEAVING_SECONDS):
+        return
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while time.monotonic() < deadline:
-            if not _is_there(child):
-                return
-            time.sleep(_POLL_SECONDS)
+        if _is_gone(child, _GRACE_SECONDS):
+            return
+
+
+def _is_gone(child: "subprocess.Popen[bytes]", within_seconds: float) -> bool:
+    deadline = time.monotonic() + within_seconds
+    while _is_there(child):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _is_there(child: "subprocess.Popen[bytes]") -> bool:
