@@ -135,7 +135,8 @@ def _run(settings: Settings) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: agent.end())
         threading.excepthook = _end_at_once
-        adopt_orphans()
+        if settings.runtime.kind == "process":  # elsewhere they are another's, and nobody here would bury them
+            adopt_orphans()
         give_back()
         _log.info("agent.started device=%s root=%s pid=%d", settings.device, settings.root, os.getpid())
         agent.run(record, facts)

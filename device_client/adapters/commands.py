@@ -2,7 +2,7 @@
 
 It leads a process group of its own, and nothing of that group outlives it or its time. It stays in our session, by
 which it is told from applications and from what flees from them. What leaves its group, as a program does that goes
-into the background by itself, is its own master.
+into the background by itself, is its own master; by a mark it is told from what flees from applications.
 """
 
 import os
@@ -14,8 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from device_client.adapters.children import marking
+from device_client.adapters.processes import HOME_VARIABLE
+
 _POLL_SECONDS: Final = 0.02
 _GRACE_SECONDS: Final = 1.0
+_LEAVING_SECONDS: Final = 0.5
+"""What has forked and ended, as nginx does, leaves its child this long to lead a session of its own."""
 LOG_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -45,9 +50,14 @@ def run_command(
     Raises:
         CommandError: It cannot be started, or it was ended because of its time or because nobody waits.
     """
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **(variables or {})}
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        HOME_VARIABLE: "",  # no application, also where limits are not to be seen
+        **(variables or {}),
+    }
     try:
-        with log_path.open("ab") as log:
+        with log_path.open("ab") as log, marking() as awaited:
             child = subprocess.Popen(  # noqa: S603 - the operator's own command, and no shell is involved
                 command,
                 cwd=folder,
@@ -57,6 +67,7 @@ def run_command(
                 stderr=log,
                 process_group=0,
             )
+            awaited.add(child.pid)
     except OSError as error:
         raise CommandError(f"{command[0]}: {error.strerror}") from error
     deadline = time.monotonic() + timeout_seconds
@@ -66,6 +77,7 @@ def run_command(
             time.sleep(_POLL_SECONDS)
     finally:
         _end_group(child)
+        awaited.discard(child.pid)
     _limit(log_path)
     if code is None:
         raise CommandError(f"{command[0]}: it had not ended after {timeout_seconds:g} s")
@@ -73,15 +85,23 @@ def run_command(
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """End whoever is left of its group, politely first."""
+    """End whoever is left of its group, politely first; who goes into the background may still be leaving it."""
+    if child.returncode is not None and _is_gone(child, _LEAVING_SECONDS):
+        return
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while time.monotonic() < deadline:
-            if not _is_there(child):
-                return
-            time.sleep(_POLL_SECONDS)
+        if _is_gone(child, _GRACE_SECONDS):
+            return
+
+
+def _is_gone(child: "subprocess.Popen[bytes]", within_seconds: float) -> bool:
+    deadline = time.monotonic() + within_seconds
+    while _is_there(child):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _is_there(child: "subprocess.Popen[bytes]") -> bool:

@@ -2,7 +2,8 @@
 
 A process belongs to an application if it carries the variables that it was started with, descends from one that does,
 or shares a session with one. A process that has shed all of these, by forking twice with another environment, becomes
-our child when its parent ends, because we adopt orphans; it then belongs to the youngest application that is older.
+our child when its parent ends, because we adopt orphans; it then belongs to the youngest application that is older, but
+for what an operator's command has put into the background, which bears a mark and belongs to nobody.
 """
 
 import ctypes
@@ -17,23 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from device_client.adapters import cgroups
-from device_client.adapters.processes import (
-    HOME_VARIABLE,
-    ROLE_VARIABLE,
-    SLOT_VARIABLE,
-    Process,
-    Status,
-    alive,
-    environment,
-    kin,
-    status_of,
-)
+from device_client.adapters.children import bear_no_mark, settled
+from device_client.adapters.proc import Status, alive, ended_children
+from device_client.adapters.processes import Process, kin, marks_of
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _KILL_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 _ROUNDS_MAX: Final = 100
-_BURIALS_MAX: Final = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -98,12 +90,11 @@ class Family:
     def _is_seed(self, status: Status, me: int, my_session: int) -> bool:
         if self.leader is not None and self.leader.pid in (status.pid, status.group, status.session):
             return True
-        variables = environment(status.pid)
-        if HOME_VARIABLE in variables:
-            marks = (variables[HOME_VARIABLE], variables.get(SLOT_VARIABLE), variables.get(ROLE_VARIABLE))
+        marks = marks_of(status)
+        if marks is not None:
             return marks == (str(self.home), self.slot, self.role)
         is_adopted = status.parent == me and status.session != my_session  # we start nothing else in other sessions
-        return is_adopted and self._is_of_our_time(status)
+        return is_adopted and not status.is_command and self._is_of_our_time(status)
 
     def _is_of_our_time(self, status: Status) -> bool:
         since_ticks = 0 if self.leader is None else self.leader.started_ticks
@@ -113,25 +104,33 @@ class Family:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends; a kernel that refuses leaves us less to find them by."""
+    """Become the parent of descendants whose own parent ends, for who buries them; a kernel may refuse.
+
+    Then there is less to find them by.
+    """
+    bear_no_mark()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         _log.warning("orphans.not_adopted reason=%s", os.strerror(ctypes.get_errno()))
 
 
 def bury_orphans(spared: Collection[int]) -> None:
-    """Wait for adopted children that have ended, but for those in ``spared`` that somebody else waits for."""
-    my_session = os.getsid(0)
-    for _ in range(_BURIALS_MAX):
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+    """Wait for all adopted children that have ended, but for those in ``spared`` that somebody else waits for.
+
+    Our own are in ``spared``, are operators' commands, or are in our group, where none is that we adopt: what is left
+    behind comes from an application or from a command, and each of these leads a group.
+    """
+    try:
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return
-        status = None if ended is None else status_of(ended.si_pid)
-        if status is None or status.pid in spared or status.session == my_session:
-            return
-        with suppress(ChildProcessError):
-            os.waitpid(status.pid, os.WNOHANG)
+    except ChildProcessError:
+        return
+    me, my_group = os.getpid(), os.getpgid(0)
+    with settled() as commands:
+        for status in ended_children(me):
+            if status.pid not in spared and status.pid not in commands and status.group != my_group:
+                with suppress(ChildProcessError):
+                    os.waitpid(status.pid, os.WNOHANG)
 
 
 def _send(process: Process, number: signal.Signals) -> None:

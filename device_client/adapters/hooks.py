@@ -1,5 +1,6 @@
 """The operator's own commands at the steps of a change."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Final
 
 from device_client.adapters.commands import CommandError, run_command
 from device_client.adapters.failure import StepError
-from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE
+from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SESSION_VARIABLE, SLOT_VARIABLE
 from device_client.core.codes import ErrorCode
 from device_client.core.effects import RunHook
 from device_client.core.events import Step
@@ -51,6 +52,7 @@ class Hooks:
             HOME_VARIABLE: str(self.root),  # so that one whose agent was killed is found and ended
             SLOT_VARIABLE: work.slot,
             ROLE_VARIABLE: ROLE,
+            SESSION_VARIABLE: str(os.getsid(0)),  # and what it has put into the background is not
         }
         try:
             code = run_command(

@@ -11,14 +11,15 @@ from typing import Final
 from device_client.adapters.hosting import Application
 from device_client.adapters.layout import STATE
 from device_client.adapters.logs import begin_log, log_path
-from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE
+from device_client.adapters.noted import Note, write_note
+from device_client.adapters.processes import HOME_VARIABLE, ROLE_VARIABLE, SLOT_VARIABLE, identify
 
 _PYTHON: Final = "{python}"
 _PORT: Final = "{port}"
 
 
 def launch(root: Path, application: Application, wrapper: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-    """Start an application as the leader of a process group of its own.
+    """Start an application as the leader of a session of its own, and note down that it is.
 
     Args:
         root: The device's folder.
@@ -39,6 +40,9 @@ def launch(root: Path, application: Application, wrapper: Sequence[str] = ()) ->
             stderr=log,
             start_new_session=True,
         )
+    leader = identify(child.pid)
+    if leader is not None:
+        write_note(root, Note(application.slot, application.role, leader.pid, leader.started_ticks))
     _unprotect(child.pid)
     return child
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from device_client.adapters import cgroups, confine
+from device_client.adapters.children import settled
 from device_client.adapters.families import Family, bury_orphans
 from device_client.adapters.hosting import ROLES, SLOTS, Application, Instance, Limits
 from device_client.adapters.launch import launch
@@ -49,8 +50,10 @@ class ProcessHost:
         Raises:
             OSError: It cannot be started as it must be.
         """
-        child = launch(self._root, application, self._wrapper(application))
-        self._children[child.pid] = child
+        wrapper = self._wrapper(application)
+        with settled():
+            child = launch(self._root, application, wrapper)
+            self._children[child.pid] = child
         # It may have ended already; its id is not used again before it is waited for.
         process = identify(child.pid) or Process(child.pid, -1)
         return Instance(application.slot, application.role, _name(process), process)

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 from device_client.adapters.families import adopt_orphans
 from device_client.adapters.layout import STATE
+from device_client.adapters.process_host import ProcessHost
 from device_client.guardian.seen import Patience
 from device_client.guardian.settings import SettingsError, load_place
 from device_client.guardian.watch import GUARDIAN_LOCK, Guardian, locked
@@ -38,7 +39,8 @@ def main() -> int:
         (place.root / STATE).mkdir(parents=True, exist_ok=True)
         with locked(place.root / STATE / GUARDIAN_LOCK) as is_ours:
             if is_ours:
-                adopt_orphans()
+                if isinstance(place.host, ProcessHost):  # elsewhere they are another's, and nobody would bury them
+                    adopt_orphans()
                 watch(Guardian(place, Patience(arguments.silence_seconds)))
         print(f"tidegate-guardian: {place.root}: another guardian runs here; stop it first", file=sys.stderr)
     except SettingsError as error:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from device_client.adapters.processes import alive, identify, kin
+from device_client.adapters.proc import alive
+from device_client.adapters.processes import identify, kin
 
 HERE = Path(os.environ["FAKE_SYSTEMCTL"])
 PROPERTIES = {"ActiveState", "Id", "InvocationID", "MainPID"}

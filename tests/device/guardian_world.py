@@ -65,9 +65,9 @@ class TrialDevice:
         self._runtime = Runtime(self.slots, self.port, boot_seconds)
         self._hosts: list[ProcessHost] = []
 
-    def put(self, slot: SlotName, version: str) -> SlotContent:
+    def put(self, slot: SlotName, version: str, program: str = QUICK_APPLICATION) -> SlotContent:
         folder = self.slots.open(slot)
-        (folder / "app" / "serve.py").write_text(QUICK_APPLICATION)
+        (folder / "app" / "serve.py").write_text(program)
         (folder / "config" / "app.json").write_text(f'{{"version": "{version}"}}')
         content = make_content(version).model_copy(update={"command": COMMAND})
         return self.slots.seal(slot, content)

@@ -19,6 +19,11 @@ while True:
     peer.close()
 """
 """An application that needs nothing but what it is told."""
+OVERWRITE = (
+    "import ctypes; seen = open('/proc/self/stat').read().rpartition(')')[2].split(); "
+    "ctypes.memset(int(seen[47]), 0, int(seen[48]) - int(seen[47]))"
+)
+"""A line of Python by which a program overwrites the variables that it was started with, as one that sets its title."""
 
 
 class Place(Protocol):

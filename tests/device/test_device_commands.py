@@ -1,5 +1,7 @@
 """The operator's commands beside applications, whose orphans the agent adopts and buries."""
 
+import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -8,8 +10,8 @@ import pytest
 
 from device_client.adapters.commands import CommandError, run_command
 from device_client.adapters.hosting import SERVING, Application
+from device_client.adapters.proc import alive
 from device_client.adapters.process_host import ProcessHost
-from device_client.adapters.processes import alive
 
 
 def test_command_that_fails_is_known_to_have_failed_while_orphans_are_buried(tmp_path: Path) -> None:
@@ -57,6 +59,24 @@ def test_nothing_of_a_commands_group_outlives_its_time(tmp_path: Path) -> None:
 
     left = [each for each in alive() if str(tmp_path).encode() in _command_line(each.pid)]
     assert left == []
+
+
+def test_program_that_goes_into_the_background_is_given_the_time_to_leave_the_group(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time\n"
+        "starter = os.getpid()\n"
+        "if os.fork(): os._exit(0)\n"
+        "while os.getppid() == starter: time.sleep(0.01)\n"
+        "time.sleep(0.1)\n"  # longer than it takes to see that the starter has ended
+        "os.setsid()\n"
+        "time.sleep(60)\n"
+    )
+
+    run_command([sys.executable, "-S", "-c", program, str(tmp_path)], 20.0, folder=tmp_path, log_path=tmp_path / "log")
+
+    (daemon,) = [each for each in alive() if str(tmp_path).encode() in _command_line(each.pid)]
+    os.kill(daemon.pid, signal.SIGKILL)
+    assert daemon.session == daemon.pid
 
 
 def _command_line(pid: int) -> bytes:

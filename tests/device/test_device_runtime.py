@@ -1,5 +1,6 @@
 """The application as a real process."""
 
+import json
 import os
 import signal
 import socket
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from device_client.adapters import logs, processes
+from device_client.adapters import logs, proc, processes
 from device_client.adapters import runtime as runtime_module
+from device_client.adapters.boot import boot_id
 from device_client.adapters.failure import StepError
 from device_client.adapters.processes import find, identify, left_from, usage_of
 from device_client.adapters.runtime import Runtime
@@ -21,6 +23,7 @@ from device_client.adapters.slots import Slots
 from device_client.core.record import SlotContent
 from tests.device.device_bench import make_content
 from tests.device.device_world import QUICK_APPLICATION, ask, end_leftovers, free_port, until
+from tests.device.host_stage import OVERWRITE
 
 COMMAND = ("{python}", "-S", "-E", "app/serve.py", "--port", "{port}")
 
@@ -202,6 +205,61 @@ def test_next_agent_takes_a_running_application_over(stage: Stage) -> None:
     assert find(stage.slots.root) == []
 
 
+def test_next_agent_takes_over_a_program_that_overwrites_its_variables(stage: Stage) -> None:
+    content = stage.put("blue", "1.0.0", f"{OVERWRITE}\n{QUICK_APPLICATION}")
+    stage.runtime.start("blue", content)
+    until(stage.version)
+    before = stage.runtime.group
+
+    second = stage.make_runtime()
+    assert second.take_over() == "blue"
+    second.start("blue", content)
+    assert second.group == before, "it is not started twice"
+    second.stop()
+
+    assert stage.version() is None
+    assert find(stage.slots.root) == []
+
+
+def test_next_agent_ends_the_tested_program_that_overwrote_its_variables(stage: Stage) -> None:
+    port = free_port()
+    with stage.runtime.beside("green", stage.put("green", "1.1.0", f"{OVERWRITE}\n{QUICK_APPLICATION}"), port):
+        until(lambda: ask(port))
+
+        assert stage.make_runtime().take_over() is None
+
+        assert ask(port) is None
+
+
+@pytest.mark.parametrize(
+    "changed", ["nothing", {"boot_id": "another"}, {"home": "a copy of this folder"}, {"started_ticks": 1}, "group"]
+)
+def test_note_about_another_process_is_about_nobody(stage: Stage, changed: str | dict[str, object]) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=changed != "group") as other:
+        process = identify(other.pid)
+        assert process is not None
+        note: dict[str, object] = {"slot": "blue", "role": "serving", "boot_id": boot_id()}
+        note |= {"home": str(stage.slots.root), "pid": process.pid, "started_ticks": process.started_ticks}
+        note |= changed if isinstance(changed, dict) else {}
+        (stage.slots.state / "blue-serving.process").write_text(json.dumps(note))
+
+        assert find(stage.slots.root) == ([(process, "blue", "serving")] if changed == "nothing" else [])
+        other.kill()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff", b'{"boot_id": 1}', b"[" * 10**5, b"0" * 10**6])
+def test_damaged_note_keeps_nobody_from_work(stage: Stage, damaged: bytes) -> None:
+    (stage.slots.state / "blue-serving.process").write_bytes(damaged)
+    (stage.slots.state / "green-serving.process").mkdir()
+    stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+    until(stage.version)
+    (stage.slots.state / "blue-smoke_test.process").write_bytes(damaged)
+
+    assert stage.make_runtime().take_over() == "blue"
+    stage.runtime.start("green", stage.put("green", "1.1.0"))
+    assert until(lambda: stage.version() == "1.1.0")
+
+
 def test_next_agent_ends_what_else_was_left(stage: Stage) -> None:
     content = stage.put("blue", "1.0.0")
     with stage.runtime.beside("blue", content, free_port()):
@@ -290,6 +348,20 @@ def test_application_that_is_started_again_goes_on_with_its_log(stage: Stage) ->
     assert until(lambda: log.read_text() == "said before\nbegun\n")
 
 
+def test_variable_of_somebody_else_whose_name_is_no_text_keeps_nobody_from_being_found_and_ended(stage: Stage) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"], env={b"TIDEGATE_\xff": b"1"}) as other:
+        stage.runtime.start("blue", stage.put("blue", "1.0.0"))
+        until(stage.version)
+        try:
+            assert stage.make_runtime().take_over() == "blue"
+            stage.runtime.stop()
+
+            assert left_from(stage.slots.root) == set()
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
 def test_process_id_that_is_used_again_is_another_process() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
     process = identify(child.pid)
@@ -308,14 +380,14 @@ def test_process_id_that_is_used_again_is_another_process() -> None:
 
 def test_program_that_the_kernel_is_still_loading_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen under load: for some 50 µs after it was started its environment is empty."""
-    stat = f"77 (serve) R 1 77 77 0 -1 4194304 {' '.join(['0'] * 12)} 4711 0 0"
+    stat = f"77 (serve) R 1 77 77 0 -1 4194304 {' '.join(['0'] * 12)} 4711 0 0 0"
     (tmp_path / "77").mkdir()
     (tmp_path / "77" / "stat").write_text(stat)
     environment = tmp_path / "77" / "environ"
     environment.touch()
     filled = tmp_path / "filled"
     filled.write_bytes(b"TIDEGATE_HOME=/home\0TIDEGATE_SLOT=blue\0TIDEGATE_ROLE=serving\0")
-    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(proc, "_PROC", tmp_path)
     monkeypatch.setattr(processes, "_LOADING_SECONDS", 30.0)
     loading = threading.Timer(0.05, filled.replace, [environment])
     loading.start()

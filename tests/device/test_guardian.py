@@ -34,6 +34,7 @@ from tests.device.device_world import (
     until,
 )
 from tests.device.guardian_world import KILLED, ROOT, TrialDevice, look_in_child, start_guardian
+from tests.device.host_stage import OVERWRITE
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def test_trial_that_nobody_committed_is_brought_back(device: TrialDevice) -> Non
     assert device.memory.outcome is not None
     assert (device.memory.outcome.slot, device.memory.outcome.code) == ("blue", "deadline_exceeded")
     assert guardian.look() == Wait(), "once is enough"
+
+
+def test_bad_version_that_has_overwritten_its_variables_is_ended_as_well(device: TrialDevice) -> None:
+    device.slots.switch("blue")  # what serves is not written
+    device.put("green", "1.1.0", f"{OVERWRITE}\n{QUICK_APPLICATION}")
+    device.slots.switch("green")
+    device.serve()
+    assert until(device.version) == "1.1.0"
+    ((bad, _, _),) = find(device.root)
+
+    assert isinstance(device.guardian().look(), Restore)
+
+    assert not bad.is_alive()
+    assert device.running() == ["blue"]
+    assert until(device.version) == "1.0.0"
 
 
 def test_healthy_device_is_left_alone(tmp_path: Path) -> None:

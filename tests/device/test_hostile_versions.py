@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.device.device_world import until
+from tests.device.host_stage import OVERWRITE
 from tests.device.hostile_versions import (
     BOMB,
     FOUR_MINUTES,
@@ -129,10 +130,11 @@ def test_version_that_dies_for_good_after_its_commit_is_left_without_a_broker(de
     assert device.left_of_it() == []
 
 
-def test_version_that_kills_its_agent_is_left_by_the_guardian(device: HostileDevice) -> None:
+@pytest.mark.parametrize("first", ["pass", OVERWRITE], ids=["", "and overwrites its variables"])
+def test_version_that_kills_its_agent_is_left_by_the_guardian(device: HostileDevice, first: str) -> None:
     device.guard()
 
-    device.switch_to(hostile("import signal; os.kill(os.getppid(), signal.SIGKILL)"))
+    device.switch_to(hostile(first, "import signal; os.kill(os.getppid(), signal.SIGKILL)"))
     device.lose_broker()
 
     agent = device.agent.process
