@@ -232,6 +232,14 @@ IN_DEVICES_HANDS: Final = (
         ("tests/device/test_device_tls.py",),
     ),
     Mutant(
+        "served-before-is-told-again",
+        "after an agent's restart weeks of good requests hide a version that has just become slow",
+        "device_client/adapters/sampler.py",
+        "self._counters.join()",
+        "self._counters.forget()",
+        ("tests/device/test_taken_over.py",),
+    ),
+    Mutant(
         "retained-grant-is-heard",
         "a go that somebody left on the broker waits there for every device that asks",
         _MQTT,
