@@ -26,7 +26,7 @@ from device_client.assembly import build_agent
 from device_client.core.installing import PREPARING
 from device_client.core.machine import ASKING
 from device_client.provision import provision
-from device_client.settings import Settings, SettingsError, load_settings
+from device_client.settings import Settings, SettingsError, broker_problem, load_settings
 from device_client.units import DESTINATION, hidden_paths, install_units
 from schemas.errors import FleetError
 
@@ -162,6 +162,9 @@ def _install_service(settings: Settings, config: Path, destination: Path, user: 
     print("".join(f"wrote {destination / name}\n" for name in names), end="")
     for path in hidden_paths(settings, config):
         print(f"{path}: systemd hides /tmp and /var/tmp from services; move this first, and write the units again")
+    problem = broker_problem(settings)
+    if problem is not None:  # no refusal: images are made before devices have their certificates
+        print(f"{config}: {problem}; until then the agent runs, and does not connect")
     print("Now type, as root:")
     print("".join(f"  {command}\n" for command in commands), end="")
     return 0

@@ -111,8 +111,11 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
     neighbours.listen_with(bus.listen_to_peers)
     if pieces is not None:
         pieces.ask_with(partial(bus.publish, Kind.FETCH))
+    taken_over = applications.take_over()
+    sources = _sources(settings, slots, host, is_new_boot=record.boot_id != boot)
     # On the wire a boot is one life of the agent: its counters begin at zero with it.
-    sampler = Sampler(slots.root, f"{boot[:8]}-{record.session + 1}", boot_seconds, _sources(settings, slots, host))
+    life = f"{boot[:8]}-{record.session + 1}"
+    sampler = Sampler(slots.root, life, boot_seconds, sources, applications.running)
     observer = Observer(sampler, settings.sample_interval_seconds, boot_seconds, inbox.post)
     introduce = partial(_introduce, settings=settings, slots=slots, trust=trust, boot=boot)
     performer = Performer(journal, slots, applications, worker, bus, introduce)
@@ -140,7 +143,7 @@ def build_agent(settings: Settings) -> tuple[Agent, Record, Facts]:
             media_wait_seconds=0.0 if settings.media is None else settings.media.wait_seconds,
         ),
     )
-    facts = Facts(boot, slots.active(), slots.verified(), applications.take_over(), _restoration(slots), trust.root)
+    facts = Facts(boot, slots.active(), slots.verified(), taken_over, _restoration(slots), trust.root)
     return agent, record, facts
 
 
@@ -195,8 +198,14 @@ def _hooks(settings: Settings, slots: Slots) -> Hooks:
     return Hooks(settings.device, slots.root, table.commands, table.timeout_seconds, slots.state / "hooks.log")
 
 
-def _sources(settings: Settings, slots: Slots, host: Host) -> Sources:
+def _sources(settings: Settings, slots: Slots, host: Host, *, is_new_boot: bool) -> Sources:
     """Return where the figures of a sample come from.
+
+    Args:
+        settings: As checked.
+        slots: Beside them lies the socket for what is pushed.
+        host: Measures what runs.
+        is_new_boot: No agent has run in this boot of the device.
 
     Raises:
         OSError: The socket for what is pushed cannot be made.
@@ -211,7 +220,7 @@ def _sources(settings: Settings, slots: Slots, host: Host) -> Sources:
         pushed = Pushed(slots.state / SOCKET, mode, owner, boot_seconds)
         pushed.start()
     names = Names(*(parse_selector(text) for text in (metrics.requests, metrics.errors, metrics.latency)))
-    return Sources(host.usage, Hardware(), names, metrics.path, metrics.port, pushed)
+    return Sources(host.usage, Hardware(is_new_boot=is_new_boot), names, metrics.path, metrics.port, pushed)
 
 
 def _check_limits(settings: Settings, host: Host) -> None:

@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from device_client.adapters.mqtt import Broker, Tls
+from device_client.adapters.mqtt import Broker
+from device_client.adapters.tls import Tls
 from device_client.adapters.trust import ROOTS, PinnedKeys, Trusted, TrustRoot
 from device_client.core.redirects import check_server
 from device_client.equipment import (
@@ -284,6 +285,12 @@ def broker_of(settings: Settings) -> Broker:
         user = settings.device
     tls = Tls(settings.ca_file, settings.certificate_file, settings.private_key_file)
     return Broker(parts.hostname, port, user, password, tls if parts.scheme == "mqtts" else None)
+
+
+def broker_problem(settings: Settings) -> str | None:
+    """Say what keeps the device from connecting as things stand; the agent runs all the same, since it may pass."""
+    tls = broker_of(settings).tls
+    return None if tls is None else tls.problem()
 
 
 def trust_of(settings: Settings, state: Path) -> Trusted:

@@ -13,7 +13,7 @@ from device_client.adapters.layout import RECORD
 from device_client.adapters.slots import Slots
 from device_client.adapters.trust import TrustRoot
 from device_client.core.fetching import CLOCK_MIN
-from device_client.settings import Settings, SettingsError, trust_of
+from device_client.settings import Settings, SettingsError, broker_problem, trust_of
 from schemas.dsse import key_id
 
 Status = dict[str, Any]
@@ -46,6 +46,7 @@ def status_of(settings: Settings, now: float) -> Status:
         "release": record.desired.release if record.desired is not None else None,
         "error": record.error.model_dump() if record.error is not None else None,
         "trust": trust_status(settings, slots.state, now),
+        "broker": {"problem": broker_problem(settings) or ""},
     }
 
 
@@ -99,6 +100,8 @@ def status_text(status: Status) -> str:
         ("error", f"{error['code']} at {error['step']}: {error['message']}" if error else "none"),
         *_trust_lines(trust),
     ]
+    if status["broker"]["problem"]:
+        lines.append(("PROBLEM", f"no connection to the broker: {status['broker']['problem']}"))
     return "".join(f"{name:<9} {told}\n" for name, told in lines)
 
 

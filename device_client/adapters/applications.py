@@ -47,6 +47,11 @@ class Applications:
         """Return the slot's application as it runs; None while it does not."""
         return self._runtimes[slot].instance
 
+    @property
+    def running(self) -> tuple[Instance, ...]:
+        """What runs."""
+        return tuple(runtime.instance for runtime in self._all if runtime.instance is not None)
+
     def take_over(self) -> SlotName | None:
         """Take over what an earlier agent has left running and return a slot whose application it is."""
         taken = [

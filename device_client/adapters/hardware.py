@@ -22,12 +22,15 @@ class Hardware:
 
     Args:
         sys: Where the kernel shows them.
+        is_new_boot: No agent has run in this boot of the device, so what it has counted since is news.
     """
 
-    def __init__(self, sys: Path = SYS) -> None:
+    def __init__(self, sys: Path = SYS, *, is_new_boot: bool = True) -> None:
         self._sys = sys
+        self._is_new_boot = is_new_boot
         self._is_slowed: bool | None = None
         self._slowings = 0
+        self._told_before: int | None = 0 if is_new_boot else None
 
     def temperature_celsius(self) -> float | None:
         """Return the hottest part of the processor; of the device, where no sensor says that it is the processor's."""
@@ -40,7 +43,10 @@ class Hardware:
         return max(found[True] or found[False], default=None)
 
     def throttle_events_total(self) -> int | None:
-        """Return how often heat or voltage slowed the processor down, as a counter that never falls while we run."""
+        """Return how often heat or voltage slowed the processor down, as a counter that never falls while we run.
+
+        What an earlier agent has told of this boot is not in it: the orchestrator compares it with zero.
+        """
         counted = self._counted_by_processors()
         word = _read_int(self._sys / "devices/platform/soc/soc:firmware/get_throttled", base=16)
         if word is not None:
@@ -54,13 +60,16 @@ class Hardware:
         packages = _ints(self._sys.glob("devices/system/cpu/cpu[0-9]*/thermal_throttle/package_throttle_count"))
         if not cores and not packages:
             return None
-        return sum(cores) + max(packages, default=0)  # every core repeats its package's
+        total = sum(cores) + max(packages, default=0)  # every core repeats its package's
+        if self._told_before is None:
+            self._told_before = total
+        return max(0, total - self._told_before)
 
     def _count(self, word: int) -> None:
         """Count a beginning; the firmware keeps states, and whether each has occurred since the boot."""
         is_slowed = bool(word & _SLOWED)
         if self._is_slowed is None:
-            self._slowings += bool(word >> _HAS_OCCURRED & _SLOWED or is_slowed)
+            self._slowings += self._is_new_boot and bool(word >> _HAS_OCCURRED & _SLOWED or is_slowed)
         else:
             self._slowings += is_slowed and not self._is_slowed
         self._is_slowed = is_slowed

@@ -130,16 +130,18 @@ class Counters:
     """Counters that never fall while the agent runs, whatever the application does.
 
     ``update`` folds in what the application says; a counter that falls has been started again and counts from zero.
+    Nothing is counted twice: not in two lives of the agent, and not when an application is read again after another.
     """
 
     requests_total: int = 0
     errors_total: int = 0
     _last: Metrics | None = None
+    _joins: bool = False
 
     def update(self, metrics: Metrics) -> LatencySketch | None:
         """Add what is new and return the latencies of the requests since the last call."""
-        before = self._last or Metrics(0, 0, {})
-        self._last = metrics
+        before = metrics if self._joins else self._last or Metrics(0, 0, {})
+        self._last, self._joins = metrics, False
         restarted = (metrics.requests or 0) < (before.requests or 0)
         if restarted:
             before = Metrics(0, 0, {})
@@ -149,7 +151,11 @@ class Counters:
 
     def forget(self) -> None:
         """Another process answers from now on; its counters begin at zero."""
-        self._last = None
+        self._last, self._joins = None, False
+
+    def join(self) -> None:
+        """A process answers from now on that was counted before; its next reading is where counting begins."""
+        self._last, self._joins = None, True
 
 
 def sketch_of(now: Mapping[float, int], before: Mapping[float, int]) -> LatencySketch | None:

@@ -26,6 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from device_client.adapters.peers import Neighbours
+from device_client.adapters.tls import Renewed, Tls, TlsFilesError
 from device_client.adapters.trust import Trusted
 from device_client.core.effects import EventKind
 from device_client.core.events import (
@@ -80,29 +81,15 @@ class Broker:
     port: int
     user: str | None
     password: str | None = field(repr=False)
-    tls: "Tls | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """A connection that nobody reads or changes on the way.
-
-    Attributes:
-        ca_file: Who vouches for the broker; None for whom the system trusts.
-        certificate_file: Vouches for us; None if a password does.
-        private_key_file: Belongs to the certificate.
-    """
-
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    private_key_file: str | None = None
+    tls: Tls | None = None
 
 
 class Bus:
     """One device's session.
 
     Args:
-        broker: Where to connect to; unreachable is no error, it is tried for ever.
+        broker: Where to connect to; unreachable is no error, nor are files for TLS that cannot be used: it is tried for
+            ever, each time with the files as they are then.
         topics: The tree.
         device: Our id.
         trust: Whose grants are heard, and what newer trust roots are told to.
@@ -110,9 +97,6 @@ class Bus:
         post: Takes events; may block while the agent is busy.
         neighbours: Told who of this site has what, once they want to know.
         pieces: Told what the piece server says, and whether there is a session to ask it on; None: it is not asked.
-
-    Raises:
-        OSError: A file for TLS cannot be read.
     """
 
     def __init__(
@@ -142,6 +126,7 @@ class Bus:
         self._ended = threading.Event()
         self._complained: dict[str, float] = {}
         self._random = random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
+        self._tls = None if broker.tls is None else Renewed(broker.tls)
         self._client = self._make_client()
         self._thread = threading.Thread(target=self._run, name="bus", daemon=True)
 
@@ -191,9 +176,8 @@ class Bus:
         )
         if self._broker.user is not None:
             client.username_pw_set(self._broker.user, self._broker.password)
-        tls = self._broker.tls
-        if tls is not None:
-            client.tls_set(tls.ca_file, tls.certificate_file, tls.private_key_file)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         availability = self._topics.build(Kind.AVAILABILITY, device=self._device)
         client.will_set(availability, b"offline", qos=1, retain=True)
         client.max_inflight_messages_set(IN_FLIGHT_MAX)
@@ -211,8 +195,12 @@ class Bus:
         while not self._ended.is_set():
             started_at = self._clock()
             try:
+                if self._tls is not None:
+                    self._tls.renew()
                 self._client.connect(self._broker.host, self._broker.port, KEEPALIVE_SECONDS)
                 self._client.loop_forever()
+            except TlsFilesError as error:  # said each time: a person has to act, and the pauses grow
+                _log.error("broker %s:%d: %s; still trying", self._broker.host, self._broker.port, error)
             except (OSError, ValueError) as error:
                 self._complain("connect", "broker %s:%d: %s; still trying", self._broker.host, self._broker.port, error)
             if self._clock() - started_at > STABLE_SECONDS:

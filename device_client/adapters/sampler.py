@@ -1,7 +1,7 @@
 """Measuring a device and its application: one sample at a time, and what cannot be measured stays unknown."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -48,9 +48,17 @@ class Sampler:
         boot_id: Stands in every sample.
         clock: Seconds that never fall.
         sources: Where figures come from.
+        found: What ran already; what it counted before was an earlier agent's to tell.
     """
 
-    def __init__(self, root: Path, boot_id: str, clock: Callable[[], float], sources: Sources) -> None:
+    def __init__(
+        self,
+        root: Path,
+        boot_id: str,
+        clock: Callable[[], float],
+        sources: Sources,
+        found: Collection[Instance] = (),
+    ) -> None:
         self._root = root
         self._boot_id = boot_id
         self._clock = clock
@@ -58,6 +66,7 @@ class Sampler:
         self._started_at = clock()
         self._counters = Counters()
         self._counted: Instance | None = None
+        self._known = {instance.slot: instance for instance in found}
         self._cpu: tuple[Instance, float, float] | None = None
         self._seq = 0
 
@@ -94,8 +103,7 @@ class Sampler:
         if port is None:
             return {}
         if self._counted != instance:
-            self._counters.forget()
-            self._counted = instance
+            self._turn_to(instance)
         body = get(self._sources.port or port, self._sources.path, SCRAPE_SECONDS, SCRAPE_BYTES_MAX)
         if body is None:
             return {}
@@ -105,6 +113,17 @@ class Sampler:
             return {"latency": latency}
         totals = self._counters
         return {"requests_total": totals.requests_total, "errors_total": totals.errors_total, "latency": latency}
+
+    def _turn_to(self, instance: Instance | None) -> None:
+        """Count another application from now on: from zero, unless it was counted before."""
+        self._counted = instance
+        if instance is None:
+            self._counters.forget()
+        elif self._known.get(instance.slot) == instance:
+            self._counters.join()
+        else:
+            self._known[instance.slot] = instance  # of each slot the last, since its others have ended
+            self._counters.forget()
 
     def _collect(self, pushed: Pushed) -> dict[str, Any]:
         """Return what the application has pushed."""

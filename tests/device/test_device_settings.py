@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from device_client.adapters.mqtt import Tls
+from device_client.adapters.tls import Tls
 from device_client.settings import SettingsError, broker_of, load_settings, trust_of
 from tests.core.trust_roots import make_root, signed
 from tests.device.device_world import AgentProcess

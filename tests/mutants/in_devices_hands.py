@@ -223,6 +223,23 @@ IN_DEVICES_HANDS: Final = (
         ("tests/device/test_device_bus.py",),
     ),
     Mutant(
+        "certificates-of-the-start",
+        "a device whose certificate runs out stays offline with a renewed one on its disk",
+        "device_client/adapters/tls.py",
+        """        self._present = None  # whoever connects all the same must not do so with what was there before
+        self._present = self._tls.context()""",
+        "        self._present = self._present or self._tls.context()",
+        ("tests/device/test_device_tls.py",),
+    ),
+    Mutant(
+        "served-before-is-told-again",
+        "after an agent's restart weeks of good requests hide a version that has just become slow",
+        "device_client/adapters/sampler.py",
+        "self._counters.join()",
+        "self._counters.forget()",
+        ("tests/device/test_taken_over.py",),
+    ),
+    Mutant(
         "retained-grant-is-heard",
         "a go that somebody left on the broker waits there for every device that asks",
         _MQTT,

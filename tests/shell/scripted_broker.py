@@ -34,6 +34,12 @@ class Peer:
         self._writer.write(b"".join(x if isinstance(x, bytes) else encode(x, self.version) for x in what))
         await self._writer.drain()
 
+    def serial(self) -> str:
+        """Return the serial number of the certificate that the client has shown."""
+        certificate = self._writer.get_extra_info("peercert")
+        assert certificate, "it has shown none"
+        return str(certificate["serialNumber"])
+
     async def welcome(self, properties: Properties | None = None) -> None:
         hello = await self.hear()
         assert isinstance(hello, Connect)
