@@ -34,6 +34,7 @@ from embedded_broker.packets import (
     Pubrel,
     Suback,
     Subscribe,
+    Subscription,
     Unsuback,
     Unsubscribe,
     Version,
@@ -223,13 +224,22 @@ class Broker:
         return packet._replace(topic=topic, properties=replace(properties, topic_alias=None))
 
     def _subscribe(self, session: Session, link: Link, packet: Subscribe, now: float, out: list[Output]) -> None:
+        """Add each filter once, with its last options, and answer as often as it stands there.
+
+        To add one may mean to read all that is retained: what a packet costs is bound by what a session may have.
+
+        Source:
+            MQTT 5.0, section 3.8.4: as if each had come in a packet of its own.
+        """
         identifier = next(iter(packet.properties.subscription_identifiers), None)
-        wanted = tuple(replace(one, identifier=identifier) for one in packet.subscriptions)
-        answers = [self._router.subscribe(session, one, out) for one in wanted]
-        out.append(Send(link.connection, Suback(packet.packet_id, tuple(reason for reason, _ in answers))))
-        for one, (_, wants_retained) in zip(wanted, answers, strict=True):
+        last = {one.filter: one for one in packet.subscriptions}
+        wanted = {name: replace(one, identifier=identifier) for name, one in last.items()}
+        answers = {name: self._router.subscribe(session, one, out) for name, one in wanted.items()}
+        reasons = tuple(_granted(one, answers[one.filter][0]) for one in packet.subscriptions)
+        out.append(Send(link.connection, Suback(packet.packet_id, reasons)))
+        for name, (_, wants_retained) in answers.items():
             if wants_retained:
-                self._router.send_retained(session, one, now, out)
+                self._router.send_retained(session, wanted[name], now, out)
 
     def _check_connect(self, packet: Connect) -> str:
         """The client id, assigned if need be.
@@ -283,6 +293,11 @@ class Broker:
             link.will = None
         out.append(Close(link.connection, Reason.SUCCESS))
         self._lifecycle.lose(session, now, out)
+
+
+def _granted(asked: Subscription, reason: int) -> int:
+    """Return the answer to one of the times that a filter stands in a packet, given that to its last."""
+    return reason if reason >= Reason.UNSPECIFIED_ERROR else asked.qos
 
 
 def refuse(connection: int, reason: int) -> list[Output]:

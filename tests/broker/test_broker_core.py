@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from embedded_broker.core import Broker
+from embedded_broker.outputs import SubscriptionSaved
 from embedded_broker.packets import (
     Auth,
     Connack,
@@ -119,6 +120,47 @@ def test_subscriptions_are_limited_and_may_be_replaced() -> None:
     wanted = (Subscription("a"), Subscription("b"), Subscription("a", 1), Subscription("a/b/c"), Subscription("a#"))
     expected = (0, Reason.QUOTA_EXCEEDED, 1, Reason.TOPIC_FILTER_INVALID, Reason.TOPIC_FILTER_INVALID)
     assert script.send(1, Subscribe(5, wanted)) == [Suback(5, expected)]
+
+
+def test_filter_that_stands_in_a_packet_many_times_is_read_for_once() -> None:
+    asked: list[str] = []
+
+    def authorize(_user: str | None, _client_id: str, access: Access, topic: str) -> bool:
+        if access is Access.READ:
+            asked.append(topic)
+        return True
+
+    script = Script(authorize=authorize)
+    script.connect(1)
+    for number in range(10):
+        script.publish(1, f"t/{number}", b"x", retain=True)
+    many = tuple(Subscription("#", number % 3) for number in range(60_001))
+    suback, *retained = script.send(1, Subscribe(5, many))
+    assert suback == Suback(5, tuple(one.qos for one in many))
+    assert len(retained) == len(asked) == 10
+
+
+def test_last_options_of_a_filter_in_a_packet_are_those_that_count() -> None:
+    script = Script(BrokerConfig(is_durable=True))
+    script.connect(1, clean_start=False, properties=STAY)
+    script.publish(1, "a", b"old", retain=True)
+    wanted = (Subscription("a", 2), Subscription("b"), Subscription("a", 1, retain_handling=2))
+    assert script.send(1, Subscribe(5, wanted, Properties(subscription_identifiers=(7,)))) == [Suback(5, (2, 0, 1))]
+    [saved] = script.core.snapshot().sessions
+    expected = (replace(wanted[2], identifier=7), replace(wanted[1], identifier=7))
+    assert saved.subscriptions == expected
+    assert [one.subscription for one in script.changes if isinstance(one, SubscriptionSaved)] == list(expected)
+
+
+def test_packet_with_more_filters_than_a_session_may_have_reads_for_no_more_than_those() -> None:
+    script = Script(BrokerConfig(subscriptions_max=3))
+    script.connect(1)
+    script.publish(1, "a", b"x", retain=True)
+    many = tuple(map(Subscription, ("#", "+/#", "+", "a", "a/#")))
+    suback, *retained = script.send(1, Subscribe(5, many))
+    assert isinstance(suback, Suback)
+    assert suback.reasons == (0, 0, 0, Reason.QUOTA_EXCEEDED, Reason.QUOTA_EXCEEDED)
+    assert len(retained) == 3
 
 
 def test_retained_messages_are_limited_and_may_be_replaced_and_cleared() -> None:
