@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--packet-size-max-bytes", type=_positive, default=defaults.packet_size_max_bytes, metavar="N")
     add("--queued-max", type=_positive, default=defaults.queued_max, metavar="N", help="waiting messages per session")
     add("--inflight-max", type=_positive, default=defaults.inflight_max, metavar="N", help="unanswered per session")
+    own_max = defaults.sessions_per_user_max
+    add("--sessions-per-user-max", type=_positive, default=own_max, metavar="N", help="only with --passwords")
     add("--connections-max", type=_positive, default=limits.connections_max, metavar="N")
     add("--exit-with-parent", action="store_true", help="exit when standard input is closed")
     add("--hash-password", metavar="USER", help="read a password, print its line for the password file, and exit")
@@ -107,6 +109,7 @@ def _server_config(options: argparse.Namespace) -> ServerConfig:
             packet_size_max_bytes=options.packet_size_max_bytes,
             queued_max=options.queued_max,
             inflight_max=options.inflight_max,
+            sessions_per_user_max=options.sessions_per_user_max,
         ),
         limits=HubLimits(connections_max=options.connections_max),
     )

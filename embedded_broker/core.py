@@ -1,9 +1,10 @@
 """The broker as a pure state machine: packets and the time in, outputs out.
 
-Theory of operation. A *session* belongs to a client id, a *link* is its live connection, if any. A message that a
-client publishes is checked, retained if it says so, and delivered to every session with a matching subscription that
-the ACL lets read it; QoS 2 is delivered when it arrives and its packet id is remembered until it is released, so a
-repetition is answered and not delivered. Everything with a time (keep alive, delayed wills, session expiry) is a
+Theory of operation. A *session* belongs to a user and has a client id, a *link* is its live connection, if any: two
+users with one client id have two sessions, and neither knows of the other. A message that a client publishes is
+checked, retained if it says so, and delivered to every session with a matching subscription that the ACL lets read it;
+QoS 2 is delivered when it arrives and its packet id is remembered until it is released, so a repetition is answered
+and not delivered. Everything with a time (keep alive, delayed wills, session expiry) is a
 deadline that ``tick`` takes; message expiry is checked when a message is about to be sent.
 
 What the core does not do: bytes, sockets, passwords, clocks. The shell must hand a connection's packets over in
@@ -33,6 +34,7 @@ from embedded_broker.packets import (
     Pubrel,
     Suback,
     Subscribe,
+    Subscription,
     Unsuback,
     Unsubscribe,
     Version,
@@ -40,7 +42,7 @@ from embedded_broker.packets import (
 from embedded_broker.reasons import Reason
 from embedded_broker.routing import Router
 from embedded_broker.session import Link, Session
-from embedded_broker.state import Access, Authorizer, BrokerConfig, BrokerState, allow_all
+from embedded_broker.state import Access, Authorizer, BrokerConfig, BrokerState, SessionKey, allow_all
 from embedded_broker.topics import check_topic
 
 _QOS_2: Final = 2
@@ -191,7 +193,7 @@ class Broker:
             raise PacketError("more QoS 2 messages are open than allowed", Reason.RECEIVE_MAXIMUM_EXCEEDED)
         reason = Reason.NOT_AUTHORIZED
         if self._router.may(session, Access.WRITE, packet.topic):
-            reason = self._router.accept(packet, session.client_id, now, out)
+            reason = self._router.accept(packet, session.key, now, out)
         # MQTT 3.1.1 cannot refuse: there the message is acknowledged and gone.
         is_taken = reason < Reason.UNSPECIFIED_ERROR or link.version is Version.V311
         if packet.qos == 1:
@@ -222,13 +224,22 @@ class Broker:
         return packet._replace(topic=topic, properties=replace(properties, topic_alias=None))
 
     def _subscribe(self, session: Session, link: Link, packet: Subscribe, now: float, out: list[Output]) -> None:
+        """Add each filter once, with its last options, and answer as often as it stands there.
+
+        To add one may mean to read all that is retained: what a packet costs is bound by what a session may have.
+
+        Source:
+            MQTT 5.0, section 3.8.4: as if each had come in a packet of its own.
+        """
         identifier = next(iter(packet.properties.subscription_identifiers), None)
-        wanted = tuple(replace(one, identifier=identifier) for one in packet.subscriptions)
-        answers = [self._router.subscribe(session, one, out) for one in wanted]
-        out.append(Send(link.connection, Suback(packet.packet_id, tuple(reason for reason, _ in answers))))
-        for one, (_, wants_retained) in zip(wanted, answers, strict=True):
+        last = {one.filter: one for one in packet.subscriptions}
+        wanted = {name: replace(one, identifier=identifier) for name, one in last.items()}
+        answers = {name: self._router.subscribe(session, one, out) for name, one in wanted.items()}
+        reasons = tuple(_granted(one, answers[one.filter][0]) for one in packet.subscriptions)
+        out.append(Send(link.connection, Suback(packet.packet_id, reasons)))
+        for name, (_, wants_retained) in answers.items():
             if wants_retained:
-                self._router.send_retained(session, one, now, out)
+                self._router.send_retained(session, wanted[name], now, out)
 
     def _check_connect(self, packet: Connect) -> str:
         """The client id, assigned if need be.
@@ -240,8 +251,8 @@ class Broker:
             raise PacketError("no enhanced authentication here", Reason.BAD_AUTHENTICATION_METHOD)
         if packet.will is not None:
             check_topic(packet.will.topic, levels_max=self._config.levels_max)
-        if packet.client_id not in self._sessions and len(self._sessions) >= self._config.sessions_max:
-            raise PacketError("all sessions are taken", Reason.QUOTA_EXCEEDED)
+        if SessionKey(packet.user, packet.client_id) not in self._sessions:
+            self._check_room(packet.user)
         if packet.client_id:
             return packet.client_id
         if packet.version is Version.V311 and not packet.clean_start:
@@ -249,8 +260,16 @@ class Broker:
         while True:
             self._assigned_count += 1
             client_id = f"auto-{self._assigned_count}"
-            if client_id not in self._sessions:
+            if SessionKey(packet.user, client_id) not in self._sessions:
                 return client_id
+
+    def _check_room(self, user: str | None) -> None:
+        """Refuse one session more than all may have, or than one user may, who would lock all others out."""
+        if len(self._sessions) >= self._config.sessions_max:
+            raise PacketError("all sessions are taken", Reason.QUOTA_EXCEEDED)
+        own_max = self._config.sessions_per_user_max
+        if user is not None and own_max is not None and self._router.count_of(user) >= own_max:
+            raise PacketError(f"user {user} has {own_max} sessions, all that one may have", Reason.QUOTA_EXCEEDED)
 
     def _connack(self, packet: Connect, client_id: str, *, is_resumed: bool) -> Connack:
         if packet.version is Version.V311:
@@ -274,6 +293,11 @@ class Broker:
             link.will = None
         out.append(Close(link.connection, Reason.SUCCESS))
         self._lifecycle.lose(session, now, out)
+
+
+def _granted(asked: Subscription, reason: int) -> int:
+    """Return the answer to one of the times that a filter stands in a packet, given that to its last."""
+    return reason if reason >= Reason.UNSPECIFIED_ERROR else asked.qos
 
 
 def refuse(connection: int, reason: int) -> list[Output]:

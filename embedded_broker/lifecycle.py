@@ -8,21 +8,21 @@ from embedded_broker.packets import Connect, Disconnect, Version
 from embedded_broker.reasons import Reason
 from embedded_broker.routing import Router
 from embedded_broker.session import Link, Session
-from embedded_broker.state import BrokerConfig, SavedSession
+from embedded_broker.state import BrokerConfig, SavedSession, SessionKey
 
 NEVER_EXPIRES: Final = 0xFFFFFFFF
 _KEEP_ALIVE_GRACE: Final = 1.5
 _KEEP_ALIVE, _DELAYED_WILL, _EXPIRY = "keep alive", "delayed will", "expiry"
 
-Deadline = tuple[str, int | str]
-"""What is due, and the connection or client id it is due for."""
+Deadline = tuple[str, int | SessionKey]
+"""What is due, and the connection or session it is due for."""
 
 
 class Lifecycle:
     """Every session and the connection it may have.
 
     Attributes:
-        sessions: Every session by client id.
+        sessions: Every session by its key.
         connected: The sessions that have a connection, by its number.
         dropped_count: Messages lost in sessions that have ended.
     """
@@ -45,16 +45,17 @@ class Lifecycle:
         self._router.add_session(session)
         if session.expiry_seconds is not None:
             session.expires_at = now + session.expiry_seconds if saved.expires_at is None else saved.expires_at
-            self._deadlines.set((_EXPIRY, session.client_id), session.expires_at)
+            self._deadlines.set((_EXPIRY, session.key), session.expires_at)
 
     def open(self, connection: int, client_id: str, packet: Connect, now: float, out: list[Output]) -> bool:
-        """Give a connection its session, cutting the connection that had it.
+        """Give a connection its session, cutting the connection of the same user that had it.
 
         Returns:
             Whether the session was there before.
         """
-        resumed = self._displace(client_id, packet, now, out)
-        session = resumed or self._begin(client_id, packet)
+        key = SessionKey(packet.user, client_id)
+        resumed = self._displace(key, packet, now, out)
+        session = resumed or self._begin(key, packet)
         session.expiry_seconds = _expiry_of(packet)
         session.is_recorded = self._config.is_durable and session.expiry_seconds != 0
         session.expires_at = None
@@ -62,14 +63,14 @@ class Lifecycle:
         self.connected[connection] = session
         self._watch(session.link)
         if resumed is not None and self._config.is_durable and not session.is_recorded:
-            out.append(SessionRemoved(client_id))
+            out.append(SessionRemoved(key))
         session.record(out)
         return resumed is not None
 
     def cut(self, session: Session, reason: int, now: float, out: list[Output]) -> None:
         """Close a session's connection from our side, telling an MQTT 5 client why."""
         link = session.link
-        assert link is not None, session.client_id
+        assert link is not None, session.key
         if link.version is Version.V5:
             out.append(Send(link.connection, Disconnect(reason)))
         out.append(Close(link.connection, reason))
@@ -92,7 +93,7 @@ class Lifecycle:
     def lose(self, session: Session, now: float, out: list[Output]) -> None:
         """Part a session from its connection: publish or delay the will, end the session or let it wait."""
         link = session.link
-        assert link is not None, session.client_id
+        assert link is not None, session.key
         session.link = None
         del self.connected[link.connection]
         self._deadlines.clear((_KEEP_ALIVE, link.connection))
@@ -104,12 +105,12 @@ class Lifecycle:
             self._end(session, now, out)
             return
         if session.delayed_will is not None and delay_seconds:
-            self._deadlines.set((_DELAYED_WILL, session.client_id), now + delay_seconds)
+            self._deadlines.set((_DELAYED_WILL, session.key), now + delay_seconds)
         else:
             self.publish_delayed_will(session, now, out)
         if session.expiry_seconds is not None:
             session.expires_at = now + session.expiry_seconds
-            self._deadlines.set((_EXPIRY, session.client_id), session.expires_at)
+            self._deadlines.set((_EXPIRY, session.key), session.expires_at)
         session.record(out)
 
     def publish_delayed_will(self, session: Session, now: float, out: list[Output]) -> None:
@@ -119,12 +120,12 @@ class Lifecycle:
             self._router.publish_will(session, will, now, out)
 
     def _end(self, session: Session, now: float, out: list[Output]) -> None:
-        self._deadlines.clear((_DELAYED_WILL, session.client_id))
-        self._deadlines.clear((_EXPIRY, session.client_id))
+        self._deadlines.clear((_DELAYED_WILL, session.key))
+        self._deadlines.clear((_EXPIRY, session.key))
         self._router.remove_session(session)
         self.dropped_count += session.dropped_count
         if session.is_recorded:
-            out.append(SessionRemoved(session.client_id))
+            out.append(SessionRemoved(session.key))
         self.publish_delayed_will(session, now, out)
 
     def _watch(self, link: Link) -> None:
@@ -141,31 +142,31 @@ class Lifecycle:
         else:
             self._watch(link)
 
-    def _displace(self, client_id: str, packet: Connect, now: float, out: list[Output]) -> Session | None:
-        """Cut the connection that has this client id, and return its session if the new one continues it.
+    def _displace(self, key: SessionKey, packet: Connect, now: float, out: list[Output]) -> Session | None:
+        """Cut the connection that has this session, and return the session if the new one continues it.
 
-        A session is never handed to another user: that would hand over the messages as well.
+        It is the same user's: to hand it to another would hand over the messages, and let anybody end anybody's.
         """
-        session = self.sessions.get(client_id)
+        session = self.sessions.get(key)
         if session is None:
             return None
-        goes_on = not packet.clean_start and session.expiry_seconds != 0 and session.user == packet.user
+        goes_on = not packet.clean_start and session.expiry_seconds != 0
         if session.link is not None:
             will = session.link.will
             if goes_on and will is not None and will.properties.will_delay_seconds:
                 session.link.will = None  # the client is back before its will was due
             self.cut(session, Reason.SESSION_TAKEN_OVER, now, out)
         if goes_on:
-            self._deadlines.clear((_DELAYED_WILL, client_id))
-            self._deadlines.clear((_EXPIRY, client_id))
+            self._deadlines.clear((_DELAYED_WILL, key))
+            self._deadlines.clear((_EXPIRY, key))
             session.delayed_will = None
             return session
-        if client_id in self.sessions:
+        if key in self.sessions:
             self._end(session, now, out)
         return None
 
-    def _begin(self, client_id: str, packet: Connect) -> Session:
-        session = Session(client_id, packet.user, _expiry_of(packet), is_recorded=False)
+    def _begin(self, key: SessionKey, packet: Connect) -> Session:
+        session = Session(key, _expiry_of(packet), is_recorded=False)
         self._router.add_session(session)
         return session
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from embedded_broker.packets import Packet, Subscription
-from embedded_broker.state import Message, Outgoing, SavedSession, Stage
+from embedded_broker.state import Message, Outgoing, SavedSession, SessionKey, Stage
 
 
 class Send(NamedTuple):
@@ -33,14 +33,14 @@ class SessionSaved:
 class SessionRemoved:
     """A session ended, with all that belongs to it."""
 
-    client_id: str
+    key: SessionKey
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSaved:
     """A session's subscription is new or replaced."""
 
-    client_id: str
+    key: SessionKey
     subscription: Subscription
 
 
@@ -48,7 +48,7 @@ class SubscriptionSaved:
 class SubscriptionRemoved:
     """A session's subscription is gone."""
 
-    client_id: str
+    key: SessionKey
     filter: str
 
 
@@ -70,7 +70,7 @@ class RetainedRemoved:
 class OutgoingSaved:
     """A session has one more message to deliver."""
 
-    client_id: str
+    key: SessionKey
     outgoing: Outgoing
 
 
@@ -78,7 +78,7 @@ class OutgoingSaved:
 class OutgoingMoved:
     """A message to deliver has come further."""
 
-    client_id: str
+    key: SessionKey
     order: int
     packet_id: int
     stage: Stage
@@ -88,7 +88,7 @@ class OutgoingMoved:
 class OutgoingRemoved:
     """A message was delivered or has expired."""
 
-    client_id: str
+    key: SessionKey
     order: int
 
 
@@ -96,7 +96,7 @@ class OutgoingRemoved:
 class IncomingSaved:
     """A QoS 2 message of this packet id was taken from the session's client and is not released."""
 
-    client_id: str
+    key: SessionKey
     packet_id: int
 
 
@@ -104,7 +104,7 @@ class IncomingSaved:
 class IncomingRemoved:
     """A QoS 2 packet id was released by the session's client."""
 
-    client_id: str
+    key: SessionKey
     packet_id: int
 
 

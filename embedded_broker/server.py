@@ -205,7 +205,8 @@ def _hub(config: ServerConfig, store: Store | None, failed: asyncio.Future[Store
     # Wall time, since deadlines outlive the process, but only its start: the clock may not jump while we run.
     offset_seconds = time.time() - time.monotonic()  # noqa: TID251 - the shell's one clock
     clock = partial(_now, offset_seconds)
-    settings = replace(config.broker, is_durable=store is not None)
+    own_max = None if config.passwords is None else config.broker.sessions_per_user_max  # Names prove nothing there.
+    settings = replace(config.broker, is_durable=store is not None, sessions_per_user_max=own_max)
     state = EMPTY_STATE if store is None else store.load()
     broker = Broker.restore(settings, state, clock(), config.authorize)
     return Hub(

@@ -22,7 +22,7 @@ from embedded_broker.outputs import (
 )
 from embedded_broker.packets import Properties, Puback, Pubcomp, Publish, Pubrec, Pubrel, Subscription, Version, Will
 from embedded_broker.reasons import Reason
-from embedded_broker.state import Message, Outgoing, SavedSession, Stage
+from embedded_broker.state import Message, Outgoing, SavedSession, SessionKey, Stage
 
 _PACKET_ID_MAX = 65_535
 _FAILURES_FROM = 0x80
@@ -51,7 +51,7 @@ class Link:
 
 @dataclass(slots=True)
 class Session:
-    """What is remembered of one client id.
+    """What is remembered of one client id of one user.
 
     Attributes:
         expiry_seconds: How long it lives without a connection: 0 ends with it, ``None`` is for ever.
@@ -60,8 +60,7 @@ class Session:
         dropped_count: Messages lost to a full queue or too large for the client.
     """
 
-    client_id: str
-    user: str | None
+    key: SessionKey
     expiry_seconds: int | None
     is_recorded: bool
     link: Link | None = None
@@ -79,7 +78,7 @@ class Session:
     @classmethod
     def from_saved(cls, saved: SavedSession, *, is_recorded: bool) -> "Session":
         """Bring a session back as it was, without a connection."""
-        session = cls(saved.client_id, saved.user, saved.expiry_seconds, is_recorded, expires_at=saved.expires_at)
+        session = cls(saved.key, saved.expiry_seconds, is_recorded, expires_at=saved.expires_at)
         session.subscriptions = {one.filter: one for one in saved.subscriptions}
         session.incoming = dict.fromkeys(saved.incoming)
         for outgoing in saved.outgoing:
@@ -94,8 +93,7 @@ class Session:
         """The whole session as a value, its messages in the order of delivery."""
         outgoing = sorted((*self.inflight.values(), *self.waiting), key=lambda one: one.order)
         return SavedSession(
-            self.client_id,
-            self.user,
+            self.key,
             self.expiry_seconds,
             self.expires_at,
             tuple(self.subscriptions.values()),
@@ -106,7 +104,7 @@ class Session:
     def record(self, out: list[Output]) -> None:
         """Put out the session's own fields, without what belongs to it."""
         if self.is_recorded:
-            head = SavedSession(self.client_id, self.user, self.expiry_seconds, self.expires_at)
+            head = SavedSession(self.key, self.expiry_seconds, self.expires_at)
             out.append(SessionSaved(head))
 
     def deliver(
@@ -138,7 +136,7 @@ class Session:
         packet_id, stage = (0, Stage.QUEUED) if is_waiting else (self._free_packet_id(), Stage.SENT)
         outgoing = Outgoing(self.last_order, message, qos, retain, identifiers, packet_id, stage)
         if self.is_recorded:
-            out.append(OutgoingSaved(self.client_id, outgoing))
+            out.append(OutgoingSaved(self.key, outgoing))
         if link is None or is_waiting:
             self.waiting.append(outgoing)
         else:
@@ -146,7 +144,7 @@ class Session:
 
     def resume(self, now: float, out: list[Output]) -> None:
         """Repeat, in order, all that the client has not answered, then go on with what waits."""
-        assert self.link is not None, self.client_id
+        assert self.link is not None, self.key
         unanswered = [one for one in self.inflight.values() if one.stage is Stage.SENT]
         self.inflight = {id_: one for id_, one in self.inflight.items() if one.stage is Stage.RELEASED}
         self.waiting.extendleft(reversed(unanswered))
@@ -155,7 +153,7 @@ class Session:
 
     def acknowledge(self, packet: Puback | Pubrec | Pubcomp, now: float, out: list[Output]) -> None:
         """Take the client's answer to a message; one that fits no message changes nothing."""
-        assert self.link is not None, self.client_id
+        assert self.link is not None, self.key
         outgoing = self.inflight.get(packet.packet_id)
         match packet:
             case Puback():
@@ -176,16 +174,16 @@ class Session:
         """Remember a QoS 2 message of the client until it is released."""
         self.incoming[packet_id] = None
         if self.is_recorded:
-            out.append(IncomingSaved(self.client_id, packet_id))
+            out.append(IncomingSaved(self.key, packet_id))
 
     def release_incoming(self, packet_id: int, out: list[Output]) -> None:
         """Answer PUBREL; an unknown packet id is told so, which ends the exchange as well."""
-        assert self.link is not None, self.client_id
+        assert self.link is not None, self.key
         reason = Reason.SUCCESS if packet_id in self.incoming else Reason.PACKET_IDENTIFIER_NOT_FOUND
         if reason is Reason.SUCCESS:
             del self.incoming[packet_id]
             if self.is_recorded:
-                out.append(IncomingRemoved(self.client_id, packet_id))
+                out.append(IncomingRemoved(self.key, packet_id))
         out.append(Send(self.link.connection, Pubcomp(packet_id, reason)))
 
     def _fill_window(self, now: float, out: list[Output]) -> None:
@@ -197,7 +195,7 @@ class Session:
                 continue
             sent = outgoing._replace(packet_id=outgoing.packet_id or self._free_packet_id(), stage=Stage.SENT)
             if self.is_recorded and outgoing.stage is Stage.QUEUED:
-                out.append(OutgoingMoved(self.client_id, sent.order, sent.packet_id, Stage.SENT))
+                out.append(OutgoingMoved(self.key, sent.order, sent.packet_id, Stage.SENT))
             self._transmit(link, sent, is_repeated=outgoing.stage is Stage.SENT, now=now, out=out)
 
     def _transmit(self, link: Link, sent: Outgoing, *, is_repeated: bool, now: float, out: list[Output]) -> None:
@@ -240,17 +238,17 @@ class Session:
 
     def _forget(self, outgoing: Outgoing, out: list[Output]) -> None:
         if self.is_recorded:
-            out.append(OutgoingRemoved(self.client_id, outgoing.order))
+            out.append(OutgoingRemoved(self.key, outgoing.order))
 
     def _release(self, packet_id: int, outgoing: Outgoing | None, out: list[Output]) -> None:
-        assert self.link is not None, self.client_id
+        assert self.link is not None, self.key
         if outgoing is None or outgoing.qos != _QOS_2:
             out.append(Send(self.link.connection, Pubrel(packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND)))
             return
         if outgoing.stage is Stage.SENT:
             self.inflight[packet_id] = outgoing._replace(stage=Stage.RELEASED)
             if self.is_recorded:
-                out.append(OutgoingMoved(self.client_id, outgoing.order, packet_id, Stage.RELEASED))
+                out.append(OutgoingMoved(self.key, outgoing.order, packet_id, Stage.RELEASED))
         out.append(Send(self.link.connection, Pubrel(packet_id)))
 
 

@@ -38,6 +38,7 @@ class BrokerConfig:
         receive_max: QoS 2 messages a client may have open; announced to MQTT 5 clients, for which it counts QoS 1 too.
         topic_alias_max: Topic aliases a client may use; announced to MQTT 5 clients.
         sessions_max: Sessions, with or without a connection.
+        sessions_per_user_max: How many of them one user may have; ``None`` where names prove nothing.
         subscriptions_max: Subscriptions of one session.
         retained_max: Retained messages.
         levels_max: Levels of a topic or filter.
@@ -50,9 +51,21 @@ class BrokerConfig:
     receive_max: int = 10_000
     topic_alias_max: int = 100
     sessions_max: int = 100_000
+    sessions_per_user_max: int | None = 100
     subscriptions_max: int = 1000
     retained_max: int = 1_000_000
     levels_max: int = LEVELS_MAX
+
+
+class SessionKey(NamedTuple):
+    """Whose session it is, and which of theirs: no client id reaches what another user has.
+
+    Attributes:
+        user: ``None`` is whoever gave no name: all of them are the same one.
+    """
+
+    user: str | None
+    client_id: str
 
 
 class Message(NamedTuple):
@@ -60,12 +73,10 @@ class Message(NamedTuple):
 
     Attributes:
         packet: As published, without topic alias; its DUP and packet id mean nothing any more.
-        source: The client id it came from.
         expires_at: When it is too old to be delivered; ``None`` is never.
     """
 
     packet: Publish
-    source: str
     expires_at: float | None
 
     def is_expired(self, now: float) -> bool:
@@ -107,8 +118,7 @@ class SavedSession:
         expires_at: Set while it has no connection and will expire.
     """
 
-    client_id: str
-    user: str | None
+    key: SessionKey
     expiry_seconds: int | None
     expires_at: float | None
     subscriptions: tuple[Subscription, ...] = ()

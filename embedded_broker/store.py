@@ -27,25 +27,12 @@ from embedded_broker.outputs import (
     SubscriptionSaved,
 )
 from embedded_broker.packets import Publish, Subscription, Version
-from embedded_broker.state import BrokerState, Message, Outgoing, SavedSession, Stage
+from embedded_broker.schema import OWNED, SCHEMA, SCHEMA_VERSION, migration
+from embedded_broker.state import BrokerState, Message, Outgoing, SavedSession, SessionKey, Stage
 from embedded_broker.wire import VARINT_MAX
 
-_SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = 0x74676D71  # "tgmq"
 _LOCK_TIMEOUT_SECONDS: Final = 1.0
-_SCHEMA: Final = """
-CREATE TABLE sessions (client_id TEXT PRIMARY KEY, user TEXT, expiry_seconds INTEGER, expires_at REAL) STRICT;
-CREATE TABLE subscriptions (
-  client_id TEXT, filter TEXT, qos INTEGER, no_local INTEGER, retain_as_published INTEGER, retain_handling INTEGER,
-  identifier INTEGER, PRIMARY KEY (client_id, filter)
-) STRICT;
-CREATE TABLE outgoing (
-  client_id TEXT, position INTEGER, packet BLOB, source TEXT, expires_at REAL, qos INTEGER, retain INTEGER,
-  identifiers TEXT, packet_id INTEGER, stage INTEGER, PRIMARY KEY (client_id, position)
-) STRICT;
-CREATE TABLE incoming (client_id TEXT, packet_id INTEGER, PRIMARY KEY (client_id, packet_id)) STRICT;
-CREATE TABLE retained (topic TEXT PRIMARY KEY, packet BLOB, source TEXT, expires_at REAL) STRICT;
-"""
 
 
 class Store:
@@ -97,26 +84,26 @@ class Store:
         """
         with self._explained():
             sessions = tuple(self._session(*row) for row in self._rows("SELECT * FROM sessions ORDER BY rowid"))
-            retained = self._rows("SELECT packet, source, expires_at FROM retained ORDER BY rowid")
+            retained = self._rows("SELECT packet, expires_at FROM retained ORDER BY rowid")
             return BrokerState(sessions, tuple(_message(*row) for row in retained))
 
     def _session(
-        self, client_id: str, user: str | None, expiry_seconds: int | None, expires_at: float | None
+        self, user: str | None, client_id: str, expiry_seconds: int | None, expires_at: float | None
     ) -> SavedSession:
+        key = SessionKey(user, client_id)
         subscriptions = self._rows(
             "SELECT filter, qos, no_local, retain_as_published, retain_handling, identifier"
-            " FROM subscriptions WHERE client_id = ? ORDER BY rowid",
-            client_id,
+            " FROM subscriptions WHERE user IS ? AND client_id = ? ORDER BY rowid",
+            *key,
         )
         outgoing = self._rows(
-            "SELECT packet, source, expires_at, position, qos, retain, identifiers, packet_id, stage"
-            " FROM outgoing WHERE client_id = ? ORDER BY position",
-            client_id,
+            "SELECT packet, expires_at, position, qos, retain, identifiers, packet_id, stage"
+            " FROM outgoing WHERE user IS ? AND client_id = ? ORDER BY position",
+            *key,
         )
-        incoming = self._rows("SELECT packet_id FROM incoming WHERE client_id = ? ORDER BY rowid", client_id)
+        incoming = self._rows("SELECT packet_id FROM incoming WHERE user IS ? AND client_id = ? ORDER BY rowid", *key)
         return SavedSession(
-            client_id,
-            user,
+            key,
             expiry_seconds,
             expires_at,
             tuple(
@@ -126,14 +113,14 @@ class Store:
             tuple(
                 Outgoing(
                     position,
-                    _message(packet, source, too_old_at),
+                    _message(packet, too_old_at),
                     qos,
                     bool(retain),
                     tuple(map(int, identifiers.split())),
                     packet_id,
                     Stage(stage),
                 )
-                for packet, source, too_old_at, position, qos, retain, identifiers, packet_id, stage in outgoing
+                for packet, too_old_at, position, qos, retain, identifiers, packet_id, stage in outgoing
             ),
             tuple(packet_id for (packet_id,) in incoming),
         )
@@ -154,13 +141,15 @@ class Store:
         [(table_count,)] = database.execute("SELECT count(*) FROM sqlite_schema")
         if table_count and application_id != _APPLICATION_ID:
             raise StoreError(f"{self._path}: this is another program's database; name a file of its own")
-        if version > _SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise StoreError(
-                f"{self._path}: schema {version} is newer than this program's {_SCHEMA_VERSION}; use the newer program"
+                f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}; use the newer program"
             )
+        pragmas = f"PRAGMA user_version = {SCHEMA_VERSION}; PRAGMA application_id = {_APPLICATION_ID};"
         if not table_count:
-            pragmas = f"PRAGMA user_version = {_SCHEMA_VERSION}; PRAGMA application_id = {_APPLICATION_ID};"
-            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {pragmas} COMMIT;")
+            database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {pragmas} COMMIT;")
+        elif version < SCHEMA_VERSION:
+            database.executescript(f"BEGIN IMMEDIATE; {migration()} {pragmas} COMMIT;")
         database.execute("BEGIN EXCLUSIVE")
         database.execute("COMMIT")
 
@@ -178,77 +167,80 @@ class Store:
     def _apply(self, change: Change) -> None:
         match change:
             case SessionSaved(session=head):
-                self._rows(
-                    "INSERT INTO sessions VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                    " user = excluded.user, expiry_seconds = excluded.expiry_seconds, expires_at = excluded.expires_at",
-                    head.client_id,
-                    head.user,
-                    head.expiry_seconds,
-                    head.expires_at,
-                )
-            case SessionRemoved(client_id=client_id):
-                for table in ("sessions", "subscriptions", "outgoing", "incoming"):
-                    self._rows(f"DELETE FROM {table} WHERE client_id = ?", client_id)  # noqa: S608 - our own names
-            case SubscriptionSaved(client_id=client_id, subscription=one):
+                values = (head.expiry_seconds, head.expires_at, *head.key)
+                if not self._rows(
+                    "UPDATE sessions SET expiry_seconds = ?, expires_at = ? WHERE user IS ? AND client_id = ?", *values
+                ).rowcount:
+                    self._rows(
+                        "INSERT INTO sessions (expiry_seconds, expires_at, user, client_id) VALUES (?, ?, ?, ?)",
+                        *values,
+                    )
+            case SessionRemoved(key=key):
+                for table in ("sessions", *OWNED):
+                    statement = f"DELETE FROM {table} WHERE user IS ? AND client_id = ?"  # noqa: S608 - our own names
+                    self._rows(statement, *key)
+            case SubscriptionSaved(key=key, subscription=one):
                 options = (one.qos, one.no_local, one.retain_as_published, one.retain_handling, one.identifier)
-                self._rows(
-                    "INSERT INTO subscriptions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                    " qos = excluded.qos, no_local = excluded.no_local, identifier = excluded.identifier,"
-                    " retain_as_published = excluded.retain_as_published, retain_handling = excluded.retain_handling",
-                    client_id,
-                    one.filter,
+                if not self._rows(
+                    "UPDATE subscriptions SET qos = ?, no_local = ?, retain_as_published = ?, retain_handling = ?,"
+                    " identifier = ? WHERE user IS ? AND client_id = ? AND filter = ?",
                     *options,
+                    *key,
+                    one.filter,
+                ).rowcount:
+                    self._rows("INSERT INTO subscriptions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *key, one.filter, *options)
+            case SubscriptionRemoved(key=key, filter=topic_filter):
+                self._rows(
+                    "DELETE FROM subscriptions WHERE user IS ? AND client_id = ? AND filter = ?", *key, topic_filter
                 )
-            case SubscriptionRemoved(client_id=client_id, filter=topic_filter):
-                self._rows("DELETE FROM subscriptions WHERE client_id = ? AND filter = ?", client_id, topic_filter)
             case RetainedSaved(message=message):
                 self._rows(
-                    "INSERT INTO retained VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                    " packet = excluded.packet, source = excluded.source, expires_at = excluded.expires_at",
+                    "INSERT INTO retained VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+                    " packet = excluded.packet, expires_at = excluded.expires_at",
                     message.packet.topic,
                     *_columns(message),
                 )
             case RetainedRemoved(topic=topic):
                 self._rows("DELETE FROM retained WHERE topic = ?", topic)
-            case OutgoingSaved(client_id=client_id, outgoing=one):
+            case OutgoingSaved(key=key, outgoing=one):
                 identifiers = " ".join(map(str, one.identifiers))
                 way = (one.qos, one.retain, identifiers, one.packet_id, one.stage)
                 self._rows(
                     "INSERT INTO outgoing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    client_id,
+                    *key,
                     one.order,
                     *_columns(one.message),
                     *way,
                 )
-            case OutgoingMoved(client_id=client_id, order=order, packet_id=packet_id, stage=stage):
+            case OutgoingMoved(key=key, order=order, packet_id=packet_id, stage=stage):
                 self._rows(
-                    "UPDATE outgoing SET packet_id = ?, stage = ? WHERE client_id = ? AND position = ?",
+                    "UPDATE outgoing SET packet_id = ?, stage = ? WHERE user IS ? AND client_id = ? AND position = ?",
                     packet_id,
                     stage,
-                    client_id,
+                    *key,
                     order,
                 )
-            case OutgoingRemoved(client_id=client_id, order=order):
-                self._rows("DELETE FROM outgoing WHERE client_id = ? AND position = ?", client_id, order)
-            case IncomingSaved(client_id=client_id, packet_id=packet_id):
-                self._rows("INSERT OR REPLACE INTO incoming VALUES (?, ?)", client_id, packet_id)
-            case IncomingRemoved(client_id=client_id, packet_id=packet_id):
-                self._rows("DELETE FROM incoming WHERE client_id = ? AND packet_id = ?", client_id, packet_id)
+            case OutgoingRemoved(key=key, order=order):
+                self._rows("DELETE FROM outgoing WHERE user IS ? AND client_id = ? AND position = ?", *key, order)
+            case IncomingSaved(key=key, packet_id=packet_id):
+                self._rows("INSERT OR REPLACE INTO incoming VALUES (?, ?, ?)", *key, packet_id)
+            case IncomingRemoved(key=key, packet_id=packet_id):
+                self._rows("DELETE FROM incoming WHERE user IS ? AND client_id = ? AND packet_id = ?", *key, packet_id)
             case _:
                 assert_never(change)
 
 
-def _columns(message: Message) -> tuple[bytes, str, float | None]:
+def _columns(message: Message) -> tuple[bytes, float | None]:
     given = message.packet
     # DUP and packet id mean nothing any more; made anew, because ``replace`` takes several times as long.
     packet = Publish(
         given.topic, given.payload, given.qos, given.retain, packet_id=min(given.qos, 1), properties=given.properties
     )
-    return encode(packet, Version.V5), message.source, message.expires_at
+    return encode(packet, Version.V5), message.expires_at
 
 
-def _message(packet: bytes, source: str, expires_at: float | None) -> Message:
+def _message(packet: bytes, expires_at: float | None) -> Message:
     [publish] = Parser(Version.V5, size_max_bytes=VARINT_MAX + 5).feed(packet)
     if not isinstance(publish, Publish):
         raise ValueError(f"a stored message is a {type(publish).__name__}")  # noqa: TRY004 - the file's fault
-    return Message(publish, source, expires_at)
+    return Message(publish, expires_at)

@@ -8,46 +8,47 @@ from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 from embedded_broker.packets import Subscription
+from embedded_broker.state import SessionKey
 
 _CACHE_TOPICS_MAX: Final = 100_000
 
 V = TypeVar("V")
-Matches = tuple[tuple[str, tuple[Subscription, ...]], ...]
-"""Client id and all its matching subscriptions."""
+Matches = tuple[tuple[SessionKey, tuple[Subscription, ...]], ...]
+"""Session and all its matching subscriptions."""
 
 
 class _Node:
-    """One level of the subscription tree, with the subscriptions that end here by client id."""
+    """One level of the subscription tree, with the subscriptions that end here by session."""
 
     __slots__ = ("children", "subscriptions")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions: dict[SessionKey, Subscription] = {}
 
 
 class SubscriptionTrie:
-    """All subscriptions of all clients."""
+    """All subscriptions of all sessions."""
 
     def __init__(self) -> None:
         self._root = _Node()
         self._matches: dict[str, Matches] = {}
 
-    def add(self, client_id: str, subscription: Subscription) -> None:
-        """Add a client's subscription, or replace the one it has with this filter."""
+    def add(self, key: SessionKey, subscription: Subscription) -> None:
+        """Add a session's subscription, or replace the one it has with this filter."""
         node = self._root
         for level in subscription.filter.split("/"):
             node = node.children.setdefault(level, _Node())
-        node.subscriptions[client_id] = subscription
+        node.subscriptions[key] = subscription
         self._forget(subscription.filter)
 
-    def remove(self, client_id: str, topic_filter: str) -> None:
-        """Remove a client's subscription, which is there."""
+    def remove(self, key: SessionKey, topic_filter: str) -> None:
+        """Remove a session's subscription, which is there."""
         path = [self._root]
         levels = topic_filter.split("/")
         for level in levels:
             path.append(path[-1].children[level])
-        del path[-1].subscriptions[client_id]
+        del path[-1].subscriptions[key]
         for parent, level in zip(reversed(path[:-1]), reversed(levels), strict=True):
             child = parent.children[level]
             if child.children or child.subscriptions:
@@ -63,7 +64,7 @@ class SubscriptionTrie:
             self._matches.pop(topic_filter, None)
 
     def match(self, topic: str) -> Matches:
-        """Return every client that subscribed to this topic, each once, with its matching subscriptions."""
+        """Return every session that subscribed to this topic, each once, with its matching subscriptions."""
         matches = self._matches.get(topic)
         if matches is None:
             if len(self._matches) >= _CACHE_TOPICS_MAX:
@@ -73,11 +74,11 @@ class SubscriptionTrie:
 
     def _walk(self, topic: str) -> Matches:
         levels = topic.split("/")
-        found: dict[str, list[Subscription]] = {}
+        found: dict[SessionKey, list[Subscription]] = {}
         for node in _nodes_matching(self._root, levels):
-            for client_id, subscription in node.subscriptions.items():
-                found.setdefault(client_id, []).append(subscription)
-        return tuple((client_id, tuple(subscriptions)) for client_id, subscriptions in found.items())
+            for key, subscription in node.subscriptions.items():
+                found.setdefault(key, []).append(subscription)
+        return tuple((key, tuple(subscriptions)) for key, subscriptions in found.items())
 
 
 def _nodes_matching(root: _Node, levels: list[str]) -> list[_Node]:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT: Final = 9464
 """The one that is reserved for metrics of whatever has none of its own."""
+_OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
+_PLAIN: Final = "text/plain; version=0.0.4"
 _REMEMBERED_SECONDS: Final = 1.0
 _OVERDUE_SECONDS: Final = 30.0
 """When decisions by time are so late, nothing is decided any more."""
@@ -145,7 +147,7 @@ class _Scrape:
 
     async def answer(self, request: Request) -> Response:
         """Write the metrics in the form that is asked for; within a second the same again."""
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        encode, media_type = choose_encoder(_form_of(request.headers.get("accept", "")))
         async with self._writing:
             at, text = self._written.get(media_type, (float("-inf"), b""))
             if self._watched.clock() - at >= _REMEMBERED_SECONDS:
@@ -153,6 +155,19 @@ class _Scrape:
                 text = encode(self)
                 self._written[media_type] = self._watched.clock(), text
         return Response(text, media_type=media_type)
+
+
+def _form_of(accept: str) -> str:
+    """Return which of the two forms a header asks for; plain text, where it asks for none that we have.
+
+    Each form costs a collection and stays in memory, so none is made for what somebody has made up.
+    """
+    for accepted in accept.split(","):
+        media_type, *options = (part.strip() for part in accepted.split(";"))
+        versions = {option.removeprefix("version=") for option in options if option.startswith("version=")}
+        if media_type == "application/openmetrics-text" and versions <= {"1.0.0"}:
+            return _OPENMETRICS
+    return _PLAIN
 
 
 def _remembered(look: Callable[[], list[str]], clock: Callable[[], float]) -> Callable[[], list[str]]:

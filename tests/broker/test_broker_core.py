@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from embedded_broker.core import Broker
+from embedded_broker.outputs import SubscriptionSaved
 from embedded_broker.packets import (
     Auth,
     Connack,
@@ -121,6 +122,47 @@ def test_subscriptions_are_limited_and_may_be_replaced() -> None:
     assert script.send(1, Subscribe(5, wanted)) == [Suback(5, expected)]
 
 
+def test_filter_that_stands_in_a_packet_many_times_is_read_for_once() -> None:
+    asked: list[str] = []
+
+    def authorize(_user: str | None, _client_id: str, access: Access, topic: str) -> bool:
+        if access is Access.READ:
+            asked.append(topic)
+        return True
+
+    script = Script(authorize=authorize)
+    script.connect(1)
+    for number in range(10):
+        script.publish(1, f"t/{number}", b"x", retain=True)
+    many = tuple(Subscription("#", number % 3) for number in range(60_001))
+    suback, *retained = script.send(1, Subscribe(5, many))
+    assert suback == Suback(5, tuple(one.qos for one in many))
+    assert len(retained) == len(asked) == 10
+
+
+def test_last_options_of_a_filter_in_a_packet_are_those_that_count() -> None:
+    script = Script(BrokerConfig(is_durable=True))
+    script.connect(1, clean_start=False, properties=STAY)
+    script.publish(1, "a", b"old", retain=True)
+    wanted = (Subscription("a", 2), Subscription("b"), Subscription("a", 1, retain_handling=2))
+    assert script.send(1, Subscribe(5, wanted, Properties(subscription_identifiers=(7,)))) == [Suback(5, (2, 0, 1))]
+    [saved] = script.core.snapshot().sessions
+    expected = (replace(wanted[2], identifier=7), replace(wanted[1], identifier=7))
+    assert saved.subscriptions == expected
+    assert [one.subscription for one in script.changes if isinstance(one, SubscriptionSaved)] == list(expected)
+
+
+def test_packet_with_more_filters_than_a_session_may_have_reads_for_no_more_than_those() -> None:
+    script = Script(BrokerConfig(subscriptions_max=3))
+    script.connect(1)
+    script.publish(1, "a", b"x", retain=True)
+    many = tuple(map(Subscription, ("#", "+/#", "+", "a", "a/#")))
+    suback, *retained = script.send(1, Subscribe(5, many))
+    assert isinstance(suback, Suback)
+    assert suback.reasons == (0, 0, 0, Reason.QUOTA_EXCEEDED, Reason.QUOTA_EXCEEDED)
+    assert len(retained) == 3
+
+
 def test_retained_messages_are_limited_and_may_be_replaced_and_cleared() -> None:
     script = Script(BrokerConfig(retained_max=1))
     script.connect(1)
@@ -220,6 +262,76 @@ def test_session_is_not_handed_to_another_user() -> None:
     assert rest == []
     script.publish(2, "a", b"for ann", 1)
     assert script.take(3) == []
+    [connack, *kept] = script.connect(4, "r", clean_start=False, user="ann", properties=STAY)
+    assert isinstance(connack, Connack)
+    assert connack.session_present
+    assert [one.payload for one in kept if isinstance(one, Publish)] == [b"for ann"] * 2
+
+
+@pytest.mark.parametrize("version", list(Version))
+@pytest.mark.parametrize("clean_start", [True, False])
+def test_nobody_ends_the_connection_of_another_user_by_its_client_id(version: Version, *, clean_start: bool) -> None:
+    script = Script()
+    script.connect(1, "tidegate-orchestrator", user="orchestrator", will=Will("w", b"gone"))
+    script.subscribe(1, "#")
+    script.take(1)
+    thief = script.connect(2, "tidegate-orchestrator", version, clean_start=clean_start, user="cam-0001")
+    assert [one.reason for one in thief if isinstance(one, Connack)] == [Reason.SUCCESS]
+    assert (script.closed, script.take(1)) == ({}, [])
+    script.publish(2, "a", b"still there")
+    assert script.payloads(1) == [b"still there"]
+    assert script.take(2) == []
+
+
+def test_nobody_keeps_another_user_out_who_comes_later_with_the_same_client_id() -> None:
+    script = Script()
+    script.connect(1, "tidegate-orchestrator", clean_start=False, user="cam-0001", properties=STAY)
+    script.connect(2, "tidegate-orchestrator", clean_start=False, user="orchestrator", properties=STAY)
+    assert script.closed == {}
+    script.subscribe(2, "a", 1)
+    script.lose(1)
+    script.lose(2)
+    script.pass_time(200)
+    assert script.core.snapshot() == EMPTY_STATE
+
+
+def test_whoever_gives_no_user_is_the_same_nobody_and_takes_over_from_himself() -> None:
+    script = Script()
+    script.connect(1, "r", clean_start=False, properties=STAY)
+    [connack] = script.connect(2, "r", clean_start=False, properties=STAY)
+    assert isinstance(connack, Connack)
+    assert connack.session_present
+    assert script.closed == {1: Reason.SESSION_TAKEN_OVER}
+
+
+def test_no_local_keeps_only_ones_own_messages_away_and_not_those_of_a_namesake() -> None:
+    script = Script()
+    script.connect(1, "r", user="ann")
+    script.send(1, Subscribe(1, (Subscription("a", no_local=True),)))
+    script.connect(2, "r", user="bob")
+    script.publish(1, "a", b"own")
+    script.publish(2, "a", b"bob's")
+    assert script.payloads(1) == [b"bob's"]
+
+
+def test_sessions_of_one_user_are_limited_and_all_others_may_come() -> None:
+    script = Script(BrokerConfig(sessions_per_user_max=2))
+    for number in (1, 2):
+        script.connect(number, user="ann")
+    assert script.connect(3, user="ann") == [Connack(reason=Reason.QUOTA_EXCEEDED)]
+    assert script.connect(4, "c1", user="ann") != [Connack(reason=Reason.QUOTA_EXCEEDED)], "a known one may return"
+    for number, user in ((5, "bob"), (6, None), (7, None), (8, None)):
+        script.connect(number, user=user)
+    script.lose(2)
+    script.connect(9, user="ann")
+    assert script.closed == {1: Reason.SESSION_TAKEN_OVER, 3: Reason.QUOTA_EXCEEDED}
+
+
+def test_sessions_of_a_user_count_after_a_restart_as_well() -> None:
+    script = Script(BrokerConfig(sessions_per_user_max=1))
+    script.connect(1, "a", clean_start=False, user="ann", properties=STAY)
+    script.core = Broker.restore(script.config, script.core.snapshot(), script.now)
+    assert script.connect(2, "b", user="ann") == [Connack(reason=Reason.QUOTA_EXCEEDED)]
 
 
 def test_stray_answers_change_nothing() -> None:
@@ -330,13 +442,17 @@ def test_restored_session_expires_from_the_restart_if_it_was_connected() -> None
     script.now = 50.0
     script.core = Broker.restore(script.config, script.core.snapshot(), script.now)
     script.pass_time(51)
-    assert [one.client_id for one in script.core.snapshot().sessions] == ["on"]
+    assert [one.key.client_id for one in script.core.snapshot().sessions] == ["on"]
     script.pass_time(50)
     assert script.core.snapshot() == EMPTY_STATE
 
 
+NAMED = {"a": (None, "a"), "b": (None, "b"), "c": ("ann", "a"), "d": ("bob", "a")}
+"""User and client id of each client of a random run."""
+
+
 def random_run(script: Script, seed: int, steps: int) -> None:
-    """Do random but legal things with four clients."""
+    """Do random but legal things with four clients, three of which have one client id."""
     dice = random.Random(seed)
     connection = 0
     live: dict[str, int] = {}
@@ -350,7 +466,8 @@ def random_run(script: Script, seed: int, steps: int) -> None:
             expiry = dice.choice([Properties(), Properties(session_expiry_seconds=dice.choice([2, 60, 2**32 - 1]))])
             will = Will(f"t/{name}", b"will", 1, properties=Properties(will_delay_seconds=dice.choice([0, 3])))
             clean_start = dice.random() < 0.2
-            script.connect(connection, name, clean_start=clean_start, will=will, properties=expiry)
+            user, client_id = NAMED[name]
+            script.connect(connection, client_id, clean_start=clean_start, user=user, will=will, properties=expiry)
             live[name] = connection
             continue
         number = live[name]

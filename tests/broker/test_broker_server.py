@@ -187,6 +187,29 @@ def test_passwords_are_checked_for_every_connection(tmp_path: Path) -> None:
             channel.drop()
 
 
+def test_sessions_of_one_user_are_limited_where_users_are_known(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("".join(hash_password(user, b"right") + "\n" for user in ("ann", "bob")), encoding="utf-8")
+    limited = ("--sessions-per-user-max", 1)
+    with serving_process(*limited, "--passwords", file) as server:
+        clients = [server.connect("c", user=user, password=b"right") for user in ("ann", "bob")]
+        refused = [server.connect("d", version, user="ann", password=b"right") for version in Version]
+        assert [one.connack.reason for one in clients + refused] == [
+            0,
+            0,
+            Reason.SERVER_UNAVAILABLE,
+            Reason.QUOTA_EXCEEDED,
+        ]
+        assert clients[0].drain() == []  # nobody took its connection over
+        for one in clients + refused:
+            one.drop()
+    with serving_process(*limited) as server:  # where names prove nothing, one more would be made up
+        clients = [server.connect(name, user="ann") for name in "cd"]
+        assert [one.connack.reason for one in clients] == [0, 0]
+        for one in clients:
+            one.drop()
+
+
 def test_hash_password_makes_a_line_that_lets_its_user_in(tmp_path: Path) -> None:
     done = _run("--hash-password", "ann", text="right\n")
     assert done.returncode == 0

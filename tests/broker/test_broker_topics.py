@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from embedded_broker.errors import PacketError
 from embedded_broker.packets import Subscription
+from embedded_broker.state import SessionKey
 from embedded_broker.topics import check_topic, is_filter, is_matching
 from embedded_broker.trie import SubscriptionTrie, TopicTree
+
+KEY = SessionKey(None, "x")
 
 LEVELS = st.lists(st.sampled_from(["a", "b", "", "$x"]), min_size=1, max_size=4)
 TOPICS = LEVELS.map("/".join).filter(bool)
@@ -57,26 +60,27 @@ def test_subscription_tree_finds_what_matches_after_additions_and_removals(
     subscribed: list[tuple[str, str]], data: st.DataObject, topic: str
 ) -> None:
     trie = SubscriptionTrie()
-    wanted: dict[tuple[str, str], Subscription] = {}
-    for client_id, topic_filter in subscribed:
-        wanted[client_id, topic_filter] = Subscription(topic_filter)
-        trie.add(client_id, wanted[client_id, topic_filter])
+    wanted: dict[tuple[SessionKey, str], Subscription] = {}
+    for name, topic_filter in subscribed:
+        key = SessionKey(None if name == "x" else "ann", name.replace("y", "x"))
+        wanted[key, topic_filter] = Subscription(topic_filter)
+        trie.add(key, wanted[key, topic_filter])
         trie.match(topic)  # fills the cache, which later changes must empty
-    for key in data.draw(st.lists(st.sampled_from(sorted(wanted)), unique=True)) if wanted else []:
-        trie.remove(*key)
-        del wanted[key]
-    expected = {key for key in wanted if is_matching(key[1], topic)}
+    for each in data.draw(st.lists(st.sampled_from(list(wanted)), unique=True)) if wanted else []:
+        trie.remove(*each)
+        del wanted[each]
+    expected = {each for each in wanted if is_matching(each[1], topic)}
     matches = trie.match(topic)
-    assert {(client_id, one.filter) for client_id, found in matches for one in found} == expected
-    assert len({client_id for client_id, _ in matches}) == len(matches)
+    assert {(key, one.filter) for key, found in matches for one in found} == expected
+    assert len({key for key, _ in matches}) == len(matches)
 
 
 def test_subscription_tree_is_empty_again_when_all_is_removed() -> None:
     trie = SubscriptionTrie()
     for topic_filter in ("a/b/c", "a/b", "a/#"):
-        trie.add("x", Subscription(topic_filter))
+        trie.add(KEY, Subscription(topic_filter))
     for topic_filter in ("a/b", "a/b/c", "a/#"):
-        trie.remove("x", topic_filter)
+        trie.remove(KEY, topic_filter)
     assert not trie._root.children
 
 

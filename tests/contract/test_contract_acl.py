@@ -87,6 +87,20 @@ def test_wrong_password_is_refused(broker: ContractBroker, mine: str, version: V
     assert broker.name == "simulated" or client.expect_closed() == []
 
 
+@BOTH
+def test_connection_is_not_ended_by_another_user_with_its_client_id(
+    broker: ContractBroker, mine: str, version: Version
+) -> None:
+    admin = connect(broker, mine, version)
+    connect(broker, mine, version, user="guest")
+    if broker.name == "mosquitto":
+        assert admin.expect_closed() == []  # the reason for a listener with use_username_as_clientid
+    else:
+        admin.subscribe(mine)
+        admin.publish(mine, b"x")
+        assert admin.payloads() == [b"x"]
+
+
 def test_session_of_one_user_is_kept_from_another(broker: ContractBroker, mine: str) -> None:
     admin = connect(broker, mine + "a")
     connect(broker, mine, clean_start=False, properties=STAY).subscribe(f"acl/public/{mine}", 1)

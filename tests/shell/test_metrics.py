@@ -17,6 +17,12 @@ from tests.core.core_bench import TREE, make_fleet, make_policy
 from tests.shell.metrics_bench import Scrape, Watch, ask, eventful, make_watch
 
 ROOT = Path(__file__).parents[2]
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+"""What Prometheus 3 says it accepts."""
 
 
 def states(scrape: Scrape) -> dict[str, float]:
@@ -314,6 +320,47 @@ async def test_whoever_asks_for_openmetrics_gets_it() -> None:
     assert status == 200
     assert headers["content-type"].startswith("application/openmetrics-text")
     assert text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["application/openmetrics-text", PROMETHEUS_3, "text/plain, application/openmetrics-text;version=1.0.0;q=0.5"],
+)
+async def test_openmetrics_is_told_in_the_one_version_that_there_is(accept: str) -> None:
+    async with make_watch().served() as url:
+        status, headers, _ = await ask(f"{url}/metrics", Accept=accept)
+
+    assert status == 200
+    assert headers["content-type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["", "*/*", "text/plain; version=abc", "application/openmetrics-text; version=abc", ";;,=,;version",
+     "application/openmetrics-text;version=2.0.0", "application/openmetrics-text;version=", "application/json"],
+)  # fmt: skip
+async def test_whoever_asks_for_what_there_is_not_gets_plain_text(accept: str) -> None:
+    async with make_watch().served() as url:
+        status, headers, text = await ask(f"{url}/metrics", Accept=accept)
+
+    assert status == 200
+    assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert Scrape(text).value("tidegate_broker_connected") == 1
+
+
+async def test_versions_that_are_made_up_are_neither_collected_nor_remembered_each_for_itself() -> None:
+    watch = make_watch(fleet=make_fleet(3))
+    async with watch.served() as url:
+        await ask(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        await ask(f"{url}/metrics")
+        watch.bench.set_online("d-0001", is_online=False)
+        made_up = [f"{kind}; version={number}.0; escaping={scheme}"
+                   for kind in ("application/openmetrics-text", "text/plain")
+                   for number in range(1, 9) for scheme in ("dots", "values", "x")]  # fmt: skip
+        told = [await ask(f"{url}/metrics", Accept=each) for each in made_up]
+
+    assert {status for status, _, _ in told} == {200}
+    assert {states(Scrape(text))["offline"] for _, _, text in told} == {0}, "from before: nothing was collected anew"
 
 
 async def test_fleet_wide_conditions_are_shown() -> None:
