@@ -38,14 +38,21 @@ def ask(broker: str, verb: str, body: dict[str, Any], *, timeout_seconds: float)
 
 
 def fetch(
-    broker: str, verb: str, body: dict[str, Any], *, timeout_seconds: float, as_json: bool, policy: str = "POLICY"
+    broker: str,
+    verb: str,
+    body: dict[str, Any],
+    *,
+    timeout_seconds: float,
+    as_json: bool,
+    policy: str = "POLICY",
+    command: str = "",
 ) -> Data:
     """Send a command and return its answer's data, printed as it came if ``as_json``; a refusal ends the program."""
     reply = ask(broker, verb, body, timeout_seconds=timeout_seconds)
     if as_json:
         print(reply.model_dump_json(exclude_none=True))
     if reply.error is not None:
-        commands = next_commands(verb, body, reply.error, policy=policy)
+        commands = next_commands(verb, body, reply.error, policy=policy, command=command)
         code = Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED
         if as_json:
             raise typer.Exit(code)
@@ -62,6 +69,7 @@ def run(
     as_json: bool,
     shown: Shown | None = None,
     policy: str = "POLICY",
+    command: str = "",
 ) -> Data:
     """Send, print the answer, and return its data; a refusal ends the program with the exit code that it means.
 
@@ -73,8 +81,11 @@ def run(
         as_json: Print the answer as it came, as one JSON object.
         shown: How people see the data; None prints what it holds, line by line.
         policy: The policy file as it was typed, for what to type next.
+        command: The command as it was typed, where neither verb nor body shows it.
     """
-    data = fetch(broker, verb, body, timeout_seconds=timeout_seconds, as_json=as_json, policy=policy)
+    data = fetch(
+        broker, verb, body, timeout_seconds=timeout_seconds, as_json=as_json, policy=policy, command=command
+    )  # fmt: skip
     if not as_json:
         with reported():
             show((shown or plain)(data))

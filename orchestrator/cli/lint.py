@@ -1,6 +1,7 @@
 """``tidegate lint``: what a policy cannot do, alone or for the fleet that an orchestrator knows."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,8 +108,9 @@ def _plan(policy: Policy, path: Path, broker: str, release: str, timeout_seconds
     reply = ask(broker, "plan", body, timeout_seconds=timeout_seconds)
     if reply.error is not None:
         note(f"error: {describe(reply.error)}")
+        typed = shlex.quote(str(path))
         for line in next_commands("plan", body, reply.error, policy=str(path)):
-            note(f"Next: {line.replace(f'tidegate plan {path}', f'tidegate lint {path} --fleet')}")
+            note(f"Next: {line.replace(f'tidegate plan {typed}', f'tidegate lint {typed} --fleet')}")
         raise typer.Exit(Exit.NOT_FOUND if reply.error.code == "not_found" else Exit.FAILED)
     data = reply.data or {}
     if data.get("nothing_to_do") is True:

@@ -72,7 +72,7 @@ def explain(
     width = make_console().width
     run(
         broker, "get", body, timeout_seconds=timeout, as_json=as_json,
-        shown=lambda data: render_explanation(data, device or rollout, now(), width),
+        shown=lambda data: render_explanation(data, device or rollout, now(), width), command="explain",
     )  # fmt: skip
 
 
