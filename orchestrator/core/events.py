@@ -5,7 +5,7 @@ it is written; fields may be added with a default, so that an old journal always
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -22,6 +22,10 @@ from schemas.verdicts import VerdictWord
 
 Outcome = Literal["completed", "aborted", "rolled_back", "superseded"]
 RollbackScope = Literal["device", "wave", "fleet"]
+
+
+ORCHESTRATOR: Final = "orchestrator"
+"""Who acts where no person does."""
 
 
 class Event(BaseModel):

@@ -17,8 +17,7 @@ from orchestrator.core.state import State
 from schemas.documents import CheckResult
 from schemas.messages import Action
 
-ORCHESTRATOR: Final = "orchestrator"
-"""Who acts where no person does."""
+ORCHESTRATOR: Final = e.ORCHESTRATOR
 
 
 def order(

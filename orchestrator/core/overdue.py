@@ -29,7 +29,7 @@ def overdue(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent]:
     members, limits = rollout.members, rollout.policy.rollout.global_
     was_granted = members.was_granted
     began_at = np.where(was_granted, members.column(Member.granted), members.column(Member.ordered_at))
-    began_at = np.maximum(began_at, state.thawed_at)  # While nobody was heard, nobody was late.
+    began_at = np.maximum(began_at, state.heard_again_at)  # While nobody was heard, nobody was late.
     may_be_late = members.where(Member.progress, Progress.ORDERED, Progress.GRANTED, Progress.RETURNING)
     may_be_late &= now - began_at > limits.deploy_timeout_seconds
     if not may_be_late.any():
@@ -69,7 +69,7 @@ def fallen_silent(state: State, rollout: Rollout, now: float) -> list[e.AnyEvent
     """Fail deployed devices that were not heard for the policy's deadline, though somebody listened all the time."""
     limit = rollout.policy.rollout.global_.silence_deadline_seconds
     members = rollout.members
-    listened_since = max(state.listening_since, state.thawed_at)  # Before, nobody could be heard.
+    listened_since = max(state.listening_since, state.heard_again_at)  # Before, nobody could be heard.
     silent_at_home = now - np.maximum(state.devices.column(Device.heard_at), listened_since) > limit
     silent_at_home &= ~(state.devices.column(Device.sleeps_until) > now)
     silent = members.there(silent_at_home) & members.where(Member.progress, *DEPLOYED)

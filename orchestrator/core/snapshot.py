@@ -21,7 +21,7 @@ from orchestrator.core.rollout import Rollout
 from orchestrator.core.state import State
 from orchestrator.core.table import Table
 
-_SCALARS: Final = ("epoch", "generation", "grant_seq", "frozen", "frozen_at", "thawed_at")
+_SCALARS: Final = ("epoch", "generation", "grant_seq", "frozen", "frozen_at", "thawed_at", "heard_again_at")
 Arrays = Mapping[str, NDArray[Any]]
 Adapters = Mapping[str, TypeAdapter[Any]]
 

@@ -41,6 +41,8 @@ class State:
     """Why nothing is decided; empty while it is."""
     frozen_at: float = 0.0
     thawed_at: float = 0.0
+    heard_again_at: float = 0.0
+    """When a silence ended because devices were heard; not when a person took it for what it is."""
     done: dict[str, Done] = field(default_factory=dict)
     """Commands that count once; see ``repeating``."""
     listening_since: float = 0.0
@@ -109,6 +111,8 @@ def evolve(state: State, event: e.AnyEvent, at: float) -> None:
         case e.FleetFrozen():
             state.frozen, state.frozen_at = event.reason, at
         case e.FleetThawed():
+            if event.by == e.ORCHESTRATOR:
+                state.heard_again_at = at
             state.frozen, state.thawed_at = "", at
             for rollout in state.active:
                 rollout.soak_since = at

@@ -205,7 +205,7 @@ def _act(state: State, rollout: Rollout, firing: Firing) -> list[e.AnyEvent]:
             scope, names = "fleet", rollout.members.names
     if not may_run_it(rollout)[rollout.members.rows(names)].any():  # Those that failed are back by themselves.
         stops = scope != "device" and rollout.phase not in {Phase.HALTED, Phase.ROLLING_BACK}
-        return halt(state, rollout, reason) if stops else []
+        return (judge_failures(state, rollout) or halt(state, rollout, reason)) if stops else []
     return order_back(
         state, rollout, scope, names,
         trigger=firing.trigger, action=firing.action, by=ORCHESTRATOR, reason=reason, evidence=firing.evidence,
