@@ -25,7 +25,7 @@ from schemas.documents import Reply
 def decide_command(state: State, received: CommandReceived, context: Context, now: float) -> Outcome:
     """Answer one command; a refused one changes nothing and is audited all the same."""
     before = done_before(state.done, received, now)
-    outcome = _decide(state, received, context, now) if before is None else _repeated(received, before)
+    outcome = _repeated(state, received, before) or _decide(state, received, context, now)
     reply = outcome.reply.model_copy(update={"transaction": received.command.transaction})
     return Outcome([*outcome.events, *_answered(received, reply)], reply, outcome.about)
 
@@ -47,7 +47,13 @@ def _decide(state: State, received: CommandReceived, context: Context, now: floa
             return decide_rollout_command(state, received, command, context, now)
 
 
-def _repeated(received: CommandReceived, rollout: str) -> Outcome:
+def _repeated(state: State, received: CommandReceived, rollout: str | None) -> Outcome | None:
+    """Answer what was done before, unless a start wants another release by now."""
+    command = received.command
+    if rollout is None:
+        return None
+    if isinstance(command, StartCommand) and state.rollouts[rollout].release.release != command.release:
+        return None
     data = {"by": received.actor, "already_applied": True}
     return Outcome([], Reply(status="ok", data=data), about=rollout)
 

@@ -1,4 +1,4 @@
-"""What lets devices go is done once, however often the bus delivers it: a repeated command is known by its transaction.
+"""A resume or a start is done once, however often the bus delivers it: a repeated command is known by its transaction.
 
 A broker delivers a message again that was not acknowledged, also minutes later. Carried out anew it would excuse what
 has failed since, without anybody having looked. What stops or brings back is carried out each time: that is safe.
@@ -18,7 +18,8 @@ from schemas.commands import RolloutCommand, StartCommand
 REPEATED_SECONDS: Final = 600.0
 """A transaction that comes again later is meant anew: people type the same line again."""
 DONE_MAX: Final = 1_024
-_ONCE: Final = frozenset({"start", "activate", "approve", "resume", "finish", "retry"})
+_ONCE: Final = frozenset({"start", "resume"})
+"""What would do something anew; the others name what they are about, and find it done."""
 
 
 class Done(NamedTuple):
@@ -30,8 +31,8 @@ class Done(NamedTuple):
 
 def note_done(done: dict[str, Done], event: CommandAnswered, at: float) -> None:
     """Keep that a command was done, if doing it again would let something go; the oldest are forgotten."""
-    if event.status != "ok" or event.verb not in _ONCE or event.transaction is None:
-        return
+    if event.status != "ok" or event.verb not in _ONCE or event.transaction is None or not event.subject:
+        return  # Older journals do not say which rollout a start began.
     key = _key(event.actor, event.verb, event.transaction)
     if key in done and at - done[key].at <= REPEATED_SECONDS:
         return  # That was the repetition.
@@ -46,6 +47,8 @@ def done_before(done: Mapping[str, Done], received: CommandReceived, now: float)
     command = received.command
     if not isinstance(command, RolloutCommand | StartCommand) or command.transaction is None:
         return None
+    if isinstance(command, StartCommand) and command.rollout is not None:
+        return None  # It says itself which rollout it means: there is one of that name, or not.
     before = done.get(_key(received.actor, received.verb, command.transaction))
     if before is None or now - before.at > REPEATED_SECONDS or command.rollout not in {None, before.rollout}:
         return None

@@ -629,6 +629,21 @@ def test_a_start_that_is_delivered_again_does_not_end_the_rollout_that_it_began(
     assert (again.data or {})["already_applied"] is True
 
 
+def test_a_start_of_another_release_is_no_repetition_whatever_its_transaction() -> None:
+    bench = Bench()
+    bench.start(transaction="t1")
+
+    again = error_of(bench.command("start", release="app-3.0.0", policy="careful", transaction="t1"))
+
+    assert again.code == "conflict"
+    assert (
+        error_of(
+            bench.command("start", release="app-3.0.0", policy="careful", rollout="r-001", transaction="t1")
+        ).message
+        == "rollout 'r-001' exists with another release or policy"
+    )
+
+
 def test_what_was_refused_may_be_sent_again_under_the_same_transaction() -> None:
     bench = started()
     assert error_of(bench.command("approve", rollout="r-001", transaction="t1")).code == "wrong_phase"
