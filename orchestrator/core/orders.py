@@ -48,9 +48,14 @@ def order(
 
 
 def order_hold(state: State, rollout: Rollout, *, after: int = 0) -> list[e.AnyEvent]:
-    """Hold every member that was ordered and not granted; those in their trial finish it by the local rule."""
-    ours = [name for name in rollout.having(Progress.ORDERED) if state.devices[name].rollout == rollout.id]
-    return order(state, rollout, "hold", ours, after=after)
+    """Hold every member that was ordered and not granted; those in their trial finish it by the local rule.
+
+    Who has a newer rollout's order by now is not ours to hold.
+    """
+    members = rollout.members
+    known = state.devices.vocabularies["rollout"].known((rollout.id,))
+    ours: Mask = members.where(Member.progress, Progress.ORDERED) & np.isin(members.seen(Device.rollout), known)
+    return order(state, rollout, "hold", members.named(ours), after=after)
 
 
 def may_run_it(rollout: Rollout) -> Mask:
